@@ -1,0 +1,1 @@
+"""What both planes share: ids, money, rating, residency, keys, errors, settings and wire messages."""

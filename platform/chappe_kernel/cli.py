@@ -1,0 +1,78 @@
+"""The command `chappe`. Each group of commands lives in the package that it works on and is imported only when it
+is called, so that the command runs with the base dependencies alone and says which extra a command lacks."""
+
+import importlib
+import importlib.metadata
+import importlib.resources
+from importlib.util import find_spec
+from typing import NamedTuple
+
+import click
+
+
+class _Entry(NamedTuple):
+    target: str
+    extra: str
+    help: str
+
+
+# Sorted as a newcomer meets them.
+_COMMANDS = {
+    "up": _Entry("chappe_local.cli:up", "local", "Run a whole Chappe on this machine."),
+    "status": _Entry("chappe_local.cli:status", "local", "What runs here, and how it fares."),
+    "logs": _Entry("chappe_local.cli:logs", "local", "Show the log of one part, or of all."),
+    "start": _Entry("chappe_local.cli:start", "local", "Start a stopped part."),
+    "stop": _Entry("chappe_local.cli:stop", "local", "Stop one part; it stays stopped."),
+    "down": _Entry("chappe_local.cli:down", "local", "Stop everything; data and keys are kept."),
+    "control": _Entry("chappe_control.cli:control", "control", "Run the control plane."),
+    "gateway": _Entry("chappe_gateway.cli:gateway", "gateway", "Run a region's gateway."),
+    "reconcile": _Entry("chappe_serving.cli:reconcile", "serving", "Drive a region's Ray Serve to the catalogue."),
+    "db": _Entry("chappe_store.cli:db", "control", "Migrate the database."),
+    "catalogue": _Entry("chappe_catalogue.cli:catalogue", "control", "Apply a catalogue of regions and models."),
+    "tenant": _Entry("chappe_control.cli:tenant", "control", "Create tenants and their keys."),
+    "ledger": _Entry("chappe_billing.cli:ledger", "control", "Verify the ledger."),
+}
+
+
+class _LazyGroup(click.Group):
+    """Lists every command, and imports one only when it is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*_COMMANDS, *super().list_commands(ctx)]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        entry = _COMMANDS.get(cmd_name)
+        return super().get_command(ctx, cmd_name) if entry is None else _load(entry)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        own = [(name, command.get_short_help_str()) for name, command in self.commands.items()]
+        with formatter.section("Commands"):
+            formatter.write_dl([*((name, entry.help) for name, entry in _COMMANDS.items()), *own])
+
+
+@click.group(cls=_LazyGroup)
+@click.version_option(importlib.metadata.version("chappe"), prog_name="chappe")
+def main() -> None:
+    """A small sovereign hyperscaler for AI inference."""
+
+
+@main.command()
+def doctor() -> None:
+    """What is installed: extras that are usable, and the newest migration."""
+    for extra, module in {"gateway": "litestar", "control": "sqlalchemy", "serving": "ray", "local": "rich"}.items():
+        click.echo(f"{extra:8} {'installed' if find_spec(module) else f'missing: pip install chappe[{extra}]'}")
+    migrations = importlib.resources.files("chappe_store") / "migrations" / "versions"
+    names = sorted(path.name for path in migrations.iterdir() if path.name.endswith(".py"))
+    click.echo(f"migrations {len(names)}, newest {names[-1]}")
+
+
+def _load(entry: _Entry) -> click.Command:
+    module, _, attribute = entry.target.partition(":")
+    try:
+        command = getattr(importlib.import_module(module), attribute)
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("chappe"):
+            raise
+        raise click.ClickException(f"this needs {error.name}: pip install 'chappe[{entry.extra}]'") from error
+    assert isinstance(command, click.Command)
+    return command

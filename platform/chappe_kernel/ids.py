@@ -1,0 +1,62 @@
+"""Identifiers: UUIDv7 inside, a readable prefix at the edge (`ten_01jq…`, the TypeID 0.3 encoding).
+
+The encoding is 26 lower-case Crockford base32 digits of the 128 bits, so that ids sort by their time.
+"""
+
+from typing import NewType
+from uuid import UUID
+
+from uuid_utils.compat import uuid7
+
+from chappe_kernel.errors import Invalid
+
+TenantId = NewType("TenantId", UUID)
+ProjectId = NewType("ProjectId", UUID)
+KeyId = NewType("KeyId", UUID)
+MemberId = NewType("MemberId", UUID)
+OperatorUserId = NewType("OperatorUserId", UUID)
+RequestId = NewType("RequestId", UUID)
+GrantId = NewType("GrantId", UUID)
+PriceVersionId = NewType("PriceVersionId", UUID)
+ListingId = NewType("ListingId", UUID)
+PublisherId = NewType("PublisherId", UUID)
+LedgerTransactionId = NewType("LedgerTransactionId", UUID)
+
+TENANT = "ten"
+PROJECT = "prj"
+KEY = "key"
+MEMBER = "mem"
+REQUEST = "req"
+PRICE_VERSION = "prc"
+LISTING = "lst"
+
+_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+_PAIRS = tuple(high + low for high in _ALPHABET for low in _ALPHABET)
+_VALUES = {digit: value for value, digit in enumerate(_ALPHABET)}
+_DIGITS = 26
+
+
+def new_id() -> UUID:
+    """A fresh UUIDv7: time-ordered within one process, unique everywhere."""
+    return uuid7()
+
+
+def encode_id(prefix: str, value: UUID) -> str:
+    """`prefix_` and 26 base32 digits."""
+    number = value.int
+    pairs = [_PAIRS[(number >> shift) & 1023] for shift in range(120, -1, -10)]
+    return f"{prefix}_{''.join(pairs)}"
+
+
+def decode_id(prefix: str, text: str) -> UUID:
+    """The inverse of `encode_id`. Raises `Invalid` for another prefix or anything that is not canonical."""
+    head, _, digits = text.partition("_")
+    if head != prefix or len(digits) != _DIGITS or digits[0] > "7":
+        raise Invalid(f"not an id of the form {prefix}_…", code="invalid_id")
+    number = 0
+    for digit in digits:
+        value = _VALUES.get(digit)
+        if value is None:
+            raise Invalid(f"not an id of the form {prefix}_…", code="invalid_id")
+        number = number << 5 | value
+    return UUID(int=number)

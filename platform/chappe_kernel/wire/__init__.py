@@ -1,0 +1,1 @@
+"""Messages between processes, as msgspec structs: both ends import the same definition."""
