@@ -28,7 +28,7 @@ _COMMANDS = {
     "gateway": _Entry("chappe_gateway.cli:gateway", "gateway", "Run a region's gateway."),
     "reconcile": _Entry("chappe_serving.cli:reconcile", "serving", "Drive a region's Ray Serve to the catalogue."),
     "db": _Entry("chappe_store.cli:db", "control", "Migrate the database."),
-    "catalogue": _Entry("chappe_catalogue.cli:catalogue", "control", "Apply a catalogue of regions and models."),
+    "catalogue": _Entry("chappe_control.cli:catalogue", "control", "Apply a catalogue of regions and models."),
     "tenant": _Entry("chappe_control.cli:tenant", "control", "Create tenants and their keys."),
     "ledger": _Entry("chappe_billing.cli:ledger", "control", "Verify the ledger."),
 }
@@ -69,10 +69,9 @@ def doctor() -> None:
 def _load(entry: _Entry) -> click.Command:
     module, _, attribute = entry.target.partition(":")
     try:
-        command = getattr(importlib.import_module(module), attribute)
+        command: click.Command = getattr(importlib.import_module(module), attribute)
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("chappe"):
             raise
         raise click.ClickException(f"this needs {error.name}: pip install 'chappe[{entry.extra}]'") from error
-    assert isinstance(command, click.Command)
     return command
