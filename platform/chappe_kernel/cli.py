@@ -4,7 +4,9 @@ is called, so that the command runs with the base dependencies alone and says wh
 import importlib
 import importlib.metadata
 import importlib.resources
+import os
 from importlib.util import find_spec
+from pathlib import Path
 from typing import NamedTuple
 
 import click
@@ -28,10 +30,22 @@ _COMMANDS = {
     "gateway": _Entry("chappe_gateway.cli:gateway", "gateway", "Run a region's gateway."),
     "reconcile": _Entry("chappe_serving.cli:reconcile", "serving", "Drive a region's Ray Serve to the catalogue."),
     "db": _Entry("chappe_store.cli:db", "control", "Migrate the database."),
-    "catalogue": _Entry("chappe_control.cli:catalogue", "control", "Apply a catalogue of regions and models."),
-    "tenant": _Entry("chappe_control.cli:tenant", "control", "Create tenants and their keys."),
+    "catalogue": _Entry(
+        "chappe_control.cli:catalogue",
+        "control",
+        "Apply a catalogue of regions and models.",
+        reads_local_environment=True,
+    ),
+    "tenant": _Entry(
+        "chappe_control.cli:tenant", "control", "Create tenants and their keys.", reads_local_environment=True
+    ),
     "ledger": _Entry("chappe_billing.cli:ledger", "control", "Verify the ledger."),
 }
+
+
+# Beside a local instance these need no settings: `up` wrote them into a private file. Long-running parts never read
+# it: a gateway must not hold a credential of the database.
+_OPERATORS_TOOLS = {"db", "catalogue", "tenant", "ledger"}
 
 
 class _LazyGroup(click.Group):
@@ -42,6 +56,8 @@ class _LazyGroup(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         entry = _COMMANDS.get(cmd_name)
+        if cmd_name in _OPERATORS_TOOLS:
+            _complete_environment(Path(os.environ.get("CHAPPE_STATE_DIR", ".chappe")) / "operator.env")
         return super().get_command(ctx, cmd_name) if entry is None else _load(entry)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -75,3 +91,12 @@ def _load(entry: _Entry) -> click.Command:
             raise
         raise click.ClickException(f"this needs {error.name}: pip install 'chappe[{entry.extra}]'") from error
     return command
+
+
+def _complete_environment(path: Path) -> None:
+    """Add what the file says and the environment does not."""
+    if not path.exists():
+        return
+    for line in path.read_text().splitlines():
+        name, _, value = line.partition("=")
+        os.environ.setdefault(name, value)
