@@ -34,11 +34,8 @@ _COMMANDS = {
         "chappe_control.cli:catalogue",
         "control",
         "Apply a catalogue of regions and models.",
-        reads_local_environment=True,
     ),
-    "tenant": _Entry(
-        "chappe_control.cli:tenant", "control", "Create tenants and their keys.", reads_local_environment=True
-    ),
+    "tenant": _Entry("chappe_control.cli:tenant", "control", "Create tenants and their keys."),
     "ledger": _Entry("chappe_billing.cli:ledger", "control", "Verify the ledger."),
 }
 
