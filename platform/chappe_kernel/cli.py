@@ -30,11 +30,7 @@ _COMMANDS = {
     "gateway": _Entry("chappe_gateway.cli:gateway", "gateway", "Run a region's gateway."),
     "reconcile": _Entry("chappe_serving.cli:reconcile", "serving", "Drive a region's Ray Serve to the catalogue."),
     "db": _Entry("chappe_store.cli:db", "control", "Migrate the database."),
-    "catalogue": _Entry(
-        "chappe_control.cli:catalogue",
-        "control",
-        "Apply a catalogue of regions and models.",
-    ),
+    "catalogue": _Entry("chappe_control.cli:catalogue", "control", "Apply a catalogue of regions and models."),
     "tenant": _Entry("chappe_control.cli:tenant", "control", "Create tenants and their keys."),
     "ledger": _Entry("chappe_billing.cli:ledger", "control", "Verify the ledger."),
 }
