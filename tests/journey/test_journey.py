@@ -295,7 +295,7 @@ def test_killed_gateway_loses_no_ended_response_and_its_grant_comes_back(instanc
     status = json.loads(instance.chappe("status", "--json").stdout)
     assert next(part for part in status["parts"] if part["name"] == "de-fra-gateway")["restarts"] >= 1
     eventually(lambda: _answers(instance, "de-fra"), bool, 30)
-    balance = eventually(lambda: instance.management("/balance"), lambda b: Decimal(b["pending"]) == 0, 260)
+    balance = eventually(lambda: instance.management("/balance"), lambda b: Decimal(b["pending"]) == 0, 90)
     assert Decimal(balance["pending"]) == 0
 
 
