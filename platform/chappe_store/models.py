@@ -1,0 +1,43 @@
+"""The store's own tables: the instance's identity, the keys' revision and the outbox."""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import CheckConstraint, Index, func, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from chappe_store.base import Base
+
+
+class Instance(Base):
+    """One row. `epoch` is the database's identity: a restore from a backup gives it a new one."""
+
+    __tablename__ = "instance"
+    __table_args__ = (CheckConstraint("singleton", name="singleton"),)
+
+    singleton: Mapped[bool] = mapped_column(primary_key=True, server_default=text("true"))
+    epoch: Mapped[UUID]
+
+
+class KeysRevision(Base):
+    """One row. Grows in the transaction of every change that alters what some key may do."""
+
+    __tablename__ = "keys_revision"
+    __table_args__ = (CheckConstraint("singleton", name="singleton"),)
+
+    singleton: Mapped[bool] = mapped_column(primary_key=True, server_default=text("true"))
+    revision: Mapped[int]
+
+
+class OutboxMessage(Base):
+    """Something to tell the outside world, written in the transaction that made it true."""
+
+    __tablename__ = "outbox"
+    __table_args__ = (Index("ix_outbox_undelivered", "id", postgresql_where=text("delivered_at IS NULL")),)
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    topic: Mapped[str]
+    payload: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    delivered_at: Mapped[datetime | None]

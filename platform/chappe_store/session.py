@@ -1,0 +1,93 @@
+"""Transactions, each as one role, and as one tenant where the role is the tenants'.
+
+The login role has no rights of its own and inherits none: outside these transactions it sees nothing. Role and
+tenant are set for the transaction only, both always together, so that whatever an earlier user of a pooled
+connection left behind is overruled.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
+
+from chappe_kernel.errors import Unavailable
+from chappe_kernel.ids import TenantId
+
+_ENTER = text("SELECT set_config('role', :role, true), set_config('chappe.tenant_id', :tenant, true)")
+_SERVER_SETTINGS = {
+    "application_name": "chappe",
+    "timezone": "UTC",
+    "statement_timeout": "30s",
+    "lock_timeout": "10s",
+    "idle_in_transaction_session_timeout": "60s",
+}
+
+
+class Role(StrEnum):
+    """The group roles that a transaction can run as. `chappe_lookup` is none of them: it only owns functions."""
+
+    APP = "chappe_app"
+    INGEST = "chappe_ingest"
+    OPERATOR = "chappe_operator"
+
+
+@dataclass(frozen=True)
+class TenantScope:
+    """Proof that the caller may act for this tenant. Only authorisation makes one; tenants' queries take no less."""
+
+    tenant_id: TenantId
+
+
+class Database:
+    """A pool of connections and the only ways to use it. Every way is one transaction: committed at the end of the
+    block, rolled back when the block raises. Entering raises `Unavailable` when the database does not answer."""
+
+    def __init__(self, url: str, *, pool_size: int = 10) -> None:
+        self._engine: AsyncEngine = create_async_engine(
+            url,
+            pool_size=pool_size,
+            max_overflow=0,
+            pool_timeout=10,
+            pool_pre_ping=True,
+            hide_parameters=True,  # an error's text goes to logs, and parameters may be what tenants wrote
+            connect_args={"server_settings": _SERVER_SETTINGS},
+        )
+
+    async def close(self) -> None:
+        await self._engine.dispose()
+
+    def tenant(self, scope: TenantScope) -> AbstractAsyncContextManager[AsyncSession]:
+        """As `chappe_app`, which sees this tenant's rows and nobody else's."""
+        return self._transaction(Role.APP, str(scope.tenant_id))
+
+    def ingest(self) -> AbstractAsyncContextManager[AsyncSession]:
+        """As `chappe_ingest`: what regions do with grants, keys and usage, across tenants."""
+        return self._transaction(Role.INGEST)
+
+    def operator(self) -> AbstractAsyncContextManager[AsyncSession]:
+        """As `chappe_operator`: the telco's own work, across tenants."""
+        return self._transaction(Role.OPERATOR)
+
+    def audit(self) -> AbstractAsyncContextManager[AsyncSession]:
+        """As `chappe_operator`, read-only, everything as of one instant."""
+        return self._transaction(Role.OPERATOR, snapshot=True)
+
+    @asynccontextmanager
+    async def _transaction(
+        self, role: Role, tenant: str = "", *, snapshot: bool = False
+    ) -> AsyncIterator[AsyncSession]:
+        async with AsyncSession(self._engine, expire_on_commit=False) as session, session.begin():
+            try:
+                if snapshot:
+                    await session.connection(
+                        execution_options={"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+                    )
+                await session.execute(_ENTER, {"role": role, "tenant": tenant})
+            except (DBAPIError, PoolTimeoutError, OSError) as error:
+                raise Unavailable("the database does not answer", code="database_unavailable") from error
+            yield session

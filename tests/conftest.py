@@ -1,0 +1,117 @@
+"""The database for every suite: one real PostgreSQL server, and a copy of one migrated template for each test."""
+
+import secrets
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+
+from chappe_local import postgres as embedded
+from chappe_store.migrate import migrate
+from chappe_store.session import Database
+
+TEMPLATE = embedded.DATABASE
+
+
+@dataclass(frozen=True)
+class PostgresServer:
+    """The running server of this test session."""
+
+    socket_dir: Path
+    passwords: embedded.Passwords
+
+    async def superuser(self, database: str = "postgres") -> "asyncpg.Connection[Any]":
+        return await asyncpg.connect(
+            host=str(self.socket_dir),
+            user=embedded.SUPERUSER,
+            password=self.passwords.superuser,
+            database=database,
+        )
+
+    def urls(self, database: str) -> "DatabaseUrls":
+        return DatabaseUrls(
+            owner=embedded.database_url(self.socket_dir, embedded.OWNER, self.passwords.owner, database),
+            app=embedded.database_url(self.socket_dir, embedded.LOGIN, self.passwords.control, database),
+            superuser=embedded.database_url(self.socket_dir, embedded.SUPERUSER, self.passwords.superuser, database),
+            name=database,
+        )
+
+    async def create_database(self, name: str, template: str = "template1") -> "DatabaseUrls":
+        """A new database with the owner and the rights that the embedded server gives its own."""
+        connection = await self.superuser()
+        try:
+            await connection.execute(f"CREATE DATABASE {name} TEMPLATE {template} OWNER {embedded.OWNER}")
+            await connection.execute(f"REVOKE ALL ON DATABASE {name} FROM PUBLIC")
+            await connection.execute(f"GRANT CONNECT ON DATABASE {name} TO {embedded.LOGIN}")
+        finally:
+            await connection.close()
+        return self.urls(name)
+
+    async def drop_database(self, name: str) -> None:
+        connection = await self.superuser()
+        try:
+            await connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+        finally:
+            await connection.close()
+
+
+@dataclass(frozen=True)
+class DatabaseUrls:
+    """One test's database, as its owner (migrations), as the application, and as the superuser (to tamper)."""
+
+    owner: str
+    app: str
+    superuser: str
+    name: str
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """The server's process, without roles or databases yet."""
+    root = Path(tempfile.mkdtemp(prefix="chappe-pg-"))
+    root.chmod(0o755)  # The server's unprivileged user passes through; its own folders are 0700.
+    server = PostgresServer(root / "socket", embedded.Passwords(*(secrets.token_urlsafe(16) for _ in range(3))))
+    embedded.prepare_data(root / "data", server.socket_dir, server.passwords.superuser)
+    # Durability is what these tests don't need: a crash of the machine loses nothing of theirs.
+    fast = ["--fsync=off", "--synchronous_commit=off", "--full_page_writes=off"]
+    command = [*embedded.server_command(root / "data", server.socket_dir), *fast]
+    with (root / "log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, cwd="/")
+    try:
+        yield server
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(30)
+        shutil.rmtree(root, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+async def postgres(postgres_server: PostgresServer) -> PostgresServer:
+    """The server, with the migrated database that every test's own is copied from."""
+    await embedded.prepare_roles(postgres_server.socket_dir, postgres_server.passwords)
+    urls = postgres_server.urls(TEMPLATE)
+    await migrate(urls.owner, urls.app)
+    return postgres_server
+
+
+@pytest.fixture
+async def database_urls(postgres: PostgresServer) -> AsyncIterator[DatabaseUrls]:
+    """A fresh copy of the migrated database, dropped afterwards."""
+    name = f"test_{secrets.token_hex(6)}"
+    yield await postgres.create_database(name, TEMPLATE)
+    await postgres.drop_database(name)
+
+
+@pytest.fixture
+async def database(database_urls: DatabaseUrls) -> AsyncIterator[Database]:
+    """The application's way into this test's database."""
+    opened = Database(database_urls.app)
+    yield opened
+    await opened.close()

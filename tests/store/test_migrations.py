@@ -1,0 +1,144 @@
+"""The migrations build what the models describe, each on a filled database, once."""
+
+import asyncio
+import importlib
+import os
+import pkgutil
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection
+from sqlalchemy.ext.asyncio import create_async_engine
+from tests.conftest import DatabaseUrls, PostgresServer
+
+import chappe_billing
+import chappe_catalogue
+import chappe_control
+import chappe_store
+import chappe_tenants
+from chappe_kernel.errors import Conflict, Invalid
+from chappe_store.base import Base
+from chappe_store.migrate import alembic_config, check, migrate, newest_revision
+
+# Importing the models fills the metadata. Found by their file's name, so that no new table escapes the comparison.
+for package in (chappe_store, chappe_catalogue, chappe_tenants, chappe_billing, chappe_control):
+    for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+        if module.name.endswith(".models"):
+            importlib.import_module(module.name)
+
+# What each revision leaves behind for the next one: rows in the tables that it made. A new migration gets an entry
+# here, and so the one after it runs on a filled database.
+FILL = {
+    "0001": "INSERT INTO outbox (id, topic, payload) VALUES (uuidv7(), 'test', '{}')",
+    "0002": """
+        INSERT INTO tenant (id, name, state, currency, allowed_regions, requests_per_minute)
+            VALUES ('00000000-0000-7000-8000-000000000001', 'T', 'active', 'EUR', '{}', 60);
+        INSERT INTO project (tenant_id, id, name)
+            VALUES ('00000000-0000-7000-8000-000000000001', '00000000-0000-7000-8000-000000000002', 'P');
+        INSERT INTO region (name, jurisdiction, gateway_url, position) VALUES ('fr-par', 'FR', 'http://x', 0);
+        INSERT INTO publisher (id, name, title) VALUES ('00000000-0000-7000-8000-000000000003', 'p', 'P');
+        INSERT INTO listing (id, name, publisher_id, task, currency, context_tokens, template_tokens,
+                             default_output_tokens, max_output_tokens)
+            VALUES ('00000000-0000-7000-8000-000000000004', 'l', '00000000-0000-7000-8000-000000000003', 'chat',
+                    'EUR', 1, 0, 1, 1);
+    """,
+    "0003": """
+        INSERT INTO budget (tenant_id, currency) VALUES ('00000000-0000-7000-8000-000000000001', 'EUR');
+        INSERT INTO price_version (id, listing_id, region, currency, starts_at, input_nano_per_token,
+                                   cached_input_nano_per_token, output_nano_per_token, request_nano)
+            VALUES (uuidv7(), '00000000-0000-7000-8000-000000000004', 'fr-par', 'EUR', now(), 1, 1, 1, 1);
+    """,
+}
+
+
+@pytest.fixture
+async def empty(postgres: PostgresServer) -> AsyncIterator[DatabaseUrls]:
+    name = f"empty_{os.getpid()}"
+    yield await postgres.create_database(name)
+    await postgres.drop_database(name)
+
+
+def revisions() -> list[str]:
+    script = ScriptDirectory.from_config(alembic_config())
+    return [found.revision for found in script.walk_revisions()][::-1]
+
+
+async def test_each_runs_forward_on_a_filled_database(postgres: PostgresServer, empty: DatabaseUrls) -> None:
+    connection = await postgres.superuser(empty.name)
+    try:
+        for revision in revisions():
+            await migrate(empty.owner, empty.app, revision)
+            await connection.execute(FILL[revision])
+    finally:
+        await connection.close()
+    await check(empty.app)
+
+
+async def test_models_and_migrations_describe_the_same_tables(database_urls: DatabaseUrls) -> None:
+    def compare(connection: Connection) -> list[object]:
+        def is_ours(name: str | None, kind: str, _parents: object) -> bool:
+            # Partitions are the database's business: the model is of the table that they make up.
+            return not (kind == "table" and name is not None and name.startswith("usage_event_"))
+
+        context = MigrationContext.configure(connection, opts={"include_name": is_ours, "compare_type": True})
+        return list(compare_metadata(context, Base.metadata))
+
+    engine = create_async_engine(database_urls.owner)
+    try:
+        async with engine.connect() as connection:
+            assert await connection.run_sync(compare) == []
+    finally:
+        await engine.dispose()
+
+
+async def test_two_migrators_take_turns(empty: DatabaseUrls) -> None:
+    await asyncio.gather(migrate(empty.owner, empty.app), migrate(empty.owner, empty.app))
+    await check(empty.app)
+
+
+async def test_a_database_behind_the_code_fails_the_check(empty: DatabaseUrls) -> None:
+    await migrate(empty.owner, empty.app, revisions()[0])
+    with pytest.raises(Conflict) as raised:
+        await check(empty.app)
+    assert raised.value.code == "migration_missing"
+
+
+async def test_a_migration_that_fails_leaves_nothing(postgres: PostgresServer, empty: DatabaseUrls) -> None:
+    connection = await postgres.superuser(empty.name)
+    try:
+        # In the way of a late migration; the earlier ones of the same run must not stay either.
+        await connection.execute("CREATE TABLE budget (id int)")
+        with pytest.raises(Exception, match="budget"):
+            await migrate(empty.owner, empty.app)
+        assert await connection.fetchval("SELECT to_regclass('tenant')") is None
+    finally:
+        await connection.close()
+
+
+async def test_a_url_without_a_login_is_refused(empty: DatabaseUrls) -> None:
+    with pytest.raises(Invalid):
+        await migrate(empty.owner, "postgresql+asyncpg:///chappe")
+
+
+def test_every_migration_limits_its_wait_for_locks() -> None:
+    for found in ScriptDirectory.from_config(alembic_config()).walk_revisions():
+        assert "SET LOCAL lock_timeout" in Path(found.path).read_text()
+
+
+def test_the_command_migrates_and_checks(database_urls: DatabaseUrls) -> None:
+    environ = {"CHAPPE_DATABASE_URL": database_urls.app, "CHAPPE_DATABASE_OWNER_URL": database_urls.owner}
+    for command in ("migrate", "check"):
+        done = subprocess.run(
+            [str(Path(sys.executable).with_name("chappe")), "db", command],
+            env=environ,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (done.returncode, newest_revision() in done.stdout) == (0, True), done.stderr
