@@ -1,0 +1,1 @@
+"""Deployments: what should run in each region, and what does."""

@@ -1,0 +1,1 @@
+"""Listings: models as they are sold, and where."""

@@ -1,0 +1,1 @@
+"""Publishers: who offers a model."""

@@ -1,0 +1,1 @@
+"""Regions: where inference runs, who may speak for each, and which are healthy."""

@@ -1,0 +1,101 @@
+"""SQL for regions, their credentials and heartbeats."""
+
+from collections.abc import Sequence
+
+from sqlalchemy import delete, func, or_, select, text
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from chappe_catalogue.regions.models import GatewayHeartbeat, Region, RegionCredential
+
+# A gateway beats once a second: five missed beats are no hiccup any more.
+_ALIVE = text("interval '5 seconds'")
+_FORGOTTEN = text("interval '1 day'")
+
+
+async def list_regions(session: AsyncSession) -> Sequence[Region]:
+    """In the catalogue's order."""
+    return (await session.scalars(select(Region).order_by(Region.position, Region.name))).all()
+
+
+async def read_jurisdictions(session: AsyncSession) -> dict[str, str]:
+    """Jurisdiction by region's name, in the catalogue's order."""
+    query = select(Region.name, Region.jurisdiction).order_by(Region.position, Region.name)
+    return {row.name: row.jurisdiction for row in await session.execute(query)}
+
+
+async def healthy_regions(session: AsyncSession) -> frozenset[str]:
+    """Where some gateway lately saw at least one deployment answer, by the database's clock."""
+    query = (
+        select(GatewayHeartbeat.region)
+        .where(
+            GatewayHeartbeat.seen_at > func.now() - _ALIVE,
+            func.cardinality(GatewayHeartbeat.healthy_deployments) > 0,
+        )
+        .distinct()
+    )
+    return frozenset((await session.scalars(query)).all())
+
+
+async def put_heartbeat(
+    session: AsyncSession, *, region: str, gateway: str, snapshot_version: str, healthy_deployments: Sequence[str]
+) -> None:
+    values = {"snapshot_version": snapshot_version, "healthy_deployments": list(healthy_deployments)}
+    await session.execute(
+        insert(GatewayHeartbeat)
+        .values(region=region, gateway=gateway, **values)
+        .on_conflict_do_update(index_elements=["region", "gateway"], set_=values | {"seen_at": func.now()})
+    )
+
+
+async def forget_gateways(session: AsyncSession, region: str) -> None:
+    """Drop gateways of the region that were last seen a day ago."""
+    await session.execute(
+        delete(GatewayHeartbeat).where(
+            GatewayHeartbeat.region == region, GatewayHeartbeat.seen_at < func.now() - _FORGOTTEN
+        )
+    )
+
+
+async def find_region(session: AsyncSession, credential_digest: bytes) -> str | None:
+    """Whose credential this is. One read of the primary key."""
+    query = select(RegionCredential.region).where(RegionCredential.digest == credential_digest)
+    found: str | None = await session.scalar(query)
+    return found
+
+
+async def put_region(session: AsyncSession, *, name: str, jurisdiction: str, gateway_url: str, position: int) -> None:
+    """Insert or change. Nothing is written when nothing changed, since a change makes gateways forget their keys."""
+    values = {"jurisdiction": jurisdiction, "gateway_url": gateway_url, "position": position}
+    await session.execute(
+        insert(Region)
+        .values(name=name, **values)
+        .on_conflict_do_update(
+            index_elements=["name"],
+            set_=values,
+            where=or_(*(getattr(Region, column).is_distinct_from(value) for column, value in values.items())),
+        )
+    )
+
+
+async def put_credential(session: AsyncSession, *, region: str, digest: bytes) -> None:
+    """Make this the region's newest credential. One that belongs to another region stays there."""
+    await session.execute(
+        insert(RegionCredential)
+        .values(region=region, digest=digest)
+        .on_conflict_do_update(
+            index_elements=["digest"], set_={"created_at": func.now()}, where=RegionCredential.region == region
+        )
+    )
+
+
+async def keep_newest_credentials(session: AsyncSession, *, region: str, count: int) -> None:
+    newest = (
+        select(RegionCredential.digest)
+        .where(RegionCredential.region == region)
+        .order_by(RegionCredential.created_at.desc(), RegionCredential.digest)
+        .limit(count)
+    )
+    await session.execute(
+        delete(RegionCredential).where(RegionCredential.region == region, RegionCredential.digest.not_in(newest))
+    )

@@ -1,0 +1,59 @@
+"""What happens to regions: they prove who they are, and say how they fare."""
+
+import hashlib
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from chappe_catalogue.regions import queries
+from chappe_kernel.errors import Conflict, Invalid, Unauthenticated
+from chappe_kernel.wire.control import Heartbeat
+
+MIN_CREDENTIAL_LENGTH = 24
+# The new one and the one before: gateways change over one by one.
+VALID_CREDENTIALS = 2
+MAX_GATEWAY_NAME_LENGTH = 100
+MAX_VERSION_LENGTH = 100
+MAX_DEPLOYMENTS = 1000
+
+
+def digest_credential(credential: str) -> bytes:
+    """SHA-256 of it. A credential is random and long, so that nothing slower is needed."""
+    return hashlib.sha256(credential.encode()).digest()
+
+
+async def authenticate_region(session: AsyncSession, credential: str) -> str:
+    """The region whose credential this is. Raises `Unauthenticated`."""
+    region = await queries.find_region(session, digest_credential(credential))
+    if region is None:
+        raise Unauthenticated("this is no region's credential", code="invalid_credential")
+    return region
+
+
+async def rotate_credential(session: AsyncSession, *, region: str, credential: str) -> None:
+    """From now on the region may use this one too; the one before it stays valid. Safe to repeat.
+
+    Raises `Invalid` for a short one, `Conflict` for one that another region uses.
+    """
+    if len(credential) < MIN_CREDENTIAL_LENGTH:
+        raise Invalid(f"the credential of {region} has fewer than {MIN_CREDENTIAL_LENGTH} characters")
+    digest = digest_credential(credential)
+    await queries.put_credential(session, region=region, digest=digest)
+    if await queries.find_region(session, digest) != region:
+        raise Conflict(f"the credential of {region} is another region's")
+    await queries.keep_newest_credentials(session, region=region, count=VALID_CREDENTIALS)
+
+
+async def beat(session: AsyncSession, *, region: str, heartbeat: Heartbeat) -> None:
+    """Note that this gateway lives, and which deployments it sees."""
+    if not 1 <= len(heartbeat.gateway) <= MAX_GATEWAY_NAME_LENGTH:
+        raise Invalid("gateway must have 1 to 100 characters", param="gateway")
+    if len(heartbeat.healthy_deployments) > MAX_DEPLOYMENTS or len(heartbeat.snapshot_version) > MAX_VERSION_LENGTH:
+        raise Invalid("the heartbeat is too long")
+    await queries.put_heartbeat(
+        session,
+        region=region,
+        gateway=heartbeat.gateway,
+        snapshot_version=heartbeat.snapshot_version,
+        healthy_deployments=heartbeat.healthy_deployments,
+    )
+    await queries.forget_gateways(session, region)

@@ -1,0 +1,42 @@
+"""The API key's table."""
+
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import ForeignKeyConstraint, Index, Text, UniqueConstraint, func
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.orm import Mapped, mapped_column
+
+from chappe_store.base import Base
+
+
+class ApiKey(Base):
+    """`digest` is HMAC-SHA256 of the key under pepper `pepper_version`; the key itself is nowhere.
+
+    `regions` and `models` are None when the key narrows nothing. `requests_per_minute` is the key's own limit,
+    beside its tenant's.
+    """
+
+    __tablename__ = "api_key"
+    __table_args__ = (
+        ForeignKeyConstraint(["tenant_id", "project_id"], ["project.tenant_id", "project.id"]),
+        # Across tenants on purpose: this index is the look-up. Nobody can probe it for another tenant's key without
+        # having that key.
+        UniqueConstraint("pepper_version", "digest"),
+        Index("ix_api_key_tenant_id_project_id", "tenant_id", "project_id"),
+    )
+
+    tenant_id: Mapped[UUID] = mapped_column(primary_key=True)
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    project_id: Mapped[UUID]
+    kind: Mapped[str]
+    name: Mapped[str]
+    prefix: Mapped[str]
+    pepper_version: Mapped[int]
+    digest: Mapped[bytes]
+    regions: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
+    models: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
+    requests_per_minute: Mapped[int | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    revoked_at: Mapped[datetime | None]
+    last_used_at: Mapped[datetime | None]

@@ -1,0 +1,152 @@
+"""SQL for API keys. The digest is written here and read only by the database's own look-up function."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from uuid import UUID
+
+from msgspec import Struct
+from sqlalchemy import bindparam, func, select, text, update
+from sqlalchemy.dialects.postgresql import ARRAY, BIGINT, BYTEA, insert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from chappe_kernel.api_keys import KeyKind
+from chappe_kernel.ids import KeyId, ProjectId
+from chappe_kernel.wire.control import KeyDigest
+from chappe_store.session import TenantScope
+from chappe_tenants.api_keys.models import ApiKey
+
+
+class KeyRecord(Struct, frozen=True):
+    """A key as its tenant may see it: everything but the digest."""
+
+    id: UUID
+    project_id: UUID
+    kind: str
+    name: str
+    prefix: str
+    regions: list[str] | None
+    models: list[str] | None
+    requests_per_minute: int | None
+    created_at: datetime
+    revoked_at: datetime | None
+    last_used_at: datetime | None
+
+
+class FoundKey(Struct, frozen=True):
+    """What the look-up says of a key that is not revoked, with its project's and tenant's part."""
+
+    key_id: UUID
+    project_id: UUID
+    tenant_id: UUID
+    kind: str
+    key_regions: list[str] | None
+    models: list[str] | None
+    key_requests_per_minute: int | None
+    project_regions: list[str] | None
+    tenant_regions: list[str]
+    tenant_requests_per_minute: int
+    tenant_state: str
+    currency: str
+
+
+class NewKey(Struct, frozen=True):
+    """A row to insert."""
+
+    id: KeyId
+    project_id: ProjectId
+    kind: KeyKind
+    name: str
+    prefix: str
+    digest: KeyDigest
+    regions: list[str] | None
+    models: list[str] | None
+    requests_per_minute: int | None
+
+
+_SHOWN = tuple(getattr(ApiKey, name) for name in KeyRecord.__struct_fields__)
+_RESOLVE = text("SELECT * FROM resolve_api_key(:versions, :digests)").bindparams(
+    bindparam("versions", type_=ARRAY(BIGINT)), bindparam("digests", type_=ARRAY(BYTEA))
+)
+
+
+async def find_key(session: AsyncSession, digests: Sequence[KeyDigest]) -> FoundKey | None:
+    """One read of the unique index per digest, by a function that alone may look before the tenant is known."""
+    parameters = {
+        "versions": [digest.pepper_version for digest in digests],
+        "digests": [digest.digest for digest in digests],
+    }
+    row = (await session.execute(_RESOLVE, parameters)).mappings().first()
+    return None if row is None else FoundKey(**row)
+
+
+async def read_key(session: AsyncSession, scope: TenantScope, key_id: KeyId) -> KeyRecord | None:
+    query = select(*_SHOWN).where(ApiKey.tenant_id == scope.tenant_id, ApiKey.id == key_id)
+    row = (await session.execute(query)).mappings().first()
+    return None if row is None else KeyRecord(**row)
+
+
+async def list_keys(
+    session: AsyncSession, scope: TenantScope, *, limit: int, before: UUID | None
+) -> Sequence[KeyRecord]:
+    """Newest first, revoked ones included."""
+    query = select(*_SHOWN).where(ApiKey.tenant_id == scope.tenant_id).order_by(ApiKey.id.desc()).limit(limit)
+    if before is not None:
+        query = query.where(ApiKey.id < before)
+    return [KeyRecord(**row) for row in (await session.execute(query)).mappings()]
+
+
+async def count_active_keys(session: AsyncSession, scope: TenantScope) -> int:
+    query = select(func.count()).where(ApiKey.tenant_id == scope.tenant_id, ApiKey.revoked_at.is_(None))
+    return await session.scalar(query) or 0
+
+
+async def insert_key(session: AsyncSession, scope: TenantScope, key: NewKey) -> bool:
+    """False, and nothing inserted, if the secret is known already."""
+    inserted = await session.scalar(
+        insert(ApiKey)
+        .values(
+            tenant_id=scope.tenant_id,
+            id=key.id,
+            project_id=key.project_id,
+            kind=key.kind.value,
+            name=key.name,
+            prefix=key.prefix,
+            pepper_version=key.digest.pepper_version,
+            digest=key.digest.digest,
+            regions=key.regions,
+            models=key.models,
+            requests_per_minute=key.requests_per_minute,
+        )
+        # No conflict target: naming one would need the right to read the digest.
+        .on_conflict_do_nothing()
+        .returning(ApiKey.id)
+    )
+    return inserted is not None
+
+
+async def revoke_key(session: AsyncSession, scope: TenantScope, key_id: KeyId) -> None:
+    """In the database's time; a key that was revoked before keeps its time."""
+    await session.execute(
+        update(ApiKey)
+        .where(ApiKey.tenant_id == scope.tenant_id, ApiKey.id == key_id, ApiKey.revoked_at.is_(None))
+        .values(revoked_at=func.now())
+    )
+
+
+async def touch_keys(session: AsyncSession, used_at: Mapping[tuple[UUID, UUID], datetime]) -> None:
+    """Note when (tenant, key) were last used: never back in time, never ahead of the database's clock.
+
+    In one order, so that two batches cannot deadlock; at most once a minute per key, so that a busy key's row is not
+    rewritten all the time. For the ingestion's role.
+    """
+    for tenant_id, key_id in sorted(used_at):
+        seen = func.least(used_at[tenant_id, key_id], func.now())
+        await session.execute(
+            update(ApiKey)
+            .where(
+                ApiKey.tenant_id == tenant_id,
+                ApiKey.id == key_id,
+                func.coalesce(ApiKey.last_used_at, text("'-infinity'")) < seen - text("interval '1 minute'"),
+            )
+            .values(last_used_at=seen)
+        )

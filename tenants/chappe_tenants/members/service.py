@@ -1,0 +1,34 @@
+"""What happens to members."""
+
+from enum import StrEnum
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from chappe_kernel.ids import MemberId, new_id
+from chappe_store.session import TenantScope
+from chappe_tenants.members import queries
+from chappe_tenants.naming import clean_email
+from chappe_tenants.passwords import hash_password, verify_password
+
+
+class Role(StrEnum):
+    """What a member may do in their tenant."""
+
+    OWNER = "owner"
+
+
+async def put_member(session: AsyncSession, scope: TenantScope, *, email: str, password: str, role: Role) -> None:
+    """The member exists with this password afterwards. Safe to repeat: an unchanged password keeps its hash."""
+    address = clean_email(email)
+    member = await queries.find_by_email(session, scope, address)
+    if member is None:
+        await queries.insert_member(
+            session,
+            scope,
+            member_id=MemberId(new_id()),
+            email=address,
+            role=role,
+            password_hash=hash_password(password),
+        )
+    elif not verify_password(member.password_hash, password):
+        await queries.set_password(session, scope, member.id, hash_password(password))

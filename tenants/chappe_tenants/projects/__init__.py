@@ -1,0 +1,1 @@
+"""Projects divide a tenant. Each may narrow where its requests run."""

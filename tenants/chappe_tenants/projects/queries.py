@@ -1,0 +1,48 @@
+"""SQL for projects."""
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from sqlalchemy import func, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from chappe_kernel.ids import ProjectId
+from chappe_store.session import TenantScope
+from chappe_tenants.projects.models import Project
+
+
+async def read_project(session: AsyncSession, scope: TenantScope, project_id: ProjectId) -> Project | None:
+    return await session.get(Project, (scope.tenant_id, project_id))
+
+
+async def find_by_name(session: AsyncSession, scope: TenantScope, name: str) -> ProjectId | None:
+    found = await session.scalar(select(Project.id).where(Project.tenant_id == scope.tenant_id, Project.name == name))
+    return None if found is None else ProjectId(found)
+
+
+async def count_projects(session: AsyncSession, scope: TenantScope) -> int:
+    return await session.scalar(select(func.count()).where(Project.tenant_id == scope.tenant_id)) or 0
+
+
+async def list_projects(
+    session: AsyncSession, scope: TenantScope, *, limit: int, before: UUID | None
+) -> Sequence[Project]:
+    """Newest first."""
+    query = select(Project).where(Project.tenant_id == scope.tenant_id).order_by(Project.id.desc()).limit(limit)
+    if before is not None:
+        query = query.where(Project.id < before)
+    return (await session.scalars(query)).all()
+
+
+async def insert_project(
+    session: AsyncSession, scope: TenantScope, *, project_id: ProjectId, name: str, allowed_regions: list[str] | None
+) -> bool:
+    """False, and nothing inserted, if the tenant has a project of this name."""
+    inserted = await session.scalar(
+        insert(Project)
+        .values(tenant_id=scope.tenant_id, id=project_id, name=name, allowed_regions=allowed_regions)
+        .on_conflict_do_nothing(index_elements=["tenant_id", "name"])
+        .returning(Project.id)
+    )
+    return inserted is not None

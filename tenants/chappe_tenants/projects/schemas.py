@@ -1,0 +1,42 @@
+"""Projects as the API shows them."""
+
+from datetime import datetime
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+from chappe_kernel.ids import PROJECT, encode_id
+from chappe_tenants.naming import MAX_NAME_LENGTH
+from chappe_tenants.organisations.service import MAX_REGIONS
+from chappe_tenants.projects.models import Project
+
+Name = Annotated[str, Meta(min_length=1, max_length=MAX_NAME_LENGTH, description="Without control characters.")]
+Regions = Annotated[
+    list[Annotated[str, Meta(min_length=1, max_length=MAX_NAME_LENGTH)]],
+    Meta(
+        min_length=1,
+        max_length=MAX_REGIONS,
+        description="Names of regions or jurisdictions in order of preference. Null takes nothing away.",
+    ),
+]
+
+
+class CreateProject(Struct, frozen=True, forbid_unknown_fields=True):
+    name: Name
+    regions: Regions | None = None
+
+
+class ProjectView(Struct, frozen=True):
+    id: Annotated[str, Meta(pattern="^prj_")]
+    name: str
+    regions: list[str] | None
+    created_at: datetime
+
+
+def show_project(project: Project) -> ProjectView:
+    return ProjectView(
+        id=encode_id(PROJECT, project.id),
+        name=project.name,
+        regions=project.allowed_regions,
+        created_at=project.created_at,
+    )
