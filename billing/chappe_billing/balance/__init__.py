@@ -1,0 +1,1 @@
+"""What a tenant reads about its money."""

@@ -1,0 +1,1 @@
+"""Budgets: what each tenant has, has spent and has lent to gateways."""

@@ -1,0 +1,30 @@
+"""The budget's table."""
+
+from uuid import UUID
+
+from sqlalchemy import CheckConstraint, ForeignKey, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from chappe_store.base import Base
+
+_ZERO = text("0")
+
+
+class Budget(Base):
+    """A tenant's money at a glance, and the row that is locked first whenever it moves.
+
+    `funds`: all that was put in. `posted`: all that settled usage took. `pending`: what open grants could still spend.
+    Whatever increases `posted + pending` keeps it within `funds + credit_limit`; a trigger sees to it.
+    """
+
+    __tablename__ = "budget"
+    __table_args__ = tuple(
+        CheckConstraint(f"{name} >= 0", name=name) for name in ("posted_nano", "pending_nano", "credit_limit_nano")
+    )
+
+    tenant_id: Mapped[UUID] = mapped_column(ForeignKey("tenant.id"), primary_key=True)
+    currency: Mapped[str]
+    funds_nano: Mapped[int] = mapped_column(server_default=_ZERO)
+    posted_nano: Mapped[int] = mapped_column(server_default=_ZERO)
+    pending_nano: Mapped[int] = mapped_column(server_default=_ZERO)
+    credit_limit_nano: Mapped[int] = mapped_column(server_default=_ZERO)

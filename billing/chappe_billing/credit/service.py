@@ -1,0 +1,37 @@
+"""Credit that the operator gives."""
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from chappe_billing.budgets import queries as budgets
+from chappe_billing.ledger import queries as ledger_queries
+from chappe_billing.ledger import service as ledger
+from chappe_billing.ledger.postings import Account, AccountKind, Line, Posting, TransactionKind
+from chappe_kernel.errors import Conflict, Invalid
+from chappe_kernel.ids import TenantId
+
+
+async def give_welcome_credit(session: AsyncSession, tenant_id: TenantId, amount_nano: int, currency: str) -> None:
+    """Open the tenant's budget, with a one-time gift in it. As the operator; safe to repeat: a tenant gets one gift.
+
+    Raises `Invalid` for a negative amount, `Conflict` when the tenant's budget is in another currency.
+    """
+    if amount_nano < 0:
+        raise Invalid("a credit cannot be negative", code="invalid_amount")
+    await budgets.open_budget(session, tenant_id, currency)
+    budget = (await budgets.lock_budgets(session, [tenant_id]))[tenant_id]
+    if budget.currency != currency:
+        raise Conflict(f"the tenant's budget is in {budget.currency}", code="currency_mismatch")
+    if amount_nano == 0 or await ledger_queries.find_welcome_credit(session, tenant_id) is not None:
+        return
+    posting = Posting(
+        id=ledger.new_transaction_id(),
+        kind=TransactionKind.WELCOME_CREDIT,
+        tenant_id=tenant_id,
+        currency=currency,
+        lines=(
+            Line(Account(AccountKind.TENANT_FUNDS, currency, tenant_id=tenant_id), amount_nano),
+            Line(Account(AccountKind.PROMOTIONAL_CREDIT, currency), -amount_nano),
+        ),
+    )
+    await ledger.post(session, [posting])
+    await budgets.add_funds(session, tenant_id, amount_nano)

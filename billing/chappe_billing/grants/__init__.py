@@ -1,0 +1,1 @@
+"""Grants: blocks of budget leased to gateways."""

@@ -1,0 +1,1 @@
+"""The ledger: double entry, append-only, balanced by the database."""

@@ -1,0 +1,1 @@
+"""The price book: immutable versions per listing and region."""

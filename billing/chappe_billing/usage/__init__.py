@@ -1,0 +1,1 @@
+"""Usage events: ingestion, rating, posting and rollups."""

@@ -1,0 +1,86 @@
+"""Tables of usage: events, their rollup by hour, and what could not be posted."""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import CheckConstraint, Index, func
+from sqlalchemy.orm import Mapped, mapped_column
+
+from chappe_store.base import Base
+
+
+class UsageEvent(Base):
+    """One request's charge, append-only, in monthly partitions by the time inside `request_id`.
+
+    `amount` is the rated price. `granted` of it came out of the grant's pending money and `written_off` is the
+    operator's loss; the rest was taken from free funds. The tenant pays `amount - written_off`.
+    """
+
+    __tablename__ = "usage_event"
+    __table_args__ = (
+        CheckConstraint("outcome IN ('completed', 'disconnected', 'failed')", name="outcome"),
+        Index(None, "tenant_id", "request_id"),
+        {"postgresql_partition_by": "RANGE (request_id)"},
+    )
+
+    request_id: Mapped[UUID] = mapped_column(primary_key=True)
+    tenant_id: Mapped[UUID]
+    project_id: Mapped[UUID]
+    key_id: Mapped[UUID]
+    grant_id: Mapped[UUID]
+    region: Mapped[str]
+    gateway: Mapped[str]
+    listing_id: Mapped[UUID]
+    price_version_id: Mapped[UUID]
+    outcome: Mapped[str]
+    prompt_tokens: Mapped[int]
+    cached_tokens: Mapped[int]
+    completion_tokens: Mapped[int]
+    amount_nano: Mapped[int]
+    granted_nano: Mapped[int]
+    written_off_nano: Mapped[int]
+    hold_nano: Mapped[int]
+    started_at: Mapped[datetime]
+    finished_at: Mapped[datetime]
+    ttft_ms: Mapped[int | None]
+    transaction_id: Mapped[UUID | None]
+    posted_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class UsageHour(Base):
+    """Sums of events by the hour in which they were posted, in the database's time."""
+
+    __tablename__ = "usage_hour"
+
+    tenant_id: Mapped[UUID] = mapped_column(primary_key=True)
+    hour: Mapped[datetime] = mapped_column(primary_key=True)
+    project_id: Mapped[UUID] = mapped_column(primary_key=True)
+    key_id: Mapped[UUID] = mapped_column(primary_key=True)
+    listing_id: Mapped[UUID] = mapped_column(primary_key=True)
+    region: Mapped[str] = mapped_column(primary_key=True)
+    requests: Mapped[int]
+    prompt_tokens: Mapped[int]
+    cached_tokens: Mapped[int]
+    completion_tokens: Mapped[int]
+    amount_nano: Mapped[int]
+    written_off_nano: Mapped[int]
+
+
+class QuarantinedUsage(Base):
+    """An event that could not be posted, with the reason's code. Ids, counts and times only.
+
+    The digest tells contradicting versions of one event apart. What the event says of its tenant is unverified,
+    so no tenant ever sees these rows.
+    """
+
+    __tablename__ = "usage_quarantine"
+
+    request_id: Mapped[UUID] = mapped_column(primary_key=True)
+    digest: Mapped[bytes] = mapped_column(primary_key=True)
+    code: Mapped[str]
+    region: Mapped[str]
+    gateway: Mapped[str]
+    tenant_id: Mapped[UUID]
+    event: Mapped[dict[str, Any]]
+    received_at: Mapped[datetime] = mapped_column(server_default=func.now())

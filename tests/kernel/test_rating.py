@@ -1,0 +1,77 @@
+"""A charge is exact, never over its hold, and what the outcome's rule says."""
+
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chappe_kernel.errors import Invalid
+from chappe_kernel.rating import NO_COUNTS, Counts, Outcome, Price, charge, rate, upper_bound
+
+COMPONENTS = st.integers(0, 10**12)
+PRICES = st.builds(Price, COMPONENTS, COMPONENTS, COMPONENTS, COMPONENTS)
+TOKENS = st.integers(0, 10**7)
+
+
+@st.composite
+def counts(draw: st.DrawFn) -> Counts:
+    prompt = draw(TOKENS)
+    return Counts(prompt, draw(st.integers(0, prompt)), draw(TOKENS))
+
+
+def in_units(price: Price, used: Counts) -> Fraction:
+    """The price in whole units of currency by fractions, written from the price list: per token, then summed."""
+    nano = Fraction(1, 10**9)
+    parts = (
+        (used.prompt_tokens, Fraction(price.input_nano_per_token) * nano),
+        (used.cached_tokens, Fraction(price.cached_input_nano_per_token - price.input_nano_per_token) * nano),
+        (used.completion_tokens, Fraction(price.output_nano_per_token) * nano),
+        (1, Fraction(price.request_nano) * nano),
+    )
+    return sum((number * each for number, each in parts), Fraction(0))
+
+
+@given(PRICES, counts())
+def test_rating_is_exact(price: Price, used: Counts) -> None:
+    assert Fraction(rate(price, used), 10**9) == in_units(price, used)
+
+
+@given(PRICES, st.sampled_from(Outcome), counts())
+def test_a_charge_is_the_rated_price_or_nothing(price: Price, outcome: Outcome, used: Counts) -> None:
+    free = used == NO_COUNTS or (outcome is Outcome.FAILED and used.completion_tokens == 0)
+    assert Fraction(charge(price, outcome, used), 10**9) == (0 if free else in_units(price, used))
+
+
+@given(PRICES, st.sampled_from(Outcome), counts(), TOKENS, TOKENS)
+def test_a_charge_never_exceeds_its_hold(
+    price: Price, outcome: Outcome, used: Counts, spare_prompt: int, spare_completion: int
+) -> None:
+    hold = upper_bound(price, used.prompt_tokens + spare_prompt, used.completion_tokens + spare_completion)
+    assert 0 <= charge(price, outcome, used) <= hold
+
+
+@given(PRICES, counts())
+def test_a_disconnected_request_costs_what_a_completed_one_does(price: Price, used: Counts) -> None:
+    assert charge(price, Outcome.DISCONNECTED, used) == charge(price, Outcome.COMPLETED, used)
+
+
+@given(PRICES, st.integers(1, 10**7))
+def test_a_failure_before_the_first_token_is_free(price: Price, prompt: int) -> None:
+    assert charge(price, Outcome.FAILED, Counts(prompt, 0, 0)) == 0
+
+
+def test_cached_tokens_are_not_priced_as_input() -> None:
+    price = Price(input_nano_per_token=60, cached_input_nano_per_token=15, output_nano_per_token=210)
+    assert rate(price, Counts(100, 40, 10)) == 60 * 60 + 40 * 15 + 10 * 210
+
+
+@pytest.mark.parametrize("bad", [(1, 2, 0), (-1, -1, 0), (0, 0, -1), (1, -1, 0)])
+def test_impossible_counts_are_refused(bad: tuple[int, int, int]) -> None:
+    with pytest.raises(Invalid):
+        Counts(*bad)
+
+
+def test_a_negative_price_is_refused() -> None:
+    with pytest.raises(Invalid):
+        Price(1, 1, -1)
