@@ -1,0 +1,125 @@
+"""The control plane's application."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+from litestar import Litestar, get
+from litestar.datastructures import State
+from litestar.di import Provide
+from litestar.openapi import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin
+from litestar.openapi.spec import Components, SecurityScheme
+from litestar.types import Message, Scope
+from msgspec import Struct
+from redis.asyncio import Redis
+
+from chappe_billing.grants.terms import GrantTerms
+from chappe_control.internal.routes import make_router as make_internal_router
+from chappe_control.problems import EXCEPTION_HANDLERS
+from chappe_control.public.router import MANAGEMENT_KEY
+from chappe_control.public.router import make_router as make_public_router
+from chappe_control.settings import ControlSettings
+from chappe_control.snapshot import SnapshotCache
+from chappe_control.state import Given, Services
+from chappe_control.throttle import Throttle
+from chappe_kernel.clock import Clock, SystemClock
+from chappe_store.queries import read_epoch
+from chappe_store.session import Database
+from chappe_tenants.peppers import parse_peppers
+
+MAX_BODY_BYTES = 64 * 1024
+# A throttle must not cost more than the call that it guards.
+_REDIS_TIMEOUT_S = 0.25
+
+_SECURITY_HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+)
+_NO_STORE = (b"cache-control", b"no-store")
+
+_DESCRIPTION = (
+    "What a tenant's programs need beside inference: the balance, usage, projects and API keys. Call it with a "
+    "management key (`ck_m…`). Amounts are decimal strings with nine decimals. Ids sort by their time. Errors are "
+    "RFC 9457 problems with a stable `code`."
+)
+
+
+class Health(Struct, frozen=True):
+    status: str
+
+
+@get("/healthz", include_in_schema=False)
+async def healthz(services: Given) -> Health:
+    """200 if the database answers, else 503."""
+    async with services.database.ingest() as session:
+        await read_epoch(session)
+    return Health(status="ok")
+
+
+def make_services(settings: ControlSettings, database: Database, redis: Redis, clock: Clock) -> Services:
+    """Raises `Invalid` for settings that cannot work."""
+    peppers = parse_peppers(settings.key_peppers)
+    return Services(
+        settings=settings,
+        database=database,
+        throttle=Throttle(redis, clock),
+        peppers=peppers,
+        snapshots=SnapshotCache(database, peppers, settings.snapshot_max_age_s, clock),
+        terms=GrantTerms(
+            admit_s=settings.grant_admit_s, settle_s=settings.grant_settle_s, release_s=settings.grant_release_s
+        ),
+        clock=clock,
+    )
+
+
+def create_app(settings: ControlSettings, clock: Clock | None = None) -> Litestar:
+    """The application. It opens connections when they are needed and closes them when it ends."""
+    database = Database(settings.database_url)
+    redis = Redis.from_url(settings.redis_url, socket_timeout=_REDIS_TIMEOUT_S, socket_connect_timeout=_REDIS_TIMEOUT_S)
+    services = make_services(settings, database, redis, clock or SystemClock())
+
+    @asynccontextmanager
+    async def connections(_: Litestar) -> AsyncIterator[None]:
+        try:
+            yield
+        finally:
+            await redis.aclose()
+            await database.close()
+
+    return Litestar(
+        route_handlers=[healthz, make_internal_router(), make_public_router()],
+        dependencies={"services": Provide(lambda: services, sync_to_thread=False)},
+        state=State({"services": services}),
+        lifespan=[connections],
+        exception_handlers=EXCEPTION_HANDLERS,
+        before_send=[_add_security_headers],
+        openapi_config=_openapi(),
+        request_max_body_size=MAX_BODY_BYTES,
+        logging_config=None,
+        debug=False,
+    )
+
+
+async def _add_security_headers(message: Message, scope: Scope) -> None:
+    if message["type"] == "http.response.start":
+        headers = [*message["headers"], *_SECURITY_HEADERS]
+        if not any(name.lower() == b"cache-control" for name, _ in headers):
+            headers.append(_NO_STORE)
+        message["headers"] = headers
+
+
+def _openapi() -> OpenAPIConfig:
+    key = SecurityScheme(type="http", scheme="bearer", description="A management key, `ck_m…`.")
+    return OpenAPIConfig(
+        title="Chappe control plane",
+        version=version("chappe"),
+        description=_DESCRIPTION,
+        components=Components(security_schemes={MANAGEMENT_KEY: key}),
+        # The document alone: the framework's pages would load scripts from elsewhere.
+        render_plugins=[JsonRenderPlugin()],
+        path="/schema",
+        use_handler_docstrings=True,
+    )

@@ -1,0 +1,1 @@
+"""Applying the operator's catalogue: regions, models, prices and deployments."""

@@ -1,0 +1,1 @@
+"""Idempotency-Key: a repeated POST does not happen twice."""

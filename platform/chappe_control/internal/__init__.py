@@ -1,0 +1,1 @@
+"""The internal API: regions ↔ control plane, as `chappe_kernel.wire.control` says."""

@@ -1,0 +1,131 @@
+"""`/internal/v1`. Every call acts for the region whose credential it carries, and for no other."""
+
+from http import HTTPStatus
+from typing import Any
+from uuid import UUID
+
+from litestar import Request, Response, Router, get, post, put
+from litestar.datastructures import State
+from litestar.params import FromPath, JSONBody
+
+from chappe_billing.grants.service import ask_grant, return_grant
+from chappe_billing.usage.service import ingest
+from chappe_catalogue.deployments import service as deployments
+from chappe_catalogue.regions import queries as regions
+from chappe_catalogue.regions.service import beat
+from chappe_control.authentication import RegionGuard
+from chappe_control.bodies import check_body
+from chappe_control.internal.admission import check_tenant_may_run
+from chappe_control.state import Given
+from chappe_kernel.errors import Invalid, NotFound
+from chappe_kernel.wire import control as wire
+from chappe_tenants.api_keys import queries as api_keys
+from chappe_tenants.api_keys.service import resolve
+from chappe_tenants.peppers import MAX_PEPPERS
+
+# A full batch of events with the longest numbers takes about 600 KiB.
+MAX_BODY_BYTES = 2 * 1024 * 1024
+MAX_BATCH_EVENTS = 1000
+MAX_NANO = 2**62
+MAX_GATEWAY_NAME_LENGTH = 100
+
+RegionRequest = Request[Any, str, State]
+
+
+@get("/snapshot")
+async def read_snapshot(request: RegionRequest, services: Given) -> Response[bytes]:
+    snapshot = await services.snapshots.current()
+    etag = f'"{snapshot.version}"'
+    headers = {"etag": etag}
+    asked = {tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")}
+    if etag in asked:
+        return Response(b"", status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
+    return Response(snapshot.body, media_type="application/json", headers=headers)
+
+
+@get("/deployments")
+async def list_deployments(request: RegionRequest, services: Given) -> list[wire.DeploymentSpec]:
+    async with services.database.ingest() as session:
+        return await deployments.wanted_deployments(session, request.auth)
+
+
+@post("/deployments/status", status_code=HTTPStatus.NO_CONTENT)
+async def report_deployments(
+    request: RegionRequest, services: Given, data: JSONBody[list[wire.DeploymentStatus]]
+) -> None:
+    async with services.database.ingest() as session:
+        await deployments.report_statuses(session, request.auth, data)
+
+
+@post("/heartbeat", status_code=HTTPStatus.NO_CONTENT)
+async def heartbeat(request: RegionRequest, services: Given, data: JSONBody[wire.Heartbeat]) -> None:
+    async with services.database.ingest() as session:
+        await beat(session, region=request.auth, heartbeat=data)
+
+
+@post("/keys/resolve", status_code=HTTPStatus.OK)
+async def resolve_key(services: Given, data: JSONBody[wire.ResolveKey]) -> wire.KeyFacts:
+    if not 1 <= len(data.digests) <= MAX_PEPPERS:
+        raise Invalid(f"digests must have 1 to {MAX_PEPPERS} entries", param="digests")
+    async with services.database.ingest() as session:
+        facts = await resolve(session, data.digests, await regions.read_jurisdictions(session))
+    if facts is None:
+        raise NotFound("there is no such API key", code="invalid_api_key")
+    return facts
+
+
+@post("/grants", status_code=HTTPStatus.OK)
+async def grant(request: RegionRequest, services: Given, data: JSONBody[wire.AskGrant]) -> wire.Grant:
+    _check_gateway(data.gateway)
+    if not 0 <= data.minimum_nano <= data.wanted_nano <= MAX_NANO:
+        raise Invalid("0 ≤ minimum_nano ≤ wanted_nano must hold", param="wanted_nano")
+    async with services.database.ingest() as session:
+        await check_tenant_may_run(session, data.tenant_id, request.auth)
+        return await ask_grant(session, region=request.auth, ask=data, terms=services.terms)
+
+
+@put("/grants/{grant_id:uuid}/returned", status_code=HTTPStatus.NO_CONTENT)
+async def give_back(
+    request: RegionRequest, services: Given, grant_id: FromPath[UUID], data: JSONBody[wire.ReturnGrant]
+) -> None:
+    if not 0 <= data.returned_nano <= MAX_NANO:
+        raise Invalid("returned_nano must not be negative", param="returned_nano")
+    async with services.database.ingest() as session:
+        await return_grant(session, region=request.auth, grant_id=grant_id, returned_nano=data.returned_nano)
+
+
+@post("/usage", status_code=HTTPStatus.OK)
+async def post_usage(request: RegionRequest, services: Given, data: JSONBody[wire.UsageBatch]) -> wire.UsageReceipt:
+    _check_gateway(data.gateway)
+    if len(data.events) > MAX_BATCH_EVENTS:
+        raise Invalid(f"a batch has at most {MAX_BATCH_EVENTS} events", code="batch_too_large", param="events")
+    async with services.database.ingest() as session:
+        receipt = await ingest(session, region=request.auth, batch=data)
+        used_at = {(event.tenant_id, event.key_id): event.finished_at for event in data.events}
+        await api_keys.touch_keys(session, used_at)
+    return receipt
+
+
+def _check_gateway(name: str) -> None:
+    if not 1 <= len(name) <= MAX_GATEWAY_NAME_LENGTH or not name.isprintable():
+        raise Invalid(f"gateway must have 1 to {MAX_GATEWAY_NAME_LENGTH} printable characters", param="gateway")
+
+
+def make_router() -> Router:
+    return Router(
+        "/internal/v1",
+        route_handlers=[
+            read_snapshot,
+            list_deployments,
+            report_deployments,
+            heartbeat,
+            resolve_key,
+            grant,
+            give_back,
+            post_usage,
+        ],
+        guards=[RegionGuard()],
+        before_request=check_body,
+        include_in_schema=False,
+        request_max_body_size=MAX_BODY_BYTES,
+    )

@@ -1,0 +1,70 @@
+"""Projects of the calling tenant."""
+
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+from litestar import Request, get, post
+from litestar.datastructures import State
+from litestar.params import JSONBody
+from msgspec import Struct
+
+from chappe_catalogue.regions.queries import read_jurisdictions
+from chappe_control.cursors import cut_page, decode_cursor
+from chappe_control.idempotency import service as idempotency
+from chappe_control.public import answers
+from chappe_control.public.parameters import DEFAULT_LIMIT, Cursor, IdempotencyKey, Limit
+from chappe_control.state import Given
+from chappe_tenants.api_keys.service import Caller
+from chappe_tenants.projects import queries, service
+from chappe_tenants.projects.schemas import CreateProject, ProjectView, show_project
+
+TenantRequest = Request[Any, Caller, State]
+
+
+class ProjectList(Struct, frozen=True):
+    items: list[ProjectView]
+    next_cursor: str | None
+
+
+@get("/projects", tags=["Projects"], summary="List projects", operation_id="list_projects", responses=answers.LIST)
+async def list_projects(
+    request: TenantRequest, services: Given, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = None
+) -> ProjectList:
+    """The organisation's projects, newest first."""
+    scope = request.auth.scope
+    async with services.database.tenant(scope) as session:
+        rows = await queries.list_projects(session, scope, limit=limit + 1, before=decode_cursor(cursor))
+    page, next_cursor = cut_page(rows, limit, lambda project: project.id)
+    return ProjectList(items=[show_project(project) for project in page], next_cursor=next_cursor)
+
+
+@post(
+    "/projects",
+    tags=["Projects"],
+    summary="Create a project",
+    operation_id="create_project",
+    responses=answers.CREATE,
+    status_code=HTTPStatus.CREATED,
+)
+async def create_project(
+    request: TenantRequest, services: Given, data: JSONBody[CreateProject], idempotency_key: IdempotencyKey = None
+) -> ProjectView:
+    """A new project. Its regions, if given, narrow those of the organisation. A repeat with the same
+    `Idempotency-Key` and body gets the same answer."""
+    scope = request.auth.scope
+    call = idempotency.read_call("POST /projects", idempotency_key, await request.body())
+    async with services.database.tenant(scope) as session:
+        kept = await idempotency.begin(session, scope, call)
+        if kept is not None:
+            return msgspec.convert(kept, ProjectView)
+        project = await service.create_project(
+            session,
+            scope,
+            name=data.name,
+            regions=data.regions,
+            jurisdiction_of=await read_jurisdictions(session),
+        )
+        view = show_project(project)
+        await idempotency.finish(session, scope, call, msgspec.to_builtins(view))
+    return view

@@ -1,0 +1,30 @@
+"""`/api/v1`: one router, so that no route can forget the guard."""
+
+from litestar import Router
+
+from chappe_control.authentication import require_management_key
+from chappe_control.bodies import check_body
+from chappe_control.public import balance, keys, marketplace, projects, usage
+
+MANAGEMENT_KEY = "managementKey"
+
+
+def make_router() -> Router:
+    return Router(
+        "/api/v1",
+        route_handlers=[
+            balance.get_balance,
+            usage.list_events,
+            usage.summarise,
+            projects.list_projects,
+            projects.create_project,
+            keys.list_keys,
+            keys.create_key,
+            keys.revoke_key,
+            marketplace.list_listings,
+            marketplace.list_regions,
+        ],
+        guards=[require_management_key],
+        before_request=check_body,
+        security=[{MANAGEMENT_KEY: []}],
+    )

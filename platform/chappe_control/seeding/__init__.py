@@ -1,0 +1,1 @@
+"""Making tenants from the command line."""

@@ -1,0 +1,30 @@
+"""What the application holds for as long as it runs."""
+
+from dataclasses import dataclass
+
+from litestar.di import NamedDependency
+
+from chappe_billing.grants.terms import GrantTerms
+from chappe_control.settings import ControlSettings
+from chappe_control.snapshot import SnapshotCache
+from chappe_control.throttle import Throttle
+from chappe_kernel.api_keys import Pepper
+from chappe_kernel.clock import Clock
+from chappe_store.session import Database
+
+
+@dataclass(frozen=True)
+class Services:
+    """Handed to handlers and guards; none of it belongs to one request."""
+
+    settings: ControlSettings
+    database: Database
+    throttle: Throttle
+    peppers: tuple[Pepper, ...]
+    snapshots: SnapshotCache
+    terms: GrantTerms
+    clock: Clock
+
+
+Given = NamedDependency[Services]
+"""The type of a handler's argument `services`."""

@@ -1,0 +1,74 @@
+"""Throttles of the control plane's edge: calls per fixed minute, counted in Redis.
+
+They protect the service, not money: with Redis away they let everything pass, and the log says so.
+"""
+
+import ipaddress
+
+import structlog
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from chappe_kernel.clock import Clock
+from chappe_kernel.errors import LimitExceeded
+
+_PREFIX = "chappe:throttle"
+_WINDOW_S = 60
+# After a failure Redis is left alone for a while, so that a dead one costs one time-out and not one per call.
+_REST_S = 5.0
+_IPV6_SITE_BITS = 64
+
+_log = structlog.get_logger()
+
+
+class Throttle:
+    """Counts events by name. Holds the time until which Redis is left alone."""
+
+    def __init__(self, redis: Redis, clock: Clock) -> None:
+        self._redis = redis
+        self._clock = clock
+        self._resting_until = float("-inf")
+
+    async def count(self, kind: str, name: str, limit: int) -> None:
+        """One more of this kind. Raises `LimitExceeded` when that is over `limit` in this minute."""
+        window = self._window()
+        key = f"{_PREFIX}:{kind}:{name}:{window}"
+        if not self._awake():
+            return
+        try:
+            pipeline = self._redis.pipeline(transaction=True)
+            pipeline.incr(key)
+            pipeline.expire(key, 2 * _WINDOW_S)
+            seen, _ = await pipeline.execute()
+        except (RedisError, OSError) as error:
+            self._rest(error)
+            return
+        if seen > limit:
+            raise self._refusal(window)
+
+    def _window(self) -> int:
+        return int(self._clock.now().timestamp()) // _WINDOW_S
+
+    def _refusal(self, window: int) -> LimitExceeded:
+        rest_s = (window + 1) * _WINDOW_S - self._clock.now().timestamp()
+        return LimitExceeded("too many calls in this minute", retry_after_s=max(rest_s, 1.0))
+
+    def _awake(self) -> bool:
+        return self._clock.monotonic() >= self._resting_until
+
+    def _rest(self, error: Exception) -> None:
+        self._resting_until = self._clock.monotonic() + _REST_S
+        _log.warning("throttle_without_redis", error=type(error).__name__)
+
+
+def address_group(host: str) -> str:
+    """What counts as one client: an IPv4 address, an IPv6 site (/64); anything else as it is."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.ipv4_mapped is not None:
+            return str(address.ipv4_mapped)
+        return str(ipaddress.ip_network((address, _IPV6_SITE_BITS), strict=False))
+    return str(address)

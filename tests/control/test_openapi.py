@@ -1,0 +1,85 @@
+"""The OpenAPI document is valid, and real answers are what it says."""
+
+from typing import Any
+
+from jsonschema import Draft202012Validator  # type: ignore[import-untyped]  # its stubs are not locked
+from referencing import Registry, Resource
+from tests.control.world import World
+
+DOCUMENT = "https://chappe.test/openapi.json"
+
+
+async def test_real_answers_conform(world: World) -> None:
+    document = (await world.http.get("/schema/openapi.json")).json()
+    key = await world.make_key(world.alice, regions=["fr-par"])
+    await world.paris.use(key["secret"], await world.paris.lease(world.alice.id), 2)
+    calls: list[tuple[str, str, str, Any]] = [
+        ("GET", "/balance", "/balance", None),
+        ("GET", "/usage/events", "/usage/events?limit=1", None),
+        ("GET", "/usage/events", "/usage/events?limit=0", None),
+        ("GET", "/usage/summary", "/usage/summary", None),
+        ("GET", "/projects", "/projects", None),
+        ("POST", "/projects", "/projects", {"name": "one", "regions": ["FR"]}),
+        ("POST", "/projects", "/projects", {"name": "one"}),
+        ("GET", "/keys", "/keys", None),
+        ("POST", "/keys", "/keys", {"name": "one", "requests_per_minute": 5}),
+        ("POST", "/keys", "/keys", {"nam": "one"}),
+        ("DELETE", "/keys/{key_id}", f"/keys/{key['id']}", None),
+        ("DELETE", "/keys/{key_id}", "/keys/none", None),
+        ("GET", "/listings", "/listings", None),
+        ("GET", "/regions", "/regions", None),
+    ]
+    statuses = set()
+    for method, path, url, body in calls:
+        answer = await world.api(method, url, json=body)
+        statuses.add(answer.status_code)
+        operation = document["paths"][f"/api/v1{path}"][method.lower()]
+        described = operation["responses"][str(answer.status_code)]
+        if answer.status_code == 204:
+            assert answer.content == b""
+            continue
+        media_type = answer.headers["content-type"]
+        _validator(document, described["content"][media_type]["schema"]).validate(answer.json())
+    assert statuses == {200, 201, 204, 400, 404, 409}
+
+
+def test_document_is_consistent(openapi: dict[str, Any]) -> None:
+    assert openapi["openapi"].startswith("3.1")
+    for schema in openapi["components"]["schemas"].values():
+        Draft202012Validator.check_schema(schema)
+    operations = [operation for path in openapi["paths"].values() for operation in path.values()]
+    names = [operation["operationId"] for operation in operations]
+    assert len(names) == len(set(names))
+    schemes = openapi["components"]["securitySchemes"]
+    assert {name: (scheme["type"], scheme["scheme"]) for name, scheme in schemes.items()} == {
+        "managementKey": ("http", "bearer")
+    }
+    for operation in operations:
+        assert operation["security"] == [{"managementKey": []}]
+        assert operation["summary"] and operation["description"]
+        assert {"401", "403", "429", "503"} <= operation["responses"].keys()
+        for parameter in operation.get("parameters", ()):
+            assert parameter["description"]
+    for reference in _references(openapi):
+        target: Any = openapi
+        for part in reference.removeprefix("#/").split("/"):
+            target = target[part]
+
+
+def test_internal_api_is_not_in_the_public_document(openapi: dict[str, Any]) -> None:
+    assert all(path.startswith("/api/v1/") for path in openapi["paths"])
+
+
+def _validator(document: dict[str, Any], schema: dict[str, Any]) -> Draft202012Validator:
+    registry: Registry[Any] = Registry().with_resource(DOCUMENT, Resource.opaque(document))
+    absolute = {"$ref": f"{DOCUMENT}{schema['$ref']}"}
+    return Draft202012Validator(absolute, registry=registry, format_checker=Draft202012Validator.FORMAT_CHECKER)
+
+
+def _references(node: Any) -> list[str]:
+    if isinstance(node, dict):
+        own = [node["$ref"]] if isinstance(node.get("$ref"), str) else []
+        return own + [found for value in node.values() for found in _references(value)]
+    if isinstance(node, list):
+        return [found for value in node for found in _references(value)]
+    return []
