@@ -1,0 +1,1 @@
+"""Ray Serve applications and the inference engines behind one protocol."""

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 
+import structlog
 from litestar import Litestar, get
 from litestar.datastructures import State
 from litestar.di import Provide
@@ -15,6 +16,7 @@ from msgspec import Struct
 from redis.asyncio import Redis
 
 from chappe_billing.grants.terms import GrantTerms
+from chappe_billing.usage.queries import ensure_partitions
 from chappe_control.internal.routes import make_router as make_internal_router
 from chappe_control.problems import EXCEPTION_HANDLERS
 from chappe_control.public.router import MANAGEMENT_KEY
@@ -24,10 +26,12 @@ from chappe_control.snapshot import SnapshotCache
 from chappe_control.state import Given, Services
 from chappe_control.throttle import Throttle
 from chappe_kernel.clock import Clock, SystemClock
+from chappe_kernel.errors import Unavailable
 from chappe_store.queries import read_epoch
 from chappe_store.session import Database
 from chappe_tenants.peppers import parse_peppers
 
+_log = structlog.get_logger()
 MAX_BODY_BYTES = 64 * 1024
 # A throttle must not cost more than the call that it guards.
 _REDIS_TIMEOUT_S = 0.25
@@ -38,6 +42,7 @@ _SECURITY_HEADERS = (
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
     (b"cross-origin-resource-policy", b"same-origin"),
 )
+_MONTHS_AHEAD = 24
 _NO_STORE = (b"cache-control", b"no-store")
 
 _DESCRIPTION = (
@@ -84,6 +89,7 @@ def create_app(settings: ControlSettings, clock: Clock | None = None) -> Litesta
     @asynccontextmanager
     async def connections(_: Litestar) -> AsyncIterator[None]:
         try:
+            await _prepare_months(database)
             yield
         finally:
             await redis.aclose()
@@ -101,6 +107,15 @@ def create_app(settings: ControlSettings, clock: Clock | None = None) -> Litesta
         logging_config=None,
         debug=False,
     )
+
+
+async def _prepare_months(database: Database) -> None:
+    try:
+        async with database.operator() as session:
+            await ensure_partitions(session, _MONTHS_AHEAD)
+    except Unavailable:
+        # No reason not to start: earlier starts made months ahead, and a default partition takes the rest.
+        _log.warning("usage_partitions_not_prepared")
 
 
 async def _add_security_headers(message: Message, scope: Scope) -> None:
