@@ -4,11 +4,11 @@ from uuid import UUID
 
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.billing.conftest import NOW
 
 from chappe_billing.usage.allocation import allocate
 from chappe_kernel.rating import NO_COUNTS, Outcome
 from chappe_kernel.wire.control import UsageEvent
+from tests.billing.conftest import NOW
 
 TENANTS = [UUID(int=number) for number in (1, 2)]
 GRANTS = {UUID(int=10 + number): TENANTS[number % 2] for number in range(4)}

@@ -3,11 +3,11 @@
 import asyncio
 
 import pytest
-from tests.billing.conftest import Customer, MakeCustomer, Market
 
 from chappe_billing.audit.service import verify_ledger
 from chappe_billing.credit.service import give_welcome_credit
 from chappe_kernel.errors import Conflict, Invalid, NotFound
+from tests.billing.conftest import Customer, MakeCustomer, Market
 
 
 async def give(market: Market, customer: Customer, amount_nano: int, currency: str = "EUR") -> None:

@@ -5,14 +5,14 @@ import random
 from collections.abc import AsyncIterator
 
 import pytest
-from tests.billing.conftest import Customer, MakeCustomer, Market
-from tests.conftest import DatabaseUrls
 
 from chappe_billing.audit.service import verify_ledger
 from chappe_billing.grants.service import return_grant
 from chappe_kernel.errors import InsufficientFunds, Unavailable
 from chappe_kernel.wire.control import Grant
 from chappe_store.session import Database
+from tests.billing.conftest import Customer, MakeCustomer, Market
+from tests.conftest import DatabaseUrls
 
 CONNECTIONS = 24
 

@@ -6,14 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import text
-from tests.billing.conftest import TERMS, Customer, MakeCustomer, Market
-from tests.conftest import DatabaseUrls, PostgresServer
 
 from chappe_billing.grants.service import return_grant
 from chappe_billing.grants.terms import GrantTerms, grant_times
 from chappe_kernel.errors import Conflict, InsufficientFunds, Invalid, NotFound, Unavailable
 from chappe_kernel.ids import GrantId, new_id
 from chappe_kernel.wire.control import Grant
+from tests.billing.conftest import TERMS, Customer, MakeCustomer, Market
+from tests.conftest import DatabaseUrls, PostgresServer
 
 
 async def give_back(market: Market, grant: Grant, returned_nano: int, region: str = "fr-par") -> None:

@@ -5,14 +5,14 @@ import random
 
 import pytest
 from sqlalchemy import text
-from tests.billing.conftest import NOW, Customer, MakeCustomer, Market
-from tests.conftest import DatabaseUrls, PostgresServer
 
 from chappe_billing.audit.service import verify_ledger
 from chappe_billing.usage.queries import list_events, summarise
 from chappe_kernel.errors import Unavailable
 from chappe_kernel.ids import new_id
 from chappe_kernel.rating import Counts, Outcome
+from tests.billing.conftest import NOW, Customer, MakeCustomer, Market
+from tests.conftest import DatabaseUrls, PostgresServer
 
 
 async def assert_intact(market: Market) -> None:

@@ -3,14 +3,14 @@
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
-from tests.billing.conftest import NOW, Customer, MakeCustomer, Market
-from tests.conftest import DatabaseUrls
 
 from chappe_billing.balance.queries import read_balance
 from chappe_billing.usage.queries import list_events, summarise
 from chappe_kernel.errors import NotFound
 from chappe_kernel.ids import TenantId, new_id
 from chappe_store.session import Database, TenantScope
+from tests.billing.conftest import NOW, Customer, MakeCustomer, Market
+from tests.conftest import DatabaseUrls
 
 READABLE = ("tenant", "project", "budget", "budget_grant", "usage_event", "usage_hour")
 CLOSED = ("ledger_account", "ledger_transaction", "ledger_entry", "usage_quarantine", "outbox", "usage_event_default")

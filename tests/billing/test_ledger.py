@@ -3,12 +3,12 @@
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
-from tests.billing.conftest import Customer, Market
-from tests.conftest import DatabaseUrls, PostgresServer
 
 from chappe_billing.ledger.postings import Account, AccountKind, Line, Posting, TransactionKind
 from chappe_billing.ledger.service import new_transaction_id, post
 from chappe_store.session import Database
+from tests.billing.conftest import Customer, Market
+from tests.conftest import DatabaseUrls, PostgresServer
 
 REVENUE = Account(AccountKind.REVENUE, "EUR", region="fr-par")
 WRITE_OFF = Account(AccountKind.WRITE_OFF, "EUR")

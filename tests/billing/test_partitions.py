@@ -2,10 +2,9 @@
 
 from datetime import UTC, datetime
 
-from tests.billing.conftest import Customer, Market
-
 from chappe_billing.usage.queries import ensure_partitions
 from chappe_kernel.ids import new_id
+from tests.billing.conftest import Customer, Market
 
 PARTITIONS = "SELECT count(*) FROM pg_inherits WHERE inhparent = 'usage_event'::regclass"
 

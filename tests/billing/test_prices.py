@@ -9,7 +9,6 @@ import msgspec
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
-from tests.billing.conftest import PRICE, Market
 
 from chappe_billing.prices.queries import all_prices, find_prices
 from chappe_billing.prices.service import DEFAULT_NOTICE, publish_price
@@ -17,6 +16,7 @@ from chappe_kernel.errors import Conflict, Invalid
 from chappe_kernel.ids import PriceVersionId, new_id
 from chappe_kernel.rating import Price
 from chappe_kernel.wire import control as wire
+from tests.billing.conftest import PRICE, Market
 
 DEARER = msgspec.structs.replace(PRICE, output_nano_per_token=300)
 DEAREST = msgspec.structs.replace(PRICE, output_nano_per_token=400)

@@ -5,12 +5,12 @@ from datetime import UTC, datetime
 
 import msgspec
 import pytest
-from tests.billing.conftest import NOW, Customer, MakeCustomer, Market
 
 from chappe_billing.audit.service import verify_ledger
 from chappe_kernel.ids import new_id
 from chappe_kernel.rating import Counts
 from chappe_kernel.wire.control import UsageEvent
+from tests.billing.conftest import NOW, Customer, MakeCustomer, Market
 
 FAULTS: dict[str, tuple[str, Callable[[Market], dict[str, object]]]] = {
     "unknown tenant": ("unknown_tenant", lambda _: {"tenant_id": new_id()}),

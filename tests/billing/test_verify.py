@@ -6,12 +6,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.billing.conftest import Customer, MakeCustomer, Market
-from tests.conftest import DatabaseUrls, PostgresServer
 
 from chappe_billing.audit.queries import RULES
 from chappe_billing.audit.service import verify_ledger
 from chappe_kernel.ids import new_id
+from tests.billing.conftest import Customer, MakeCustomer, Market
+from tests.conftest import DatabaseUrls, PostgresServer
 
 TAMPERING = {
     "an entry is raised": "UPDATE ledger_entry SET amount_nano = amount_nano + 1 WHERE amount_nano > 0",

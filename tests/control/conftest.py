@@ -13,6 +13,16 @@ import msgspec
 import pytest
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
+
+from chappe_catalogue.manifest import read_manifest
+from chappe_control.app import create_app
+from chappe_control.catalogue.service import apply_catalogue
+from chappe_control.seeding.schemas import Seed, SeedKey, SeedTenant
+from chappe_control.seeding.service import plant_seed
+from chappe_control.server import make_server
+from chappe_control.settings import ControlSettings
+from chappe_kernel.api_keys import KeyKind, generate_key
+from chappe_store.session import Database
 from tests.conftest import DatabaseUrls
 from tests.control.world import (
     CREDENTIALS,
@@ -26,16 +36,6 @@ from tests.control.world import (
     World,
 )
 from tests.valkey_server import Valkey, start_valkey
-
-from chappe_catalogue.manifest import read_manifest
-from chappe_control.app import create_app
-from chappe_control.catalogue.service import apply_catalogue
-from chappe_control.seeding.schemas import Seed, SeedKey, SeedTenant
-from chappe_control.seeding.service import plant_seed
-from chappe_control.server import make_server
-from chappe_control.settings import ControlSettings
-from chappe_kernel.api_keys import KeyKind, generate_key
-from chappe_store.session import Database
 
 
 @pytest.fixture(scope="session")

@@ -12,12 +12,12 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.conftest import DatabaseUrls
-from tests.control.world import CREDENTIALS, MANIFEST, PEPPERS_TEXT
-from tests.valkey_server import Valkey
 
 from chappe_kernel.api_keys import KeyKind, generate_key, is_well_formed
 from chappe_store.session import Database
+from tests.conftest import DatabaseUrls
+from tests.control.world import CREDENTIALS, MANIFEST, PEPPERS_TEXT
+from tests.valkey_server import Valkey
 
 
 @pytest.fixture

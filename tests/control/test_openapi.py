@@ -4,6 +4,7 @@ from typing import Any
 
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]  # its stubs are not locked
 from referencing import Registry, Resource
+
 from tests.control.world import World
 
 DOCUMENT = "https://chappe.test/openapi.json"

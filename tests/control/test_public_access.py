@@ -2,10 +2,9 @@
 
 from typing import Any
 
-from tests.control.world import CREDENTIALS, World
-
 from chappe_kernel.api_keys import KeyKind, generate_key
 from chappe_kernel.ids import KEY, encode_id, new_id
+from tests.control.world import CREDENTIALS, World
 
 ROUTES: list[tuple[str, str, Any]] = [
     ("GET", "/balance", None),

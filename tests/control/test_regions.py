@@ -1,7 +1,6 @@
 """A region acts for itself and for nobody else."""
 
 import msgspec
-from tests.control.world import CHAT, CREDENTIALS, MANIFEST, WELCOME_NANO, Cell, World
 
 from chappe_catalogue.manifest import read_manifest
 from chappe_control.catalogue.service import apply_catalogue
@@ -9,6 +8,7 @@ from chappe_kernel.api_keys import KeyKind, generate_key
 from chappe_kernel.ids import TenantId, new_id
 from chappe_kernel.wire import control as wire
 from chappe_store.session import Database
+from tests.control.world import CHAT, CREDENTIALS, MANIFEST, WELCOME_NANO, Cell, World
 
 CALLS = [
     ("GET", "/snapshot"),

@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 import structlog
-from tests.control.world import CREDENTIALS, PEPPERS, World
 
 from chappe_control.seeding.schemas import Seed, SeedPerson, SeedTenant
 from chappe_control.seeding.service import plant_seed
 from chappe_kernel.api_keys import KeyKind, generate_key
 from chappe_kernel.process import prepare_process
 from chappe_store.session import Database
+from tests.control.world import CREDENTIALS, PEPPERS, World
 
 PASSWORD = "correct horse battery staple"
 

@@ -6,7 +6,6 @@ from typing import Any
 
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncSession
-from tests.control.world import CHAT, CREDENTIALS, MANIFEST, PEPPERS, PRICE, World
 
 from chappe_catalogue.manifest import read_manifest
 from chappe_control.catalogue.service import apply_catalogue
@@ -14,6 +13,7 @@ from chappe_control.settings import ControlSettings
 from chappe_control.snapshot import FRESH_S, SnapshotCache
 from chappe_kernel.clock import SystemClock
 from chappe_store.session import Database
+from tests.control.world import CHAT, CREDENTIALS, MANIFEST, PEPPERS, PRICE, World
 
 
 class CountingDatabase(Database):

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import httpx
 from redis.asyncio import Redis
-from tests.control.conftest import serve
-from tests.control.world import HandClock, World
-from tests.valkey_server import Valkey
 
 from chappe_control.settings import ControlSettings
 from chappe_control.throttle import Throttle, address_group
 from chappe_kernel.api_keys import KeyKind, generate_key
 from chappe_kernel.errors import LimitExceeded
+from tests.control.conftest import serve
+from tests.control.world import HandClock, World
+from tests.valkey_server import Valkey
 
 
 async def test_calls_over_the_keys_limit_are_429(world: World, settings: ControlSettings, clock: HandClock) -> None:

@@ -8,6 +8,7 @@ import socket
 from collections.abc import Iterator
 
 import pytest
+
 from tests.journey.instance import Instance
 
 PORT_BASE = 18400

@@ -21,6 +21,7 @@ import httpx
 import openai
 import psutil
 import pytest
+
 from tests.journey.instance import Instance
 
 T = TypeVar("T")

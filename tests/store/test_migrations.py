@@ -15,7 +15,6 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import create_async_engine
-from tests.conftest import DatabaseUrls, PostgresServer
 
 import chappe_billing
 import chappe_catalogue
@@ -25,6 +24,7 @@ import chappe_tenants
 from chappe_kernel.errors import Conflict, Invalid
 from chappe_store.base import Base
 from chappe_store.migrate import alembic_config, check, migrate, newest_revision
+from tests.conftest import DatabaseUrls, PostgresServer
 
 # Importing the models fills the metadata. Found by their file's name, so that no new table escapes the comparison.
 for package in (chappe_store, chappe_catalogue, chappe_tenants, chappe_billing, chappe_control):

@@ -3,9 +3,9 @@
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
-from tests.conftest import DatabaseUrls, PostgresServer
 
 from chappe_store.session import Database
+from tests.conftest import DatabaseUrls, PostgresServer
 
 APPEND_ONLY = (
     "price_version",

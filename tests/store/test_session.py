@@ -6,7 +6,6 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
-from tests.conftest import DatabaseUrls
 
 from chappe_kernel.errors import Unavailable
 from chappe_kernel.ids import TenantId, new_id
@@ -14,6 +13,7 @@ from chappe_store.models import OutboxMessage
 from chappe_store.outbox import enqueue
 from chappe_store.queries import bump_keys_revision, read_epoch, read_keys_revision, renew_epoch
 from chappe_store.session import Database, TenantScope
+from tests.conftest import DatabaseUrls
 
 _WHO = text("SELECT current_user::text, current_setting('chappe.tenant_id', true)")
 

@@ -8,7 +8,6 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import create_async_engine
-from tests.conftest import DatabaseUrls
 
 import chappe_billing
 import chappe_catalogue
@@ -16,6 +15,7 @@ import chappe_control
 import chappe_store
 import chappe_tenants
 from chappe_store.base import Base
+from tests.conftest import DatabaseUrls
 
 
 async def test_tables_and_models_agree(database_urls: DatabaseUrls) -> None:

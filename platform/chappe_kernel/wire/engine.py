@@ -59,6 +59,8 @@ class GenerateRequest(Struct, frozen=True):
     stream: bool = False
     include_usage: bool = False
     """Whether each chunk carries `"usage": null`, as OpenAI's do when the client asked for the usage chunk."""
+    cache_scope: str = ""
+    """Among whose prompts a cached prefix may be found again: an opaque name of the tenant. Empty: nobody's."""
 
 
 class EmbedRequest(Struct, frozen=True):
