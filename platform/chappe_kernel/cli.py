@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 import click
 
+from chappe_kernel.state_dir import state_dir
+
 
 class _Entry(NamedTuple):
     target: str
@@ -50,7 +52,7 @@ class _LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         entry = _COMMANDS.get(cmd_name)
         if cmd_name in _OPERATORS_TOOLS:
-            _complete_environment(Path(os.environ.get("CHAPPE_STATE_DIR", ".chappe")) / "operator.env")
+            _complete_environment(state_dir(os.environ) / "operator.env")
         return super().get_command(ctx, cmd_name) if entry is None else _load(entry)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -1,0 +1,125 @@
+"""llama.cpp's own server: how it is configured, and the messages of its HTTP interface that we use."""
+
+import os
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal
+
+import xllamacpp  # type: ignore[import-untyped]  # it has no types
+from msgspec import Struct
+
+from chappe_kernel.errors import Invalid
+from chappe_kernel.wire.engine import FinishReason, Sampling
+
+_BATCH_TOKENS = 32
+"""llama.cpp hears of an abort between two batches: at 80 prompt tokens a second that is every 0.4 s."""
+_SEEDS = 2**32 - 1
+"""llama.cpp's seeds have 32 bits, and the highest one means "draw one"."""
+_SILENT = 0
+"""Higher verbosities log requests' details on standard error."""
+
+
+class LlamaCppOptions(Struct, frozen=True, forbid_unknown_fields=True):
+    """A deployment's options. Give `package` (an installed package with one GGUF file inside) or `model_path`."""
+
+    package: str | None = None
+    model_path: str | None = None
+    slots: int = 4
+    context_tokens: int = 2048
+    """Per slot."""
+    threads: int | None = None
+    """For decoding; by default half of the processors, so that the machine stays usable."""
+    prefill_threads: int | None = None
+    """By default all processors."""
+    system_prompt: str | None = "You are a helpful AI assistant."
+    """Said first when the client sends no system message; `None` leaves that to the model's template. Small models
+    depend on it: with its template's own line SmolLM2-135M answers in broken French where France is asked about."""
+
+
+class Progress(Struct, frozen=True):
+    total: int
+    processed: int
+
+
+class Timings(Struct, frozen=True):
+    cache_n: int = 0
+    predicted_n: int = 0
+
+
+class Chunk(Struct, frozen=True):
+    """One event of a `/completion` stream."""
+
+    content: str = ""
+    stop: bool = False
+    stop_type: Literal["none", "eos", "limit", "word"] = "none"
+    timings: Timings = Timings()
+    prompt_progress: Progress | None = None
+
+    @property
+    def finish_reason(self) -> FinishReason:
+        return "length" if self.stop_type == "limit" else "stop"
+
+
+class Slot(Struct, frozen=True):
+    """What `/slots` says. After a slot's release `n_prompt_tokens` is what its KV cache holds."""
+
+    id: int
+    is_processing: bool
+    n_prompt_tokens: int = 0
+
+
+class Templated(Struct, frozen=True):
+    prompt: str
+
+
+class Tokenized(Struct, frozen=True):
+    tokens: list[int]
+
+
+def find_model(options: LlamaCppOptions) -> Path:
+    """The GGUF file. A package is found, never imported. Raises `Invalid`."""
+    if options.model_path is not None:
+        return Path(options.model_path)
+    spec = find_spec(options.package) if options.package else None
+    if spec is None or spec.origin is None:
+        raise Invalid(f"the model package {options.package} is not installed", param="package")
+    files = sorted(Path(spec.origin).parent.glob("*.gguf"))
+    if len(files) != 1:
+        raise Invalid(f"the package {options.package} holds {len(files)} GGUF files, not one", param="package")
+    return files[0]
+
+
+def server_params(options: LlamaCppOptions, model: Path, socket_path: Path, key: str) -> xllamacpp.CommonParams:
+    processors = os.cpu_count() or 1
+    params = xllamacpp.CommonParams()
+    params.model.path = str(model)
+    params.hostnames = [str(socket_path)]
+    params.api_keys = [key]
+    params.verbosity = _SILENT
+    params.ui = False
+    params.endpoint_slots = True
+    params.n_parallel = options.slots
+    params.n_ctx = options.slots * options.context_tokens
+    params.n_batch = params.n_ubatch = _BATCH_TOKENS
+    params.cpuparams.n_threads = options.threads or max(1, processors // 2)
+    params.cpuparams_batch.n_threads = options.prefill_threads or processors
+    # Prompts stay in their slot: no second cache of them in the host's memory, none found by similarity.
+    params.cache_ram_mib = 0
+    params.cache_idle_slots = False
+    params.slot_prompt_similarity = 0.0
+    params.fit_params = False
+    params.warmup = False
+    return params
+
+
+def sampling_fields(sampling: Sampling) -> dict[str, Any]:
+    """OpenAI's names in llama.cpp's; what the client left open stays llama.cpp's default."""
+    fields = {
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "frequency_penalty": sampling.frequency_penalty,
+        "presence_penalty": sampling.presence_penalty,
+        "seed": None if sampling.seed is None else sampling.seed % _SEEDS,
+        "stop": list(sampling.stop) or None,
+    }
+    return {name: value for name, value in fields.items() if value is not None}
