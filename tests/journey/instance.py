@@ -34,6 +34,11 @@ class Instance:
         self.chappe("up", "--detach", timeout=400)
         self.run = json.loads((self.state_dir / "run.json").read_text())
 
+    def status(self) -> dict[str, Any]:
+        """Exit code 1 only says that not all is ready."""
+        document: dict[str, Any] = json.loads(self.chappe("status", "--json", check=False).stdout)
+        return document
+
     def gateway(self, region: str) -> str:
         return str(next(entry["gateway_url"] for entry in self.run["regions"] if entry["name"] == region))
 
