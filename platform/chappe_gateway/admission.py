@@ -1,0 +1,181 @@
+"""What stands between a request and an engine, in this order: key, residency, model, rate limit, spool, budget.
+
+The first two look at headers alone. Each step raises the kernel's errors; nothing is charged before an engine worked.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from chappe_gateway.call import Call
+from chappe_gateway.errors import WrongRegion
+from chappe_gateway.gateway import Gateway
+from chappe_gateway.grants import Hold
+from chappe_gateway.snapshot import View
+from chappe_kernel.errors import Denied, InsufficientFunds, Invalid, NotFound, Unavailable
+from chappe_kernel.rating import upper_bound
+from chappe_kernel.residency import Elsewhere, Here, Nowhere, Unhealthy, decide, expand, narrow
+from chappe_kernel.wire.control import KeyFacts, Listing, PriceVersion, Task
+
+_REGION_HEADER = b"x-chappe-region"
+
+
+class CountPrompt(Protocol):
+    """Asks the engine how many tokens the prompt has. `None` when it does not say."""
+
+    async def __call__(self) -> int | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Visitor:
+    """Who is calling, and where the request may run; this region is one of `allowed`."""
+
+    view: View
+    facts: KeyFacts
+    allowed: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A listing as it is sold here and now."""
+
+    listing: Listing
+    price_version: PriceVersion
+
+    @property
+    def deployment(self) -> str:
+        return self.listing.name
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """The most that an engine may use for one request."""
+
+    prompt_tokens: int
+    completion_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """A request that may run now, at most within `bounds`, which `hold` covers."""
+
+    visitor: Visitor
+    offer: Offer
+    bounds: Bounds
+    hold: Hold
+
+
+async def identify(gateway: Gateway, call: Call, path: str, *, needs_engine: bool = True) -> Visitor:
+    """Key and residency, from headers alone. `path` is where the same resource is found in another region.
+
+    Raises `Unauthenticated`, `Denied`, `WrongRegion`, `Unavailable`.
+    """
+    view = gateway.snapshots.view()
+    facts = await gateway.keys.authenticate(call.headers, view)
+    allowed = _allowed_regions(call, facts, view)
+    here = gateway.settings.region
+    healthy = view.healthy_elsewhere
+    if gateway.health.healthy or not needs_engine:
+        healthy |= {here}
+    match decide(allowed, here, healthy):
+        case Here():
+            return Visitor(view, facts, allowed)
+        case Nowhere():
+            raise Denied("no region is left in which this request may run", code="residency_denied")
+        case Unhealthy():
+            raise Unavailable(f"none of {', '.join(allowed)} can serve now", code="region_unavailable")
+        case Elsewhere(region=region):
+            url = view.regions[region].gateway_url.rstrip("/")
+            raise WrongRegion(f"this request may not run in {here}; send it to {url}{path}", location=url + path)
+
+
+def find_offer(gateway: Gateway, visitor: Visitor, model: str, task: Task) -> Offer:
+    """The listing, if this key may use it here. Raises `NotFound`, `Invalid`, `Unavailable`."""
+    listing = visitor.view.listings.get(model)
+    if listing is None or not may_use(visitor, listing):
+        raise _no_such_model(model)
+    if listing.task != task:
+        raise Invalid(f"the model `{model}` is for {listing.task}", code="wrong_task", param="model")
+    if model not in visitor.view.prices_here:
+        elsewhere = [offer.region for offer in listing.regions if offer.region in visitor.allowed]
+        if not elsewhere:
+            raise _no_such_model(model)
+        raise NotFound(
+            f"the model `{model}` is not in {gateway.settings.region}; it is in {', '.join(elsewhere)}",
+            code="model_not_found",
+            param="model",
+        )
+    price_version = visitor.view.price_in_force(model, gateway.clock.now())
+    if price_version is None:
+        raise Unavailable(f"the model `{model}` has no price in force yet", code="model_unavailable")
+    if model not in gateway.health.healthy:
+        raise Unavailable(f"the model `{model}` does not answer in this region now", code="model_unavailable")
+    return Offer(listing, price_version)
+
+
+def may_use(visitor: Visitor, listing: Listing) -> bool:
+    """Whether the key's own list of models has it, and it is sold in the key's currency."""
+    models = visitor.facts.models
+    return (models is None or listing.name in models) and listing.currency == visitor.facts.currency
+
+
+async def admit(
+    gateway: Gateway, call: Call, visitor: Visitor, offer: Offer, *, bounds: Bounds, count_prompt: CountPrompt
+) -> Admitted:
+    """Rate limit, room in the spool, and a hold on the price of `bounds`, or of the exact prompt when only that fits.
+
+    Whoever gets an `Admitted` must settle it. Raises `LimitExceeded`, `InsufficientFunds`, `Unavailable`.
+    """
+    call.extra_headers = await gateway.limiter.admit(visitor.facts.limits)
+    gateway.enter(call)
+    try:
+        gateway.spool.reserve()
+        try:
+            admitted = await _hold(gateway, visitor, offer, bounds, count_prompt)
+        except BaseException:
+            gateway.spool.release()
+            raise
+    except BaseException:
+        gateway.leave(call)
+        raise
+    gateway.records.watch(call.public_id)
+    call.settle_by = admitted.hold.grant.settle_by
+    return admitted
+
+
+async def _hold(
+    gateway: Gateway, visitor: Visitor, offer: Offer, bounds: Bounds, count_prompt: CountPrompt
+) -> Admitted:
+    price = offer.price_version.price
+    tenant_id = visitor.facts.tenant_id
+    amount_nano = upper_bound(price, bounds.prompt_tokens, bounds.completion_tokens)
+    try:
+        hold = await gateway.grants.hold(tenant_id, amount_nano)
+    except (InsufficientFunds, Unavailable) as refusal:
+        if not (isinstance(refusal, InsufficientFunds) or refusal.code == "budget_unavailable"):
+            raise
+        # The bound counts bytes; the real prompt is several times smaller and may well be affordable.
+        prompt_tokens = await count_prompt()
+        if prompt_tokens is None or prompt_tokens >= bounds.prompt_tokens:
+            raise
+        bounds = Bounds(prompt_tokens, bounds.completion_tokens)
+        amount_nano = upper_bound(price, bounds.prompt_tokens, bounds.completion_tokens)
+        hold = await gateway.grants.hold(tenant_id, amount_nano)
+    return Admitted(visitor, offer, bounds, hold)
+
+
+def _allowed_regions(call: Call, facts: KeyFacts, view: View) -> tuple[str, ...]:
+    asked = [value.decode("latin-1") for name, value in call.headers if name == _REGION_HEADER]
+    if not asked:
+        return facts.regions
+    # Two headers are one list, as HTTP has it. A name that nobody knows takes all the others' place: nothing is left.
+    entries = [entry.strip() for value in asked for entry in value.split(",") if entry.strip()]
+    return narrow(facts.regions, expand(entries, view.jurisdiction_of))
+
+
+def _no_such_model(model: str) -> NotFound:
+    # A client may have sent anything as the name; it gets back no more of it than a name can have.
+    return NotFound(
+        f"the model `{model[:100]}` does not exist, or this key may not use it",
+        code="model_not_found",
+        param="model",
+    )

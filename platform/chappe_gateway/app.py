@@ -1,0 +1,113 @@
+"""The gateway's application: routes as raw ASGI handlers inside Litestar, one place where failures become answers."""
+
+import traceback
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import msgspec
+import structlog
+from litestar import Litestar, Request, Response, asgi
+from litestar.exceptions import HTTPException
+from litestar.handlers import ASGIRouteHandler
+from litestar.types import Receive, Scope, Send
+
+from chappe_gateway import chat, embeddings, models
+from chappe_gateway.call import Call, ClientGone
+from chappe_gateway.errors import answer_for, unknown_path
+from chappe_gateway.gateway import Gateway
+from chappe_kernel.errors import ChappeError, Invalid
+from chappe_kernel.ids import REQUEST, encode_id, new_id
+
+_log = structlog.get_logger()
+
+Serve = Callable[[Gateway, Call], Awaitable[None]]
+
+_NOT_FOUND = 404
+_FRAMES_LOGGED = 8
+
+
+def create_app(gateway: Gateway) -> Litestar:
+    """The ASGI application of one gateway, which it starts and stops."""
+
+    @asynccontextmanager
+    async def lifespan(_: Litestar) -> AsyncIterator[None]:
+        await gateway.start()
+        try:
+            yield
+        finally:
+            await gateway.stop()
+
+    def on_http_error(_: "Request[Any, Any, Any]", error: HTTPException) -> Response[bytes]:
+        return _error_response(gateway, error)
+
+    routes: dict[str, Serve] = {
+        chat.PATH: chat.serve_chat,
+        embeddings.PATH: embeddings.serve_embeddings,
+        models.PATH: models.serve_models,
+        "/healthz": serve_health,
+    }
+    return Litestar(
+        [_handler(path, gateway, serve) for path, serve in routes.items()],
+        lifespan=[lifespan],
+        exception_handlers={HTTPException: on_http_error},
+        openapi_config=None,
+        logging_config=None,
+    )
+
+
+async def serve_health(gateway: Gateway, call: Call) -> None:
+    """200 while this gateway can serve; 503 without a recent snapshot, or without room for records."""
+    call.expect_method("GET")
+    ready = gateway.snapshots.is_fresh()
+    status, word = (200, "ok") if ready else (503, "no_snapshot")
+    await call.respond(status, [], msgspec.json.encode({"status": word, "region": gateway.settings.region}))
+
+
+def _handler(path: str, gateway: Gateway, serve: Serve) -> ASGIRouteHandler:
+    async def handle(scope: Scope, receive: Receive, send: Send) -> None:
+        call = Call(scope, receive, send, gateway.clock, gateway.settings.region)
+        try:
+            await serve(gateway, call)
+        except ClientGone:
+            pass
+        except ChappeError as error:
+            if not call.response_started:
+                await call.respond_error(error)
+        except Exception as error:  # noqa: BLE001  # the edge: a defect is one request's failure, in the API's shape
+            _log_defect(call, error)
+            if not call.response_started:
+                await call.respond_error(ChappeError("this is our fault, and it was recorded", code="internal"))
+        finally:
+            call.stop_watching()
+
+    # Litestar 2.25 fails on path parameters of raw handlers; a mounted one gets the rest of the path instead.
+    return asgi(path, copy_scope=False, is_mount=path == models.PATH)(handle)
+
+
+def _log_defect(call: Call, error: Exception) -> None:
+    """Where it happened, without the error's own words: they may quote what a client sent."""
+    frames = traceback.extract_tb(error.__traceback__)[-_FRAMES_LOGGED:]
+    _log.error(
+        "request_failed",
+        request_id=call.public_id,
+        error=type(error).__name__,
+        where=[f"{frame.filename.rpartition('/')[2]}:{frame.lineno} {frame.name}" for frame in frames],
+    )
+
+
+def _error_response(gateway: Gateway, error: HTTPException) -> Response[bytes]:
+    """What Litestar's router refuses, in OpenAI's shape."""
+    failure: ChappeError = Invalid("this request is not understood")
+    if error.status_code == _NOT_FOUND:
+        failure = unknown_path()
+    answer = answer_for(failure)
+    return Response(
+        answer.body,
+        status_code=answer.status,
+        media_type="application/json",
+        headers={
+            "x-request-id": encode_id(REQUEST, new_id()),
+            "x-chappe-region": gateway.settings.region,
+        },
+    )

@@ -1,0 +1,44 @@
+"""POST /v1/embeddings."""
+
+from chappe_gateway.admission import Bounds, admit, find_offer, identify
+from chappe_gateway.call import Call
+from chappe_gateway.engine_calls import count_prompt
+from chappe_gateway.gateway import Gateway
+from chappe_gateway.relay import Work, relay_answer
+from chappe_gateway.requests import decode_embeddings
+from chappe_kernel.wire.engine import CountRequest, EmbedRequest
+
+PATH = "/v1/embeddings"
+
+
+async def serve_embeddings(gateway: Gateway, call: Call) -> None:
+    """Answer one request for embeddings. Raises what the client is to be told."""
+    call.expect_method("POST")
+    visitor = await identify(gateway, call, PATH)
+    body = await call.read_json_body(gateway.settings.max_body_bytes, gateway.settings.body_timeout_s)
+    request = decode_embeddings(body)
+    offer = find_offer(gateway, visitor, request.model, "embeddings")
+    # Each input is a prompt of its own, with its own prefix.
+    inputs = len(request.inputs)
+    listing = offer.listing
+    bounds = Bounds(
+        prompt_tokens=min(inputs * listing.context_tokens, len(body) + inputs * listing.template_tokens),
+        completion_tokens=0,
+    )
+
+    async def count() -> int | None:
+        return await count_prompt(gateway, offer.deployment, CountRequest(inputs=request.inputs))
+
+    admitted = await admit(gateway, call, visitor, offer, bounds=bounds, count_prompt=count)
+
+    def make_request(attempt: int) -> EmbedRequest:
+        return EmbedRequest(
+            request_id=call.public_id,
+            attempt=attempt,
+            model=listing.name,
+            inputs=request.inputs,
+            max_prompt_tokens=admitted.bounds.prompt_tokens,
+            encoding_format=request.encoding_format,
+        )
+
+    await relay_answer(gateway, call, admitted, Work("embed", make_request))

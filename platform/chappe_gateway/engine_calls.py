@@ -1,0 +1,115 @@
+"""Calls to the region's engines. No header of a client's goes upstream, and no engine's header comes back."""
+
+from collections.abc import Callable
+from typing import Literal
+
+import msgspec
+
+from chappe_gateway.call import Call
+from chappe_gateway.errors import EngineFailed
+from chappe_gateway.gateway import Gateway
+from chappe_gateway.upstream import Exchange, UpstreamLost
+from chappe_kernel.errors import ChappeError, Invalid, Unavailable
+from chappe_kernel.wire.engine import CountReply, CountRequest, EmbedRequest, EngineError, GenerateRequest
+
+Verb = Literal["generate", "embed", "count"]
+MakeRequest = Callable[[int], GenerateRequest | EmbedRequest]
+"""The engine's request for an attempt's number."""
+
+ATTEMPTS = 2
+_OK = 200
+_SERVICE_UNAVAILABLE = 503
+_MAX_ERROR_BYTES = 64 * 1024
+_MAX_MESSAGE_CHARACTERS = 500
+_COUNT_TIMEOUT_S = 5.0
+_JSON_HEADERS = b"content-type: application/json\r\n"
+
+
+class Answered:
+    """Which attempt answered; known before its answer is, so that a disconnect finds the right record."""
+
+    __slots__ = ("attempt",)
+
+    def __init__(self) -> None:
+        self.attempt = 0
+
+
+async def open_exchange(
+    gateway: Gateway, call: Call, deployment: str, verb: Verb, *, make_request: MakeRequest, answered: Answered
+) -> Exchange:
+    """An exchange whose head is 200, at the second attempt if the first found no engine.
+
+    Raises `Invalid` and `Unavailable` for what the engine refused, `EngineFailed`, `UpstreamLost` (also when the call
+    was cut or its client has left, which the call says).
+    """
+    for attempt in range(1, ATTEMPTS + 1):
+        answered.attempt = attempt
+        body = msgspec.json.encode(make_request(attempt))
+        try:
+            exchange = await _send(gateway, call, _path(deployment, verb), body, fresh=attempt > 1)
+        except UpstreamLost:
+            if attempt == ATTEMPTS or call.gone or call.cut:
+                raise
+            continue
+        if exchange.status == _OK:
+            return exchange
+        status = exchange.status
+        error = await _refusal(gateway, call, exchange)
+        if status != _SERVICE_UNAVAILABLE or attempt == ATTEMPTS or call.gone or call.cut:
+            raise error
+    raise EngineFailed("no engine answers")
+
+
+def release(gateway: Gateway, call: Call, exchange: Exchange) -> None:
+    """Give the connection back. From here on it may be another call's, and this one must not close it."""
+    call.exchange = None
+    gateway.engines.release(exchange)
+
+
+async def count_prompt(gateway: Gateway, deployment: str, request: CountRequest) -> int | None:
+    """The prompt's exact number of tokens, or `None` when the engine does not say in time."""
+    try:
+        reply = await gateway.engines.fetch(
+            b"POST",
+            _path(deployment, "count"),
+            _JSON_HEADERS,
+            msgspec.json.encode(request),
+            timeout_s=_COUNT_TIMEOUT_S,
+            limit_bytes=_MAX_ERROR_BYTES,
+        )
+        return msgspec.json.decode(reply.body, type=CountReply).prompt_tokens if reply.status == _OK else None
+    except (UpstreamLost, TimeoutError, msgspec.DecodeError, UnicodeDecodeError):
+        return None
+
+
+async def _send(gateway: Gateway, call: Call, path: bytes, body: bytes, *, fresh: bool) -> Exchange:
+    headers = b"%bx-request-id: %b\r\n" % (_JSON_HEADERS, call.public_id.encode())
+    exchange = await gateway.engines.send(b"POST", path, headers, body, fresh=fresh)
+    call.exchange = exchange
+    if call.gone or call.cut:
+        # It happened while we were connecting, when there was nothing yet to close.
+        exchange.abort()
+    await exchange.head()
+    return exchange
+
+
+async def _refusal(gateway: Gateway, call: Call, exchange: Exchange) -> ChappeError:
+    """What to tell the client. Only an engine's own words on a bad request are passed on, and not many of them."""
+    try:
+        body = await exchange.read_all(_MAX_ERROR_BYTES)
+        error = msgspec.json.decode(body, type=EngineError)
+    except (UpstreamLost, msgspec.DecodeError, UnicodeDecodeError):
+        error = EngineError("internal", "")
+    finally:
+        release(gateway, call, exchange)
+    match error.code:
+        case "context_length_exceeded" | "invalid_request":
+            return Invalid(error.message[:_MAX_MESSAGE_CHARACTERS], code=error.code, param=error.param)
+        case "overloaded":
+            return Unavailable("the model is busy; try again", code="overloaded")
+        case _:
+            return EngineFailed("the engine failed; nothing was charged")
+
+
+def _path(deployment: str, verb: Verb) -> bytes:
+    return b"/%b/%b" % (deployment.encode(), verb.encode())

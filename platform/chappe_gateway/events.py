@@ -1,0 +1,95 @@
+"""An engine's event stream: whole events pass verbatim, the two marks that frame them are taken out.
+
+Pure and incremental. Only whole events are let through, so that whatever the gateway adds, an error for instance,
+stands at an event's start; one event may have `MAX_EVENT_BYTES`.
+"""
+
+import re
+from typing import TypeVar
+
+import msgspec
+
+from chappe_kernel.errors import ChappeError
+from chappe_kernel.wire.engine import END_MARK, START_MARK, End, Start
+
+MAX_EVENT_BYTES = 256 * 1024
+T = TypeVar("T")
+
+_BOUNDARY = b"\n\n"
+# A chunk with text. In JSON a quote inside text is escaped, so no model can write this.
+_TEXT_CHUNK = re.compile(rb'"content": ?"[^"]')
+
+_start_decoder = msgspec.json.Decoder(Start)
+_end_decoder = msgspec.json.Decoder(End)
+
+
+class BadStream(Exception):
+    """The engine does not keep to the protocol."""
+
+
+class EngineEvents:
+    """One answer's stream. `start` and `end` appear when their marks were read."""
+
+    def __init__(self) -> None:
+        self.start: Start | None = None
+        self.end: End | None = None
+        self.text_chunks = 0
+        """How many chunks with text were let through: about one token each."""
+        self._tail = b""
+
+    def feed(self, data: bytes) -> bytes:
+        """The whole events that may pass on now. Raises `BadStream`. After the end nothing passes."""
+        if self.end is not None:
+            return b""
+        if self._tail:
+            data = self._tail + data
+        cut = data.rfind(_BOUNDARY) + len(_BOUNDARY)
+        if cut < len(_BOUNDARY):
+            cut = 0
+        self._tail = data[cut:]
+        if len(self._tail) > MAX_EVENT_BYTES:
+            raise BadStream("an event is too long")
+        whole = data[:cut] if self._tail else data
+        if not whole:
+            return b""
+        if self.start is None:
+            whole = self._take_start(whole)
+        passing = self._take_end(whole)
+        if self.start is None and passing:
+            raise BadStream("the stream does not begin with its mark")
+        self.text_chunks += len(_TEXT_CHUNK.findall(passing))
+        return passing
+
+    def _take_start(self, whole: bytes) -> bytes:
+        if not whole.startswith(START_MARK):
+            return whole
+        line_end = whole.index(_BOUNDARY)
+        self.start = _decode(_start_decoder, whole[len(START_MARK) : line_end])
+        return whole[line_end + len(_BOUNDARY) :]
+
+    def _take_end(self, whole: bytes) -> bytes:
+        at = 0 if whole.startswith(END_MARK) else whole.find(_BOUNDARY + END_MARK)
+        if at < 0:
+            return whole
+        begin = at if at == 0 and whole.startswith(END_MARK) else at + len(_BOUNDARY)
+        line_end = whole.index(_BOUNDARY, begin)
+        self.end = _decode(_end_decoder, whole[begin + len(END_MARK) : line_end])
+        self._tail = b""
+        return whole[:begin]
+
+
+def decode_end(header: bytes | None) -> End | None:
+    """The `End` of an answer in one piece, from its header; `None` when there is no valid one."""
+    if header is None:
+        return None
+    try:
+        return _decode(_end_decoder, header)
+    except BadStream:
+        return None
+
+
+def _decode(decoder: "msgspec.json.Decoder[T]", data: bytes) -> T:
+    try:
+        return decoder.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, ChappeError):
+        raise BadStream("a mark is not understood") from None

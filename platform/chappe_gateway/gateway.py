@@ -1,0 +1,152 @@
+"""Everything that one gateway process consists of, and the tasks that run beside its requests."""
+
+import asyncio
+import contextlib
+import re
+from collections.abc import Coroutine, Iterable
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from chappe_gateway.auth import KeyCache
+from chappe_gateway.call import Call
+from chappe_gateway.control_client import ControlClient
+from chappe_gateway.grant_client import GrantKeeper
+from chappe_gateway.health import EngineHealthMonitor
+from chappe_gateway.limit_leases import RateLimiter
+from chappe_gateway.records import EngineRecords
+from chappe_gateway.region_redis import open_redis
+from chappe_gateway.settings import GatewaySettings
+from chappe_gateway.shipper import Shipper
+from chappe_gateway.snapshot import SnapshotKeeper, View
+from chappe_gateway.spool import Spool
+from chappe_gateway.upstream import HttpClient
+from chappe_kernel.clock import Clock, SystemClock
+from chappe_kernel.errors import Unavailable
+
+_log = structlog.get_logger()
+
+_WATCHDOG_PERIOD_S = 0.25
+_SETTLE_AT_STOP_S = 15.0
+_CANCEL_AGAIN_S = 0.5
+_UNSAFE_IN_FILE_NAME = re.compile(r"[^A-Za-z0-9._-]")
+
+
+class Gateway:
+    """The parts, wired. `start` and `stop` belong to the application's lifespan."""
+
+    def __init__(self, settings: GatewaySettings, clock: Clock | None = None) -> None:
+        self.settings = settings
+        self.clock = clock or SystemClock()
+        self.engines = HttpClient(settings.serving_url)
+        self.control = ControlClient(settings.control_url, settings.region_credential)
+        self.health = EngineHealthMonitor(HttpClient(settings.serving_url))
+        self.snapshots = SnapshotKeeper(settings, self.clock, self.control, self.health)
+        self.keys = KeyCache(self.control, self.clock)
+        self.redis = open_redis(settings.redis_url)
+        self.limiter = RateLimiter(self.redis, self.clock, settings.gateways_in_region)
+        self.records = EngineRecords(self.redis)
+        self.grants = GrantKeeper(self.control, self.clock, settings.gateway_id, settings.grant_block_nano)
+        name = _UNSAFE_IN_FILE_NAME.sub("_", settings.gateway_id)
+        self.spool = Spool(
+            Path(settings.spool_dir) / f"{name}.sqlite",
+            max_rows=settings.spool_max_rows,
+            min_free_bytes=settings.spool_min_free_bytes,
+        )
+        self.shipper = Shipper(self.spool, self.control, settings.gateway_id)
+        self.live: set[Call] = set()
+        self._settling: set[asyncio.Task[Any]] = set()
+        self._background: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Open the spool, look around once, and start the background."""
+        await self.spool.open()
+        self.snapshots.on_change(self.keys.snapshot_changed)
+        self.snapshots.on_change(self._epoch_changed)
+        await self.snapshots.poll()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(1):
+                await self.health.check()
+        for work in (
+            self.snapshots.run_polls(),
+            self.snapshots.run_heartbeats(),
+            self.health.run(),
+            self.records.run(),
+            self.grants.run_returns(),
+            self.shipper.run(),
+            self._watch_calls(),
+        ):
+            self._background.append(asyncio.create_task(_keep_running(work)))
+
+    async def stop(self) -> None:
+        """Settle what has ended, ship it, give budget back. Requests are over by now."""
+        if self._settling:
+            await asyncio.wait(self._settling, timeout=_SETTLE_AT_STOP_S)
+        await _cancel(self._background)
+        await self.shipper.flush()
+        await self.grants.close()
+        self.spool.close()
+        self.engines.close()
+        self.control.close()
+        await self.redis.aclose()
+
+    def settle_apart(self, work: Coroutine[Any, Any, Any]) -> "asyncio.Task[Any]":
+        """Run `work` in a task that neither a disconnect nor a stop cancels."""
+        task = asyncio.create_task(work)
+        self._settling.add(task)
+        task.add_done_callback(self._settling.discard)
+        return task
+
+    def enter(self, call: Call) -> None:
+        """Count a request among those in flight. Raises `Unavailable` when there are too many."""
+        if len(self.live) >= self.settings.max_in_flight:
+            raise Unavailable("this gateway is busy; try again", code="overloaded")
+        self.live.add(call)
+
+    def leave(self, call: Call) -> None:
+        """The request is settled, or was never admitted."""
+        self.live.discard(call)
+
+    def _epoch_changed(self, old: View | None, new: View) -> None:
+        if old is None or old.snapshot.epoch != new.snapshot.epoch:
+            self.grants.forget_leases()
+            self.settle_apart(self.shipper.saw_epoch(new.snapshot.epoch))
+
+    async def _watch_calls(self) -> None:
+        """Deadlines of all requests, looked at now and then: nothing is paid per chunk."""
+        period_s = min(_WATCHDOG_PERIOD_S, self.settings.stall_s / 4, self.settings.idle_s / 4)
+        while True:
+            await asyncio.sleep(period_s)
+            loop_now = asyncio.get_running_loop().time()
+            now = self.clock.monotonic()
+            for call in tuple(self.live):
+                self._check_deadlines(call, now, loop_now)
+
+    def _check_deadlines(self, call: Call, now: float, loop_now: float) -> None:
+        if call.sending_since is not None and loop_now - call.sending_since > self.settings.stall_s:
+            call.drop_client()
+        elif call.settle_by is not None and now >= call.settle_by:
+            call.cut_engine("settle_by")
+        elif call.reading_since is not None and loop_now - call.reading_since > self.settings.idle_s:
+            call.cut_engine("idle")
+
+
+async def _cancel(tasks: Iterable[asyncio.Task[None]]) -> None:
+    """End the tasks. Once is not always enough: a client that fails while it is being cancelled reports its failure."""
+    pending = set(tasks)
+    while pending:
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=_CANCEL_AGAIN_S)
+
+
+async def _keep_running(work: Coroutine[Any, Any, None]) -> None:
+    """A background task that fails is a bug: it is logged, and the process goes on with the others."""
+    try:
+        await work
+    except asyncio.CancelledError:
+        raise
+    except Exception:
+        _log.exception("background_task_failed", task=getattr(work, "__qualname__", "?"))
+        raise

@@ -1,0 +1,60 @@
+"""Which engines of this region answer, as this gateway itself sees it."""
+
+import asyncio
+from collections.abc import Iterable
+
+import structlog
+
+from chappe_gateway.upstream import HttpClient, UpstreamLost
+
+_log = structlog.get_logger()
+
+_OK = 200
+# A busy engine on few cores may be slow to answer once; two misses in a row are an outage.
+_MISSES_UNTIL_UNHEALTHY = 2
+
+
+class EngineHealthMonitor:
+    """Asks each deployment's health once a second. Nothing is healthy until it has answered."""
+
+    def __init__(self, engines: HttpClient, *, period_s: float = 1.0, timeout_s: float = 3.0) -> None:
+        self._engines = engines
+        self._period_s = period_s
+        self._timeout_s = timeout_s
+        self._misses: dict[str, int] = {}
+        self.healthy: frozenset[str] = frozenset()
+
+    def watch(self, deployments: Iterable[str]) -> None:
+        """From now on look after exactly these."""
+        names = set(deployments)
+        self._misses = {name: self._misses.get(name, _MISSES_UNTIL_UNHEALTHY) for name in names}
+        self.healthy &= names
+
+    async def check(self) -> None:
+        """One round over all deployments at once."""
+        await asyncio.gather(*(self._check_one(name) for name in tuple(self._misses)))
+
+    async def run(self) -> None:
+        """Check for ever."""
+        while True:
+            await self.check()
+            await asyncio.sleep(self._period_s)
+
+    async def _check_one(self, name: str) -> None:
+        answers = await self._answers(name)
+        if name not in self._misses:
+            return
+        self._misses[name] = 0 if answers else self._misses[name] + 1
+        if answers and name not in self.healthy:
+            self.healthy |= {name}
+            _log.info("deployment_healthy", deployment=name)
+        elif name in self.healthy and self._misses[name] >= _MISSES_UNTIL_UNHEALTHY:
+            self.healthy -= {name}
+            _log.warning("deployment_unhealthy", deployment=name)
+
+    async def _answers(self, name: str) -> bool:
+        try:
+            reply = await self._engines.fetch(b"GET", b"/%b/health" % name.encode(), timeout_s=self._timeout_s)
+        except (UpstreamLost, TimeoutError):
+            return False
+        return reply.status == _OK

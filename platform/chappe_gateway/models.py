@@ -1,0 +1,63 @@
+"""GET /v1/models: what this key may use in this region, and nothing else."""
+
+import msgspec
+
+from chappe_gateway.admission import Visitor, identify, may_use
+from chappe_gateway.call import Call
+from chappe_gateway.errors import unknown_path
+from chappe_gateway.gateway import Gateway
+from chappe_kernel.errors import NotFound
+from chappe_kernel.wire.control import Listing
+
+PATH = "/v1/models"
+
+
+class _Model(msgspec.Struct):
+    id: str
+    created: int
+    owned_by: str
+    object: str = "model"
+
+
+class _ModelList(msgspec.Struct):
+    data: list[_Model]
+    object: str = "list"
+
+
+async def serve_models(gateway: Gateway, call: Call) -> None:
+    """All models, or the one that the path names. Raises what the client is to be told."""
+    call.expect_method("GET")
+    if not call.path.startswith("/"):
+        # The router's mount also takes `/v1/modelsx`.
+        raise unknown_path()
+    name = call.path.strip("/")
+    if name:
+        await _serve_model(gateway, call, name)
+    else:
+        await _serve_list(gateway, call)
+
+
+async def _serve_list(gateway: Gateway, call: Call) -> None:
+    visitor = await identify(gateway, call, PATH, needs_engine=False)
+    models = [_model(listing) for listing in visitor.view.listings.values() if _is_offered(visitor, listing)]
+    await call.respond(200, [], msgspec.json.encode(_ModelList(models)))
+
+
+async def _serve_model(gateway: Gateway, call: Call, name: str) -> None:
+    # The name is part of a header when the request belongs elsewhere: only one that exists is repeated there.
+    known = name in gateway.snapshots.view().listings
+    visitor = await identify(gateway, call, f"{PATH}/{name}" if known else PATH, needs_engine=False)
+    listing = visitor.view.listings.get(name)
+    if listing is None or not _is_offered(visitor, listing):
+        raise NotFound(
+            "this model does not exist here, or this key may not use it", code="model_not_found", param="model"
+        )
+    await call.respond(200, [], msgspec.json.encode(_model(listing)))
+
+
+def _is_offered(visitor: Visitor, listing: Listing) -> bool:
+    return listing.name in visitor.view.prices_here and may_use(visitor, listing)
+
+
+def _model(listing: Listing) -> _Model:
+    return _Model(listing.name, listing.created, listing.publisher)

@@ -1,0 +1,256 @@
+"""From the engine to the client: an answer in one piece or a stream, either settled before its last bytes."""
+
+import asyncio
+import contextlib
+from dataclasses import dataclass
+
+import msgspec
+import structlog
+
+from chappe_gateway.admission import Admitted
+from chappe_gateway.call import Call, ClientGone
+from chappe_gateway.engine_calls import Answered, MakeRequest, Verb, open_exchange, release
+from chappe_gateway.errors import EngineFailed, error_body
+from chappe_gateway.events import BadStream, EngineEvents, decode_end
+from chappe_gateway.gateway import Gateway
+from chappe_gateway.settlement import Ending, settle
+from chappe_gateway.upstream import Exchange, UpstreamLost
+from chappe_kernel.errors import ChappeError, Unavailable
+from chappe_kernel.wire.control import UsageEvent
+from chappe_kernel.wire.engine import END_HEADER, End
+
+_log = structlog.get_logger()
+
+MAX_ANSWER_BYTES = 64 * 1024 * 1024
+_END_HEADER = END_HEADER.encode()
+_STREAM_HEADERS = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),
+]
+_RELEASE_S = 1.0
+_DONE = b"data: [DONE]\n\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What an admitted request asks of its engine."""
+
+    verb: Verb
+    make_request: MakeRequest
+    include_usage: bool = False
+
+
+class _ChunkHead(msgspec.Struct):
+    """What the usage chunk has in common with the others."""
+
+    id: str = ""
+    created: int = 0
+    model: str = ""
+    system_fingerprint: str | msgspec.UnsetType | None = msgspec.UNSET
+
+
+async def relay_answer(gateway: Gateway, call: Call, admitted: Admitted, work: Work) -> None:
+    """An answer in one piece. Raises what the client is to be told: then nothing was charged, and nothing sent."""
+    call.watch_client()
+    answered = Answered()
+    end: End | None = None
+    body = b""
+    failure: ChappeError | None = None
+    try:
+        exchange = await open_exchange(
+            gateway, call, admitted.offer.deployment, work.verb, make_request=work.make_request, answered=answered
+        )
+        body = await exchange.read_all(MAX_ANSWER_BYTES)
+        end = _completed(exchange)
+        release(gateway, call, exchange)
+    except UpstreamLost:
+        failure = _lost(call)
+    except ChappeError as refusal:
+        failure = refusal
+    finally:
+        call.abort_exchange()
+        ending = Ending(answered.attempt, None, end, 0, client_gone=call.gone and end is None)
+        settling = gateway.settle_apart(settle(gateway, call, admitted, ending))
+    if call.gone and end is None:
+        # Settling waits for the engine's record; nobody waits for us.
+        raise ClientGone
+    await asyncio.shield(settling)
+    if failure is not None:
+        raise failure
+    await call.respond(200, [], body)
+
+
+async def relay_stream(gateway: Gateway, call: Call, admitted: Admitted, work: Work) -> None:
+    """A stream of events. Raises what the client is to be told as long as nothing was sent; later it is an event."""
+    call.watch_client()
+    stream = _Stream(gateway, call, admitted, work)
+    failure: ChappeError | None = None
+    try:
+        await stream.run()
+    except (UpstreamLost, BadStream):
+        failure = _lost(call)
+    except ChappeError as refusal:
+        failure = refusal
+    finally:
+        call.abort_exchange()
+        ending = stream.ending()
+        settling = gateway.settle_apart(settle(gateway, call, admitted, ending))
+    if failure is None and not stream.is_complete():
+        failure = EngineFailed("the engine broke off")
+    if call.gone:
+        raise ClientGone
+    if failure is not None and call.response_started:
+        await call.send_body(b"data: " + error_body(failure) + b"\n\n", more=True)
+    event: UsageEvent = await asyncio.shield(settling)
+    if failure is None:
+        await stream.finish(event)
+    elif call.response_started:
+        await call.send_body(b"", more=False)
+    else:
+        raise failure
+
+
+class _Stream:
+    """One stream's way from its engine's first event to `chappe.end`."""
+
+    def __init__(self, gateway: Gateway, call: Call, admitted: Admitted, work: Work) -> None:
+        self._gateway = gateway
+        self._call = call
+        self._admitted = admitted
+        self._work = work
+        self._events = EngineEvents()
+        self._answered = Answered()
+        self._first_text_at: float | None = None
+        self._chunk_head = _ChunkHead()
+        self._gone_before_end = False
+
+    async def run(self) -> None:
+        """Relay until the end mark, or until the engine's stream stops without one."""
+        exchange = await open_exchange(
+            self._gateway,
+            self._call,
+            self._admitted.offer.deployment,
+            self._work.verb,
+            make_request=self._work.make_request,
+            answered=self._answered,
+        )
+        try:
+            await self._relay(exchange)
+        finally:
+            self._gone_before_end = self._call.gone and self._events.end is None
+            self._drain(exchange)
+        if self._events.end is not None and not self._call.gone:
+            self._call.exchange = None
+            self._gateway.settle_apart(_release_after_end(self._gateway, exchange))
+
+    def is_complete(self) -> bool:
+        """Whether the engine said that it finished its work."""
+        return self._events.end is not None and self._events.end.outcome == "completed"
+
+    def ending(self) -> Ending:
+        return Ending(
+            attempt=self._answered.attempt,
+            start=self._events.start,
+            end=self._events.end,
+            delivered_chunks=self._events.text_chunks,
+            client_gone=self._gone_before_end or (self._call.gone and self._events.end is None),
+            first_text_at=self._first_text_at,
+        )
+
+    async def finish(self, event: UsageEvent) -> None:
+        """The last bytes: the usage if it was asked for, and that it is done."""
+        last = _DONE
+        if self._work.include_usage:
+            last = b"data: " + msgspec.json.encode(_usage_chunk(self._chunk_head, event)) + b"\n\n" + _DONE
+        await self._call.send_body(last, more=False)
+
+    async def _relay(self, exchange: Exchange) -> None:
+        call, events = self._call, self._events
+        loop = asyncio.get_running_loop()
+        while events.end is None:
+            call.reading_since = loop.time()
+            data = await exchange.read()
+            call.reading_since = None
+            if not data or call.gone:
+                return
+            passing = events.feed(data)
+            if not passing:
+                continue
+            if not call.response_started:
+                await self._begin(passing)
+            if self._first_text_at is None and events.text_chunks:
+                self._first_text_at = self._gateway.clock.monotonic()
+            await call.send_body(passing, more=True)
+
+    async def _begin(self, first_events: bytes) -> None:
+        if self._work.include_usage:
+            self._chunk_head = _read_chunk_head(first_events)
+        await self._call.start(200, _STREAM_HEADERS)
+
+    def _drain(self, exchange: Exchange) -> None:
+        """A client that left does not make us forget an end mark that is already here."""
+        if self._events.end is None and self._call.gone:
+            delivered = self._events.text_chunks
+            try:
+                self._events.feed(exchange.take_buffered())
+            except BadStream:
+                _log.warning("engine_stream_bad", request_id=self._call.public_id)
+            self._events.text_chunks = delivered
+
+
+async def _release_after_end(gateway: Gateway, exchange: Exchange) -> None:
+    """Nothing but the end of the body follows the end mark; then the connection can serve again."""
+    with contextlib.suppress(UpstreamLost, TimeoutError):
+        async with asyncio.timeout(_RELEASE_S):
+            while await exchange.read():
+                pass
+    gateway.engines.release(exchange)
+
+
+def _completed(exchange: Exchange) -> End:
+    """The end of a whole answer. Raises `EngineFailed` when the engine does not say that it finished."""
+    end = decode_end(exchange.headers.get(_END_HEADER))
+    if end is None or end.outcome != "completed":
+        raise EngineFailed("the engine failed; nothing was charged")
+    return end
+
+
+def _lost(call: Call) -> ChappeError:
+    match call.cut:
+        case "settle_by":
+            return Unavailable("the answer took too long and was cut off", code="time_limit")
+        case "idle":
+            return EngineFailed("the engine fell silent")
+        case _:
+            return EngineFailed("the engine cannot be reached, or broke off")
+
+
+def _read_chunk_head(events: bytes) -> _ChunkHead:
+    for event in events.split(b"\n\n"):
+        if event.startswith(b"data: "):
+            try:
+                return msgspec.json.decode(event[len(b"data: ") :], type=_ChunkHead)
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                break
+    return _ChunkHead()
+
+
+def _usage_chunk(head: _ChunkHead, event: UsageEvent) -> dict[str, object]:
+    counts = event.counts
+    chunk: dict[str, object] = {
+        "id": head.id,
+        "object": "chat.completion.chunk",
+        "created": head.created,
+        "model": head.model,
+        "choices": [],
+        "usage": {
+            "prompt_tokens": counts.prompt_tokens,
+            "completion_tokens": counts.completion_tokens,
+            "total_tokens": counts.prompt_tokens + counts.completion_tokens,
+            "prompt_tokens_details": {"cached_tokens": counts.cached_tokens},
+        },
+    }
+    if head.system_fingerprint is not msgspec.UNSET:
+        chunk["system_fingerprint"] = head.system_fingerprint
+    return chunk

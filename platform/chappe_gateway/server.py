@@ -1,0 +1,99 @@
+"""uvicorn as the gateway runs it: errors in the API's shape even for broken HTTP, and bounds on slow clients."""
+
+import asyncio
+from functools import partial
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from chappe_gateway.app import create_app
+from chappe_gateway.call import ABORT_EXTENSION
+from chappe_gateway.errors import answer_for
+from chappe_gateway.gateway import Gateway
+from chappe_kernel.errors import Invalid
+from chappe_kernel.ids import REQUEST, encode_id, new_id
+
+# A head must be there after this, and a finished answer taken.
+_HEAD_TIMEOUT_S = 15.0
+_TAKE_TIMEOUT_S = 30.0
+_KEEP_ALIVE_S = 75
+
+
+class GatewayProtocol(HttpToolsProtocol):
+    """One client connection."""
+
+    def __init__(self, *args: Any, region: str, max_connections: int, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._region = region
+        self._max_connections = max_connections
+        self._head_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in the base class
+        super().connection_made(transport)
+        if len(self.connections) > self._max_connections:
+            transport.abort()
+            return
+        self._expect_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._head_arrived()
+        super().connection_lost(exc)
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self.scope["extensions"] = {ABORT_EXTENSION: self.transport.abort}  # type: ignore[dict-item]  # ours
+        if self._head_timer is None:
+            self._expect_head()
+
+    def on_headers_complete(self) -> None:
+        self._head_arrived()
+        super().on_headers_complete()
+
+    def timeout_keep_alive_handler(self) -> None:
+        super().timeout_keep_alive_handler()
+        # What the client does not take in this time is dropped: a closing transport would wait for ever.
+        self.loop.call_later(_TAKE_TIMEOUT_S, self.transport.abort)
+
+    def send_400_response(self, msg: str) -> None:
+        answer = answer_for(Invalid(msg, code="invalid_http"))
+        head = (
+            f"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\ncontent-length: {len(answer.body)}\r\n"
+            f"x-request-id: {encode_id(REQUEST, new_id())}\r\nx-chappe-region: {self._region}\r\n"
+            "connection: close\r\n\r\n"
+        )
+        self.transport.write(head.encode() + answer.body)
+        self.transport.close()
+
+    def _expect_head(self) -> None:
+        self._head_timer = self.loop.call_later(_HEAD_TIMEOUT_S, self.transport.abort)
+
+    def _head_arrived(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+
+def create_server(gateway: Gateway) -> uvicorn.Server:
+    """A server that is not running yet. SIGTERM lets streams finish for `drain_s` and then stops the gateway."""
+    settings = gateway.settings
+    protocol = partial(GatewayProtocol, region=settings.region, max_connections=settings.max_connections)
+    return uvicorn.Server(
+        uvicorn.Config(
+            create_app(gateway),
+            host=settings.host,
+            port=settings.port,
+            loop="uvloop",
+            http=protocol,  # type: ignore[arg-type]  # it is only ever called
+            ws="none",
+            lifespan="on",
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            # Nobody's word is taken for where a request comes from.
+            proxy_headers=False,
+            timeout_keep_alive=_KEEP_ALIVE_S,
+            timeout_graceful_shutdown=int(settings.drain_s),
+            backlog=2048,
+        )
+    )

@@ -1,0 +1,51 @@
+"""What a gateway is told by its environment, as `CHAPPE_` + the field's name in capitals."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class GatewaySettings:
+    """One gateway process. Times in seconds, sizes in bytes, money in nano-units of the tenant's currency."""
+
+    region: str
+    """The region this gateway executes in, as the catalogue names it."""
+    gateway_id: str
+    """Stable over restarts and unique in the region: it names the spool's file."""
+    control_url: str
+    """Base URL of the control plane."""
+    region_credential: str = field(repr=False)
+    """The region's secret for the internal API."""
+    serving_url: str
+    """Base URL of the region's Ray Serve, without a trailing slash."""
+    redis_url: str = field(repr=False)
+    """The region's Redis (`redis://` or `unix://`), for rate blocks and engine records. It may carry a password."""
+    spool_dir: str
+    """A folder on a persistent volume; it is created when missing."""
+    host: str = "127.0.0.1"
+    port: int = 8411
+    max_body_bytes: int = 1024 * 1024
+    """A request's body, as sent."""
+    grant_block_nano: int = 50_000_000
+    """What is leased ahead for a tenant with traffic."""
+    gateways_in_region: int = 1
+    """Into how many parts a rate limit is split while Redis is away."""
+    max_in_flight: int = 2048
+    """Requests admitted at once, all tenants together; more are refused with 503."""
+    max_connections: int = 8192
+    """Open client connections; more are closed at once."""
+    stall_s: float = 30.0
+    """A client that accepts nothing for this long counts as disconnected."""
+    idle_s: float = 60.0
+    """An engine that is silent for this long in mid-stream counts as dead."""
+    body_timeout_s: float = 30.0
+    """How long a client may take to send its body."""
+    record_wait_s: float = 5.0
+    """How long a disconnected request waits for the engine's own record before it is settled without."""
+    snapshot_poll_s: float = 0.5
+    heartbeat_s: float = 1.0
+    drain_s: float = 150.0
+    """How long a stopping gateway lets streams run."""
+    spool_max_rows: int = 2_000_000
+    """Unshipped events kept before new work is refused."""
+    spool_min_free_bytes: int = 64 * 1024 * 1024
+    """Free disk space below which new work is refused."""

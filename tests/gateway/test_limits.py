@@ -1,0 +1,172 @@
+"""Requests per fixed minute are never exceeded by any number of gateways, and Redis's absence costs little."""
+
+import asyncio
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+
+import httpx
+import redis.asyncio
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chappe_gateway.errors import RequestLimitExceeded
+from chappe_gateway.limit_leases import RateLimiter
+from chappe_gateway.limits import LocalShare, Window, block_size
+from chappe_gateway.region_redis import open_redis
+from chappe_kernel.clock import SystemClock
+from chappe_kernel.wire.control import RateLimit
+from tests.gateway.servers import free_port
+from tests.gateway.test_answers_shape import check_error
+from tests.gateway.world import RunningGateway, World, auth, chat_body
+
+PATH = "/v1/chat/completions"
+
+
+class FakeClock:
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def now(self) -> datetime:
+        return datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=self.seconds)
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+
+def test_a_block_dies_with_its_minute() -> None:
+    window = Window(10)
+    window.lease(100.0, 1, 5, 30.0, 5)
+    assert window.take(129.9)
+    assert not window.take(130.0)
+    assert window.remaining(129.9) == 9
+
+
+def test_a_lease_of_the_next_minute_forgets_the_last() -> None:
+    window = Window(10)
+    window.lease(100.0, 1, 5, 1.0, 5)
+    window.lease(101.0, 2, 3, 60.0, 7)
+    assert window.left == 3
+    window.lease(102.0, 2, 0, 59.5, 0)
+    assert window.ends_at == 161.0
+    assert window.is_exhausted(160.0)
+    assert not window.is_exhausted(161.0)
+
+
+@given(st.lists(st.floats(0, 20), min_size=1, max_size=60), st.integers(1, 20))
+def test_the_local_share_is_one_limit_per_minute(gaps: list[float], share: int) -> None:
+    local, now, taken = LocalShare(), 0.0, Counter[int]()
+    for gap in gaps:
+        now += gap
+        minute = int(now // 60)
+        taken[minute] += local.take(minute, share)
+    assert max(taken.values()) <= share
+
+
+@given(st.integers(1, 10**6), st.integers(0, 500))
+def test_a_block_is_a_small_part_but_enough_for_all_who_wait(limit: int, waiting: int) -> None:
+    size = block_size(limit, waiting)
+    assert max(1, waiting) <= size <= max(1, waiting, limit // 20)
+
+
+async def many(gateways: list[RunningGateway], key: str, count: int) -> list[httpx.Response]:
+    return await asyncio.gather(
+        *(gateways[n % len(gateways)].http.post(PATH, json=chat_body(), headers=auth(key)) for n in range(count))
+    )
+
+
+async def test_two_gateways_never_exceed_one_limit(world: World) -> None:
+    key = world.control.new_key(world.control.new_tenant(), requests_per_minute=40)
+    async with world.gateway() as one, world.gateway("de-fra", "gw-2") as two:
+        answers = await many([one, two], key, 100)
+        statuses = Counter(answer.status_code for answer in answers)
+        # The minute may turn during the burst: then there are two of them.
+        assert statuses[200] + statuses[429] == 100
+        assert 40 <= statuses[200] <= 80
+        assert statuses[200] == 40 or _minute_turned(answers)
+        refused = next(answer for answer in answers if answer.status_code == 429)
+        if refused.headers["x-chappe-region"] == "fr-par":
+            check_error(refused, 429, "rate_limit_exceeded")
+        assert 1 <= int(refused.headers["retry-after"]) <= 60
+        assert refused.headers["x-ratelimit-remaining-requests"] == "0"
+        assert refused.headers["x-ratelimit-limit-requests"] == "40"
+
+
+def _minute_turned(answers: list[httpx.Response]) -> bool:
+    left = [int(answer.headers["x-ratelimit-reset-requests"].rstrip("s")) for answer in answers]
+    return any(later > earlier + 30 for earlier, later in pairwise(sorted(left)))
+
+
+async def test_remaining_counts_down(world: World, gateway: RunningGateway) -> None:
+    key = world.control.new_key(world.control.new_tenant(), requests_per_minute=600)
+    remaining = []
+    for _ in range(3):
+        answer = await gateway.http.post(PATH, json=chat_body(), headers=auth(key))
+        assert answer.headers["x-ratelimit-limit-requests"] == "600"
+        remaining.append(int(answer.headers["x-ratelimit-remaining-requests"]))
+    assert remaining == [599, 598, 597]
+
+
+async def test_a_refusal_of_one_limit_takes_nothing_of_the_others(gateway_redis_url: str, world: World) -> None:
+    client = redis.asyncio.Redis.from_url(gateway_redis_url)
+    clock = SystemClock()
+    limiter = RateLimiter(client, clock)
+    wide, tight = RateLimit("tenant:t", 100), RateLimit("key:k", 1)
+    await limiter.admit([wide, tight])
+    for _ in range(3):
+        try:
+            await limiter.admit([wide, tight])
+        except RequestLimitExceeded as refusal:
+            assert refusal.limit == 1
+    headers = dict(await limiter.admit([wide]))
+    assert headers[b"x-ratelimit-remaining-requests"] == b"98"
+    await client.aclose()
+
+
+async def test_without_redis_a_gateway_has_its_share_per_minute_and_little_delay(world: World) -> None:
+    client = open_redis(f"redis://127.0.0.1:{free_port()}")
+    clock = FakeClock()
+    limiter = RateLimiter(client, clock, gateways_in_region=2)
+    limit = RateLimit("tenant:t", 20)
+    for minute in range(2):
+        clock.seconds = 60.0 * minute
+        admitted = 0
+        async with asyncio.timeout(2):
+            for _ in range(30):
+                clock.seconds += 0.5
+                try:
+                    await limiter.admit([limit])
+                    admitted += 1
+                except RequestLimitExceeded:
+                    pass
+        assert admitted == 10
+    await client.aclose()
+
+
+async def test_a_black_hole_costs_one_timeout_not_one_per_request(world: World) -> None:
+    async def swallow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(-1)
+        writer.close()
+
+    port = free_port()
+    hole = await asyncio.start_server(swallow, "127.0.0.1", port)
+    client = open_redis(f"redis://127.0.0.1:{port}")
+    limiter = RateLimiter(client, SystemClock())
+    started = asyncio.get_running_loop().time()
+    for _ in range(50):
+        await limiter.admit([RateLimit("tenant:t", 1000)])
+    assert asyncio.get_running_loop().time() - started < 0.6
+    await client.aclose()
+    hole.close()
+    await hole.wait_closed()
+
+
+async def test_flushall_gives_one_extra_limit_at_most(world: World, gateway: RunningGateway) -> None:
+    key = world.control.new_key(world.control.new_tenant(), requests_per_minute=20)
+    client = redis.asyncio.Redis.from_url(world.redis_url)
+    first = await many([gateway], key, 10)
+    await client.flushall()
+    answers = first + await many([gateway], key, 80)
+    await client.aclose()
+    admitted = sum(answer.status_code == 200 for answer in answers)
+    assert 20 <= admitted <= (80 if _minute_turned(answers) else 40)
