@@ -1,0 +1,30 @@
+"""`python -m chappe_local.prepare CATALOGUE PROBE DEMO`: migrate, apply the catalogue, seed both tenants.
+
+The same commands that an operator runs one by one, here in one process: starting Python and importing SQLAlchemy costs
+more than any of them.
+"""
+
+import sys
+
+import click
+
+from chappe_kernel.cli import main
+
+
+def prepare(catalogue: str, probe: str, demo: str) -> None:
+    """The last line on standard output is what seeding the demo tenant printed."""
+    for arguments in (
+        ["db", "migrate"],
+        ["catalogue", "apply", catalogue],
+        ["tenant", "seed", probe],
+        ["tenant", "seed", demo],
+    ):
+        main.main(arguments, prog_name="chappe", standalone_mode=False)
+
+
+if __name__ == "__main__":
+    try:
+        prepare(*sys.argv[1:])
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)

@@ -1,0 +1,31 @@
+"""Services of the user's own that take the place of embedded ones."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from chappe_kernel.errors import Invalid
+from chappe_local.manifest import Cell
+
+
+@dataclass(frozen=True)
+class Replacements:
+    """URLs from the environment; a service without one is embedded."""
+
+    database_url: str | None = field(default=None, repr=False)
+    database_owner_url: str | None = field(default=None, repr=False)
+    redis_url: str | None = field(default=None, repr=False)
+    cell_redis_urls: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+
+def read_replacements(environ: Mapping[str, str], cells: Sequence[Cell]) -> Replacements:
+    """CHAPPE_DATABASE_URL with CHAPPE_DATABASE_OWNER_URL, CHAPPE_REDIS_URL, CHAPPE_<REGION>_REDIS_URL.
+
+    Raises `Invalid` when one of the two database URLs stands alone: migrations need the owner.
+    """
+    url = environ.get("CHAPPE_DATABASE_URL") or None
+    owner_url = environ.get("CHAPPE_DATABASE_OWNER_URL") or None
+    if (url is None) != (owner_url is None):
+        raise Invalid("CHAPPE_DATABASE_URL and CHAPPE_DATABASE_OWNER_URL must be set together")
+    variables = {cell.name: f"CHAPPE_{cell.variable}_REDIS_URL" for cell in cells}
+    cell_urls = {name: environ[variable] for name, variable in variables.items() if environ.get(variable)}
+    return Replacements(url, owner_url, environ.get("CHAPPE_REDIS_URL") or None, cell_urls)

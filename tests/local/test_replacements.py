@@ -1,0 +1,63 @@
+"""A URL in the environment takes the place of an embedded service, and nothing of it is started."""
+
+from pathlib import Path
+
+import pytest
+
+from chappe_kernel.errors import Invalid
+from chappe_local.credentials import load_secrets
+from chappe_local.instance import current_instance
+from chappe_local.parts import Part, Setting, all_parts
+from chappe_local.replacements import read_replacements
+
+DATABASE = {
+    "CHAPPE_DATABASE_URL": "postgresql+asyncpg://c@db/x",
+    "CHAPPE_DATABASE_OWNER_URL": "postgresql+asyncpg://o@db/x",
+}
+
+
+def parts(tmp_path: Path, environ: dict[str, str]) -> dict[str, Part]:
+    instance = current_instance({"CHAPPE_STATE_DIR": str(tmp_path), **environ})
+    secrets = load_secrets(tmp_path / "secrets.json", [cell.name for cell in instance.cells])
+    setting = Setting(instance, secrets, read_replacements(environ, instance.cells), environ)
+    return {part.name: part for part in all_parts(setting)}
+
+
+def test_without_urls_everything_is_embedded(tmp_path: Path) -> None:
+    found = parts(tmp_path, {"CHAPPE_GRANT_BLOCK_NANO": "7", "SECRET_OF_THE_CALLER": "x"})
+    regional = ("redis", "serving", "reconciler", "gateway")
+    assert set(found) == {
+        *("postgres", "redis", "control"),
+        *(f"{region}-{kind}" for region in ("fr-par", "de-fra") for kind in regional),
+    }
+    assert found["fr-par-gateway"].environment["CHAPPE_GRANT_BLOCK_NANO"] == "7"
+    assert not any("SECRET_OF_THE_CALLER" in part.environment for part in found.values())
+    # A stolen gateway holds no database credential, and cannot write what engines witness.
+    assert not any("DATABASE" in name for name in found["fr-par-gateway"].environment)
+    assert "//gateway:" in found["fr-par-gateway"].environment["CHAPPE_REDIS_URL"]
+    assert "//engine:" in found["fr-par-serving"].environment["CHAPPE_ENGINE_REDIS_URL"]
+
+
+def test_urls_replace_what_they_name(tmp_path: Path) -> None:
+    environ = {**DATABASE, "CHAPPE_REDIS_URL": "redis://r/0", "CHAPPE_FR_PAR_REDIS_URL": "redis://f/0"}
+    found = parts(tmp_path, environ)
+    assert not {"postgres", "redis", "fr-par-redis"} & set(found)
+    assert found["control"].environment["CHAPPE_DATABASE_URL"] == DATABASE["CHAPPE_DATABASE_URL"]
+    assert found["control"].environment["CHAPPE_REDIS_URL"] == "redis://r/0"
+    assert found["fr-par-gateway"].environment["CHAPPE_REDIS_URL"] == "redis://f/0"
+    assert found["de-fra-gateway"].environment["CHAPPE_REDIS_URL"].startswith("unix://")
+    assert "redis" not in found["control"].after
+
+
+def test_half_a_database_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(Invalid, match="must be set together"):
+        parts(tmp_path, {"CHAPPE_DATABASE_URL": DATABASE["CHAPPE_DATABASE_URL"]})
+
+
+def test_ports_stay_inside_the_instances_thousand(tmp_path: Path) -> None:
+    ports = current_instance({"CHAPPE_STATE_DIR": str(tmp_path), "CHAPPE_PORT_BASE": "9400"}).ports()
+    assert min(ports) == 9400
+    assert max(ports) < 10400
+    for wrong in ("80", "65000", "http", "²"):
+        with pytest.raises(Invalid, match="CHAPPE_PORT_BASE"):
+            current_instance({"CHAPPE_PORT_BASE": wrong})
