@@ -15,7 +15,7 @@ from chappe_gateway.events import BadStream, EngineEvents, decode_end
 from chappe_gateway.gateway import Gateway
 from chappe_gateway.settlement import Ending, settle
 from chappe_gateway.upstream import Exchange, UpstreamLost
-from chappe_kernel.errors import ChappeError, Unavailable
+from chappe_kernel.errors import ChappeError, Invalid, Unavailable
 from chappe_kernel.wire.control import UsageEvent
 from chappe_kernel.wire.engine import END_HEADER, End
 
@@ -70,7 +70,8 @@ async def relay_answer(gateway: Gateway, call: Call, admitted: Admitted, work: W
         failure = refusal
     finally:
         call.abort_exchange()
-        ending = Ending(answered.attempt, None, end, 0, client_gone=call.gone and end is None)
+        gone = call.gone and end is None
+        ending = Ending(answered.attempt, None, end, 0, client_gone=gone, refused=isinstance(failure, Invalid))
         settling = gateway.settle_apart(settle(gateway, call, admitted, ending))
     if call.gone and end is None:
         # Settling waits for the engine's record; nobody waits for us.
@@ -94,7 +95,7 @@ async def relay_stream(gateway: Gateway, call: Call, admitted: Admitted, work: W
         failure = refusal
     finally:
         call.abort_exchange()
-        ending = stream.ending()
+        ending = stream.ending(refused=isinstance(failure, Invalid))
         settling = gateway.settle_apart(settle(gateway, call, admitted, ending))
     if failure is None and not stream.is_complete():
         failure = EngineFailed("the engine broke off")
@@ -102,13 +103,13 @@ async def relay_stream(gateway: Gateway, call: Call, admitted: Admitted, work: W
         raise ClientGone
     if failure is not None and call.response_started:
         await call.send_body(b"data: " + error_body(failure) + b"\n\n", more=True)
-    event: UsageEvent = await asyncio.shield(settling)
-    if failure is None:
-        await stream.finish(event)
-    elif call.response_started:
-        await call.send_body(b"", more=False)
-    else:
+    event: UsageEvent | None = await asyncio.shield(settling)
+    if failure is not None and not call.response_started:
         raise failure
+    if failure is None and event is not None:
+        await stream.finish(event)
+    else:
+        await call.send_body(b"", more=False)
 
 
 class _Stream:
@@ -148,7 +149,7 @@ class _Stream:
         """Whether the engine said that it finished its work."""
         return self._events.end is not None and self._events.end.outcome == "completed"
 
-    def ending(self) -> Ending:
+    def ending(self, *, refused: bool) -> Ending:
         return Ending(
             attempt=self._answered.attempt,
             start=self._events.start,
@@ -156,6 +157,7 @@ class _Stream:
             delivered_chunks=self._events.text_chunks,
             client_gone=self._gone_before_end or (self._call.gone and self._events.end is None),
             first_text_at=self._first_text_at,
+            refused=refused,
         )
 
     async def finish(self, event: UsageEvent) -> None:

@@ -5,7 +5,8 @@
 | the engine's `end` was read, and it says completed | completed | the engine's |
 | the client left before that | disconnected | the engine's own record, else what we saw ourselves |
 | the engine or the gateway broke it off, text had been delivered | failed | the smaller of delivered and generated |
-| it broke off before any text, or the engine refused it | failed | none, and no charge |
+| it broke off before any text | failed | none, and no charge |
+| the engine refused it before prefill, for the client's own mistake | no event: nothing was served | |
 """
 
 from dataclasses import dataclass
@@ -37,11 +38,16 @@ class Ending:
     client_gone: bool
     first_text_at: float | None = None
     """Monotonic."""
+    refused: bool = False
+    """The engine said before prefill that the request is wrong."""
 
 
-async def settle(gateway: Gateway, call: Call, admitted: Admitted, ending: Ending) -> UsageEvent:
+async def settle(gateway: Gateway, call: Call, admitted: Admitted, ending: Ending) -> UsageEvent | None:
     """Charge the request and put its event on disk. Run it once per admitted request, in a task of its own."""
     try:
+        if ending.refused and not ending.client_gone:
+            gateway.grants.settle(admitted.visitor.facts.tenant_id, admitted.hold, 0)
+            return None
         outcome, counts = await _judge(gateway, call, ending)
         counts = _within(counts, admitted.bounds, call)
         event = _event(gateway, call, admitted, ending, outcome=outcome, counts=counts)

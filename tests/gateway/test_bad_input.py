@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from chappe_kernel.ids import REQUEST, encode_id
 from tests.gateway.fake_control import CHAT, EMBEDDINGS
 from tests.gateway.test_answers_shape import check_error
 from tests.gateway.world import RawClient, RunningGateway, World, auth, chat_body
@@ -163,8 +164,11 @@ async def test_a_body_that_never_ends_is_given_up(world: World) -> None:
     assert status == 400
 
 
-async def test_over_long_prompts_are_refused_by_the_engine_and_free(world: World, gateway: RunningGateway) -> None:
+async def test_over_long_prompts_are_refused_and_leave_no_event(world: World, gateway: RunningGateway) -> None:
     answer = await gateway.http.post(CHAT_PATH, json=chat_body("word " * 3000), headers=auth(world.key))
     check_error(answer, 400, "context_length_exceeded", "messages")
+    assert gateway.gateway.grants.open_holds() == 0
+    good = await gateway.http.post(CHAT_PATH, json=chat_body(), headers=auth(world.key))
+    # The refused one left no event: the only one is the good one's.
     [event] = await world.events(1)
-    assert event.amount_nano == 0
+    assert encode_id(REQUEST, event.request_id) == good.headers["x-request-id"]
