@@ -14,7 +14,7 @@ T = TypeVar("T")
 def load_settings(cls: type[T], environ: Mapping[str, str], prefix: str = "CHAPPE_") -> T:
     """Fill the dataclass `cls` from `PREFIX` + the field's name in capitals.
 
-    Numbers, booleans and paths are converted. Raises `Invalid` naming the variable that is missing or wrong; no
+    Numbers and booleans are converted. Raises `Invalid` naming the variable that is missing or wrong; no
     secret has a default, so a forgotten one stops the start.
     """
     values: dict[str, Any] = {}
