@@ -139,7 +139,7 @@ def _curl(run: Mapping[str, Any]) -> str:
     return (
         f"curl -N {run['regions'][0]['gateway_url']}/v1/chat/completions \\\n"
         f"  -H 'Authorization: Bearer {run['demo']['api_key']}' -H 'Content-Type: application/json' \\\n"
-        f'  -d \'{{"model": "{run["models"]["chat"]}", "stream": true, "max_tokens": 64,\n'
+        f'  -d \'{{"model": "{run["models"]["chat"]}", "stream": true, "temperature": 0,\n'
         '       "messages": [{"role": "user", "content": "What is the capital of France?"}]}\''
     )
 
@@ -149,7 +149,7 @@ def _python(run: Mapping[str, Any]) -> str:
 from openai import OpenAI
 client = OpenAI(base_url="{run["regions"][0]["gateway_url"]}/v1", api_key="{run["demo"]["api_key"]}")
 for chunk in client.chat.completions.create(
-    model="{run["models"]["chat"]}", stream=True, stream_options={{"include_usage": True}}, max_tokens=64,
+    model="{run["models"]["chat"]}", stream=True, stream_options={{"include_usage": True}}, temperature=0,
     messages=[{{"role": "user", "content": "What is the capital of France?"}}],
 ):
     print(chunk.choices[0].delta.content or "" if chunk.choices else chunk.usage, end="", flush=True)

@@ -175,7 +175,7 @@ class LlamaCppEngine:
                 "cache_prompt": slot.warm,
                 # Without it the last chunk would repeat the whole prompt.
                 "response_fields": ["content", "stop", "stop_type", "timings"],
-                **sampling_fields(request.sampling),
+                **sampling_fields(request.sampling, self._options),
             }
         )
 

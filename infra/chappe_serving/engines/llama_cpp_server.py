@@ -34,6 +34,9 @@ class LlamaCppOptions(Struct, frozen=True, forbid_unknown_fields=True):
     system_prompt: str | None = "You are a helpful AI assistant."
     """Said first when the client sends no system message; `None` leaves that to the model's template. Small models
     depend on it: with its template's own line SmolLM2-135M answers in broken French where France is asked about."""
+    temperature: float | None = None
+    """When the client says none: what the model's makers recommend. `None` leaves it to llama.cpp, as `top_p`."""
+    top_p: float | None = None
 
 
 class Progress(Struct, frozen=True):
@@ -112,11 +115,11 @@ def server_params(options: LlamaCppOptions, model: Path, socket_path: Path, key:
     return params
 
 
-def sampling_fields(sampling: Sampling) -> dict[str, Any]:
-    """OpenAI's names in llama.cpp's; what the client left open stays llama.cpp's default."""
+def sampling_fields(sampling: Sampling, options: LlamaCppOptions) -> dict[str, Any]:
+    """OpenAI's names in llama.cpp's; what the client left open is the deployment's, else llama.cpp's default."""
     fields = {
-        "temperature": sampling.temperature,
-        "top_p": sampling.top_p,
+        "temperature": options.temperature if sampling.temperature is None else sampling.temperature,
+        "top_p": options.top_p if sampling.top_p is None else sampling.top_p,
         "frequency_penalty": sampling.frequency_penalty,
         "presence_penalty": sampling.presence_penalty,
         "seed": None if sampling.seed is None else sampling.seed % _SEEDS,
