@@ -19,9 +19,6 @@ from chappe_serving.ingress import Ingress
 from chappe_serving.ray_head import LONGEST_STREAM_S
 from chappe_serving.records import RecordWriter
 
-_QUEUED_REQUESTS = 4
-"""Waiting belongs into the gateway's fair queue: beyond these Serve answers 503."""
-
 
 @dataclass(frozen=True)
 class ReplicaSettings:
@@ -77,7 +74,9 @@ def build(args: dict[str, Any]) -> Application:
         name="engine",
         num_replicas=spec.replicas,
         max_ongoing_requests=spec.max_ongoing_requests,
-        max_queued_requests=_QUEUED_REQUESTS,
+        # Serve counts a request as queued until it has taken its slot, so a burst that fits needs as much room there.
+        # Waiting belongs to the gateway: beyond these Serve answers 503.
+        max_queued_requests=spec.max_ongoing_requests,
         # Engines choose their threads themselves; a reservation would only keep replicas from starting.
         ray_actor_options={"num_cpus": 0},
         graceful_shutdown_timeout_s=LONGEST_STREAM_S,

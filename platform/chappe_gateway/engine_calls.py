@@ -99,7 +99,8 @@ async def _refusal(gateway: Gateway, call: Call, exchange: Exchange) -> ChappeEr
         body = await exchange.read_all(_MAX_ERROR_BYTES)
         error = msgspec.json.decode(body, type=EngineError)
     except (UpstreamLost, msgspec.DecodeError, UnicodeDecodeError):
-        error = EngineError("internal", "")
+        # Serve's own words: 503 is its back-pressure, or that no replica is up.
+        error = EngineError("overloaded" if exchange.status == _SERVICE_UNAVAILABLE else "internal", "")
     finally:
         release(gateway, call, exchange)
     match error.code:

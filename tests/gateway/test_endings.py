@@ -166,6 +166,14 @@ async def test_an_engines_failures_are_free_and_its_inner_words_stay_inside(
     assert event.amount_nano == 0
 
 
+async def test_back_pressure_is_503_overloaded_and_free(world: World, gateway: RunningGateway) -> None:
+    world.engine.script.raw = b"HTTP/1.1 503 X\r\ncontent-length: 35\r\n\r\nRequest dropped due to backpressure"
+    answer = await gateway.http.post(PATH, json=chat_body(), headers=auth(world.key))
+    check_error(answer, 503, "overloaded")
+    [event] = await world.events(1)
+    assert event.amount_nano == 0
+
+
 async def test_what_the_engine_finds_wrong_is_a_400_without_an_event(world: World, gateway: RunningGateway) -> None:
     world.engine.script.refuse = (400, EngineError("invalid_request", "bad stop", "stop"))
     refused = await gateway.http.post(PATH, json=chat_body(), headers=auth(world.key))

@@ -85,7 +85,9 @@ class LlamaCppEngine:
             base_url="http://llama.cpp",
             headers={"authorization": f"Bearer {self._key}"},
             timeout=aiohttp.ClientTimeout(total=None, sock_read=_SILENCE_S),
-            connector=aiohttp.UnixConnector(str(socket_path), limit=0),
+            # A connection for each request: the server closes kept ones after 5 s or 100 requests, and a request that
+            # is sent at that moment would fail. On a unix socket a new one costs microseconds.
+            connector=aiohttp.UnixConnector(str(socket_path), limit=0, force_close=True),
             read_bufsize=_READ_BUFFER_BYTES,
         )
 
