@@ -242,7 +242,8 @@ def _explain(message: str) -> Invalid:
 def _refuse_unserved(body: Struct, harmless: dict[str, tuple[Any, ...]], path: str) -> None:
     for name, values in harmless.items():
         value = getattr(body, name)
-        if value is not None and value not in values:
+        # The type counts too: to Python `true` equals 1.
+        if value is not None and not any(type(value) is type(one) and value == one for one in values):
             _refuse(path + name)
 
 
