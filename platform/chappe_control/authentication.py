@@ -1,7 +1,6 @@
 """Who calls. Each guard reads one `Authorization` header and nothing else: no other header can change the answer."""
 
 from typing import Any
-from uuid import UUID
 
 from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
@@ -10,12 +9,9 @@ from chappe_catalogue.regions.service import authenticate_region, digest_credent
 from chappe_control.state import Services
 from chappe_control.throttle import address_group
 from chappe_kernel.errors import Unauthenticated
-from chappe_kernel.ids import TenantId
-from chappe_store.session import TenantScope
+from chappe_store.session import NOBODY
 from chappe_tenants.api_keys.service import authenticate
 
-# The role of tenants, as nobody: it sees no tenant's rows, and may call the look-up.
-_NOBODY = TenantScope(TenantId(UUID(int=0)))
 _REGION_CACHE_S = 5.0
 _MAX_TOKEN_LENGTH = 200
 
@@ -27,7 +23,7 @@ async def require_management_key(connection: _Connection, _: BaseRouteHandler) -
     services: Services = connection.app.state.services
     secret = await _bearer(connection, services)
     try:
-        async with services.database.tenant(_NOBODY) as session:
+        async with services.database.tenant(NOBODY) as session:
             caller = await authenticate(session, secret, services.peppers)
     except Unauthenticated:
         await _count_failure(connection, services)

@@ -6,6 +6,7 @@ They protect the service, not money: with Redis away they let everything pass, a
 import ipaddress
 
 import structlog
+from msgspec import Struct
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
@@ -21,6 +22,13 @@ _IPV6_SITE_BITS = 64
 _log = structlog.get_logger()
 
 
+class Noted(Struct, frozen=True):
+    """One event that was counted. `seen` is how many there were in its minute, with it; 0 with Redis away."""
+
+    key: str
+    seen: int
+
+
 class Throttle:
     """Counts events by name. Holds the time until which Redis is left alone."""
 
@@ -31,10 +39,14 @@ class Throttle:
 
     async def count(self, kind: str, name: str, limit: int) -> None:
         """One more of this kind. Raises `LimitExceeded` when that is over `limit` in this minute."""
-        window = self._window()
-        key = f"{_PREFIX}:{kind}:{name}:{window}"
+        if (await self.note(kind, name)).seen > limit:
+            raise self.refusal()
+
+    async def note(self, kind: str, name: str) -> Noted:
+        """One more of this kind, whatever that means to the caller."""
+        key = f"{_PREFIX}:{kind}:{name}:{self._window()}"
         if not self._awake():
-            return
+            return Noted(key, 0)
         try:
             pipeline = self._redis.pipeline(transaction=True)
             pipeline.incr(key)
@@ -42,16 +54,25 @@ class Throttle:
             seen, _ = await pipeline.execute()
         except (RedisError, OSError) as error:
             self._rest(error)
+            return Noted(key, 0)
+        return Noted(key, seen)
+
+    async def take_back(self, noted: Noted) -> None:
+        """It turned out not to count. In the minute in which it was noted, whatever the time is now."""
+        if not noted.seen or not self._awake():
             return
-        if seen > limit:
-            raise self._refusal(window)
+        try:
+            await self._redis.decr(noted.key)
+        except (RedisError, OSError) as error:
+            self._rest(error)
+
+    def refusal(self) -> LimitExceeded:
+        """What to raise when it was too much: it is worth another try in the next minute."""
+        rest_s = (self._window() + 1) * _WINDOW_S - self._clock.now().timestamp()
+        return LimitExceeded("too many calls in this minute", retry_after_s=max(rest_s, 1.0))
 
     def _window(self) -> int:
         return int(self._clock.now().timestamp()) // _WINDOW_S
-
-    def _refusal(self, window: int) -> LimitExceeded:
-        rest_s = (window + 1) * _WINDOW_S - self._clock.now().timestamp()
-        return LimitExceeded("too many calls in this minute", retry_after_s=max(rest_s, 1.0))
 
     def _awake(self) -> bool:
         return self._clock.monotonic() >= self._resting_until

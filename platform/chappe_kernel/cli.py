@@ -34,13 +34,14 @@ _COMMANDS = {
     "db": _Entry("chappe_store.cli:db", "control", "Migrate the database."),
     "catalogue": _Entry("chappe_control.cli:catalogue", "control", "Apply a catalogue of regions and models."),
     "tenant": _Entry("chappe_control.cli:tenant", "control", "Create tenants and their keys."),
+    "operator": _Entry("chappe_tenants.cli:operator", "control", "Who may use the console, and in which role."),
     "ledger": _Entry("chappe_billing.cli:ledger", "control", "Verify the ledger."),
 }
 
 
 # Beside a local instance these need no settings: `up` wrote them into a private file. Long-running parts never read
 # it: a gateway must not hold a credential of the database.
-_OPERATORS_TOOLS = {"db", "catalogue", "tenant", "ledger"}
+_OPERATORS_TOOLS = {"db", "catalogue", "tenant", "operator", "ledger"}
 
 
 class _LazyGroup(click.Group):

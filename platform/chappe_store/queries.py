@@ -1,5 +1,6 @@
 """The store's own SQL."""
 
+from datetime import datetime
 from uuid import UUID
 
 from sqlalchemy import func, select, update
@@ -11,6 +12,11 @@ from chappe_store.models import Instance, KeysRevision
 async def read_epoch(session: AsyncSession) -> UUID:
     """The database's identity; it changes with a restore."""
     return (await session.execute(select(Instance.epoch))).scalar_one()
+
+
+async def read_now(session: AsyncSession) -> datetime:
+    """The database's time, at which this transaction began."""
+    return (await session.execute(select(func.now()))).scalar_one()
 
 
 async def renew_epoch(session: AsyncSession) -> UUID:

@@ -26,9 +26,14 @@ def protect_tenant_table(table: str, grants: Grants, *, tenant_column: str = "te
     op.execute(f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY")
     op.execute(f"ALTER TABLE {table} FORCE ROW LEVEL SECURITY")
     for role, privileges in grants.items():
-        rows = f"{tenant_column} = {_CURRENT_TENANT}" if role == Role.APP else "true"
-        op.execute(f"CREATE POLICY {role} ON {table} TO {role} USING ({rows}) WITH CHECK ({rows})")
-        op.execute(f"GRANT {privileges} ON {table} TO {role}")
+        admit_role(table, role, privileges, tenant_column=tenant_column)
+
+
+def admit_role(table: str, role: str, privileges: str, *, tenant_column: str = "tenant_id") -> None:
+    """One more role for a tenant table that is protected already: a policy of its own, and these privileges."""
+    rows = f"{tenant_column} = {_CURRENT_TENANT}" if role == Role.APP else "true"
+    op.execute(f"CREATE POLICY {role} ON {table} TO {role} USING ({rows}) WITH CHECK ({rows})")
+    op.execute(f"GRANT {privileges} ON {table} TO {role}")
 
 
 def protect_operator_table(table: str, grants: Grants) -> None:

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from enum import StrEnum
+from uuid import UUID
 
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
@@ -43,6 +44,10 @@ class TenantScope:
     tenant_id: TenantId
 
 
+NOBODY = TenantScope(TenantId(UUID(int=0)))
+"""The role of tenants, as nobody: it sees no tenant's rows, and may call the look-ups."""
+
+
 class Database:
     """A pool of connections and the only ways to use it. Every way is one transaction: committed at the end of the
     block, rolled back when the block raises. Entering raises `Unavailable` when the database does not answer."""
@@ -64,6 +69,10 @@ class Database:
     def tenant(self, scope: TenantScope) -> AbstractAsyncContextManager[AsyncSession]:
         """As `chappe_app`, which sees this tenant's rows and nobody else's."""
         return self._transaction(Role.APP, str(scope.tenant_id))
+
+    def tenant_snapshot(self, scope: TenantScope) -> AbstractAsyncContextManager[AsyncSession]:
+        """As `chappe_app`, read-only, everything as of one instant: figures that stand beside each other agree."""
+        return self._transaction(Role.APP, str(scope.tenant_id), snapshot=True)
 
     def ingest(self) -> AbstractAsyncContextManager[AsyncSession]:
         """As `chappe_ingest`: what regions do with grants, keys and usage, across tenants."""

@@ -47,12 +47,46 @@ FILL = {
                              default_output_tokens, max_output_tokens)
             VALUES ('00000000-0000-7000-8000-000000000004', 'l', '00000000-0000-7000-8000-000000000003', 'chat',
                     'EUR', 1, 0, 1, 1);
+        INSERT INTO member (tenant_id, id, email, role, password_hash)
+            VALUES ('00000000-0000-7000-8000-000000000001', '00000000-0000-7000-8000-000000000005', 'mia@example.org',
+                    'owner', '$argon2id$x');
+        INSERT INTO operator_user (id, email, role, password_hash)
+            VALUES ('00000000-0000-7000-8000-000000000006', 'ops@example.org', 'administrator', '$argon2id$x');
     """,
     "0003": """
         INSERT INTO budget (tenant_id, currency) VALUES ('00000000-0000-7000-8000-000000000001', 'EUR');
         INSERT INTO price_version (id, listing_id, region, currency, starts_at, input_nano_per_token,
                                    cached_input_nano_per_token, output_nano_per_token, request_nano)
             VALUES (uuidv7(), '00000000-0000-7000-8000-000000000004', 'fr-par', 'EUR', now(), 1, 1, 1, 1);
+        INSERT INTO usage_hour SELECT '00000000-0000-7000-8000-000000000001', hour, uuidv7(), uuidv7(),
+                                      '00000000-0000-7000-8000-000000000004', 'fr-par', 1, 2, 1, 4, 5, 6
+            FROM unnest(ARRAY['2026-10-31 23:00Z', '2026-11-01 00:00Z', '2026-11-01 01:00Z']::timestamptz[]) hour;
+    """,
+    "0004": """
+        INSERT INTO member_session (tenant_id, id, member_id, digest, expires_at)
+            VALUES ('00000000-0000-7000-8000-000000000001', '00000000-0000-7000-8000-000000000007',
+                    '00000000-0000-7000-8000-000000000005', sha256('m'), now() + interval '1 day');
+        INSERT INTO operator_session (id, user_id, digest, expires_at)
+            VALUES ('00000000-0000-7000-8000-000000000008', '00000000-0000-7000-8000-000000000006', sha256('o'),
+                    now() + interval '1 day');
+    """,
+    "0005": """
+        INSERT INTO api_key (tenant_id, id, project_id, kind, name, prefix, pepper_version, digest, purpose)
+            VALUES ('00000000-0000-7000-8000-000000000001', '00000000-0000-7000-8000-000000000009',
+                    '00000000-0000-7000-8000-000000000002', 'inference', 'Playground', 'ck_i', 1, sha256('k'),
+                    'playground');
+        INSERT INTO browser_token (tenant_id, id, pepper_version, digest, key_id, session_id, expires_at)
+            VALUES ('00000000-0000-7000-8000-000000000001', uuidv7(), 1, sha256('b'),
+                    '00000000-0000-7000-8000-000000000009', '00000000-0000-7000-8000-000000000007',
+                    now() + interval '10 minutes');
+    """,
+    "0006": """
+        INSERT INTO gateway_heartbeat (region, gateway, snapshot_version, healthy_deployments, loads)
+            VALUES ('fr-par', 'gw-1', 'v', '{}', '{"l": 3}');
+    """,
+    "0007": """
+        INSERT INTO usage_hour SELECT '00000000-0000-7000-8000-000000000001', '2026-11-01 02:00Z', uuidv7(), uuidv7(),
+                                      '00000000-0000-7000-8000-000000000004', 'fr-par', 1, 2, 1, 4, 5, 6;
     """,
 }
 

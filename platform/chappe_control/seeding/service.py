@@ -4,6 +4,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from chappe_billing.credit.service import give_welcome_credit
 from chappe_catalogue.regions.queries import read_jurisdictions
+from chappe_control.onboarding.service import Terms, open_organisation
 from chappe_control.seeding.schemas import Seed
 from chappe_kernel.api_keys import KeyKind, Pepper
 from chappe_kernel.ids import ProjectId, TenantId
@@ -15,8 +16,6 @@ from chappe_tenants.organisations.queries import find_by_reference
 from chappe_tenants.organisations.service import create_organisation
 from chappe_tenants.projects.queries import find_by_name
 from chappe_tenants.projects.service import create_project
-
-DEFAULT_PROJECT = "default"
 
 
 async def plant_seed(
@@ -58,23 +57,15 @@ async def create_tenant(
     welcome_credit_nano: int,
 ) -> tuple[TenantId, dict[KeyKind, str]]:
     """A new tenant and the secrets of its first two keys. Without regions it may use all that there are."""
-    jurisdiction_of = await read_jurisdictions(session)
-    scope = await create_organisation(
-        session,
-        name=name,
-        currency=currency,
-        allowed_regions=allowed_regions or tuple(jurisdiction_of),
-        requests_per_minute=requests_per_minute,
-    )
-    project_id = await _project(session, scope, DEFAULT_PROJECT, jurisdiction_of)
+    terms = Terms(currency, requests_per_minute, welcome_credit_nano, allowed_regions)
+    opened = await open_organisation(session, name=name, terms=terms)
     secrets = {}
     for kind in KeyKind:
         order = KeyOrder(name=kind.value, kind=kind)
         _, secrets[kind] = await create_key(
-            session, scope, project_id, order, peppers=peppers, jurisdiction_of=jurisdiction_of
+            session, opened.scope, opened.project_id, order, peppers=peppers, jurisdiction_of=opened.jurisdiction_of
         )
-    await give_welcome_credit(session, scope.tenant_id, welcome_credit_nano, currency)
-    return scope.tenant_id, secrets
+    return opened.scope.tenant_id, secrets
 
 
 async def _organisation(session: AsyncSession, seed: Seed) -> TenantScope:

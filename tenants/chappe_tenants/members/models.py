@@ -13,7 +13,8 @@ class Member(Base):
     """`email` is in lower case. `password_hash` is an Argon2id string with its own parameters and salt."""
 
     __tablename__ = "member"
-    __table_args__ = (UniqueConstraint("tenant_id", "email"),)
+    # Across tenants: a person signs in with the address alone. An account in several organisations comes later.
+    __table_args__ = (UniqueConstraint("tenant_id", "email"), UniqueConstraint("email"))
 
     tenant_id: Mapped[UUID] = mapped_column(ForeignKey("tenant.id"), primary_key=True)
     id: Mapped[UUID] = mapped_column(primary_key=True)

@@ -4,6 +4,7 @@ from enum import StrEnum
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from chappe_kernel.errors import Conflict
 from chappe_kernel.ids import MemberId, new_id
 from chappe_store.session import TenantScope
 from chappe_tenants.members import queries
@@ -18,17 +19,26 @@ class Role(StrEnum):
 
 
 async def put_member(session: AsyncSession, scope: TenantScope, *, email: str, password: str, role: Role) -> None:
-    """The member exists with this password afterwards. Safe to repeat: an unchanged password keeps its hash."""
+    """The member exists with this password afterwards. Safe to repeat: an unchanged password keeps its hash.
+
+    Raises `Conflict` if a member of another tenant has the address.
+    """
     address = clean_email(email)
     member = await queries.find_by_email(session, scope, address)
     if member is None:
-        await queries.insert_member(
-            session,
-            scope,
-            member_id=MemberId(new_id()),
-            email=address,
-            role=role,
-            password_hash=hash_password(password),
-        )
+        await add_member(session, scope, email=address, password_hash=hash_password(password), role=role)
     elif not verify_password(member.password_hash, password):
         await queries.set_password(session, scope, member.id, hash_password(password))
+
+
+async def add_member(
+    session: AsyncSession, scope: TenantScope, *, email: str, password_hash: str, role: Role
+) -> MemberId:
+    """A new member. `email` is clean. Raises `Conflict` if somebody has the address, in whatever tenant."""
+    member_id = MemberId(new_id())
+    added = await queries.insert_member(
+        session, scope, member_id=member_id, email=email, role=role, password_hash=password_hash
+    )
+    if not added:
+        raise Conflict("somebody has this address already", code="email_taken", param="email")
+    return member_id

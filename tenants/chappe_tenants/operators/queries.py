@@ -1,5 +1,6 @@
 """SQL for the operator's users."""
 
+from collections.abc import Sequence
 from uuid import UUID
 
 from sqlalchemy import select, update
@@ -24,6 +25,15 @@ async def insert_operator(
         .values(id=user_id, email=email, role=role, password_hash=password_hash)
         .on_conflict_do_nothing(index_elements=["email"])
     )
+
+
+async def list_operators(session: AsyncSession) -> Sequence[OperatorUser]:
+    """By address."""
+    return (await session.scalars(select(OperatorUser).order_by(OperatorUser.email))).all()
+
+
+async def set_role(session: AsyncSession, user_id: UUID, role: str) -> None:
+    await session.execute(update(OperatorUser).where(OperatorUser.id == user_id).values(role=role))
 
 
 async def set_password(session: AsyncSession, user_id: UUID, password_hash: str) -> None:

@@ -3,7 +3,7 @@
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import ForeignKey, Text, func
+from sqlalchemy import ForeignKey, Index, Text, func, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -17,6 +17,7 @@ class Tenant(Base):
     """
 
     __tablename__ = "tenant"
+    __table_args__ = (Index("ix_tenant_name", func.lower(text("name")), "id"),)
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
     parent_id: Mapped[UUID | None] = mapped_column(ForeignKey("tenant.id"), index=True)

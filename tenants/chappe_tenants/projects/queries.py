@@ -16,6 +16,13 @@ async def read_project(session: AsyncSession, scope: TenantScope, project_id: Pr
     return await session.get(Project, (scope.tenant_id, project_id))
 
 
+async def oldest_project(session: AsyncSession, scope: TenantScope) -> Project | None:
+    """The one that the tenant began with."""
+    query = select(Project).where(Project.tenant_id == scope.tenant_id).order_by(Project.id).limit(1)
+    found: Project | None = await session.scalar(query)
+    return found
+
+
 async def find_by_name(session: AsyncSession, scope: TenantScope, name: str) -> ProjectId | None:
     found = await session.scalar(select(Project.id).where(Project.tenant_id == scope.tenant_id, Project.name == name))
     return None if found is None else ProjectId(found)

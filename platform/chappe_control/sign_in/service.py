@@ -1,0 +1,127 @@
+"""What happens at a sign-in: the password is looked at outside of every transaction, and only then a session begins."""
+
+from msgspec import Struct
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from chappe_control.onboarding.service import Terms
+from chappe_control.onboarding.service import sign_up as open_account
+from chappe_control.sign_in.attempts import Attempts, Realm
+from chappe_control.state import Services
+from chappe_kernel.errors import Denied, Invalid
+from chappe_kernel.ids import MemberId, OperatorUserId, TenantId
+from chappe_store.session import NOBODY, TenantScope
+from chappe_tenants.members import queries as members
+from chappe_tenants.naming import clean_email
+from chappe_tenants.operators import queries as operators
+from chappe_tenants.organisations.service import TenantState
+from chappe_tenants.sessions import service as sessions
+
+
+class SignIn(Struct, frozen=True):
+    """What somebody sent. `address` is the client's, `presented` the session's secret that the browser has already."""
+
+    email: str
+    password: str
+    address: str
+    presented: str | None = None
+
+
+class SignUp(Struct, frozen=True):
+    """An organisation that begins. All of it is checked, and the password fits the rules."""
+
+    organisation: str
+    email: str
+    password: str
+    address: str
+
+
+async def sign_in_member(services: Services, asked: SignIn) -> str:
+    """A new session's secret; the session that the browser had before is ended.
+
+    Raises `Denied` with code `wrong_sign_in`, the same for an unknown address and a wrong password, and after as much
+    work; `Denied` with code `tenant_not_active`, only to those who have the password; `LimitExceeded`.
+    """
+    email = _readable_email(asked.email)
+    attempts = Attempts(services.throttle, services.settings, Realm.PORTAL)
+    noted = await attempts.begin(email, asked.address)
+    async with services.database.tenant(NOBODY) as session:
+        found = await members.find_sign_in(session, email)
+    right = await services.passwords.verify(found.password_hash if found else None, asked.password)
+    if found is None or not right:
+        raise _wrong()
+    await attempts.succeed(noted)
+    if found.tenant_state != TenantState.ACTIVE:
+        raise Denied("this organisation is not active", code="tenant_not_active")
+    scope = TenantScope(TenantId(found.tenant_id))
+    async with services.database.tenant(scope) as session:
+        secret = await sessions.start_member_session(session, scope, MemberId(found.member_id))
+    await sign_out_member(services, asked.presented)
+    return secret
+
+
+async def sign_out_member(services: Services, secret: str | None) -> None:
+    """The session ends, if there is one: its row is gone, and with it whatever hangs on it."""
+    if not secret:
+        return
+    async with services.database.tenant(NOBODY) as session:
+        found = await sessions.find_own_session(session, secret)
+    if found is not None:
+        scope, session_id = found
+        async with services.database.tenant(scope) as session:
+            await sessions.end_member_session(session, scope, session_id)
+
+
+async def sign_up(services: Services, asked: SignUp) -> str:
+    """A new organisation, and its owner's session. All of it in one transaction.
+
+    Raises `Conflict` if somebody has the address, after as much work as if nobody had; `LimitExceeded`.
+    """
+    settings = services.settings
+    await services.throttle.count("sign-ups", asked.address, settings.sign_ups_per_minute)
+    password_hash = await services.passwords.hash(asked.password)
+    terms = Terms(settings.sign_up_currency, settings.sign_up_requests_per_minute, settings.welcome_credit_nano)
+    async with services.database.operator() as session:
+        return await open_account(
+            session, organisation=asked.organisation, email=asked.email, password_hash=password_hash, terms=terms
+        )
+
+
+async def sign_in_operator(services: Services, asked: SignIn) -> str:
+    """The same for a user of the operator's. Raises `Denied` with code `wrong_sign_in`, and `LimitExceeded`."""
+    email = _readable_email(asked.email)
+    attempts = Attempts(services.throttle, services.settings, Realm.CONSOLE)
+    noted = await attempts.begin(email, asked.address)
+    async with services.database.operator() as session:
+        user = await operators.find_by_email(session, email)
+    right = await services.passwords.verify(user.password_hash if user else None, asked.password)
+    if user is None or not right:
+        raise _wrong()
+    await attempts.succeed(noted)
+    async with services.database.operator() as session:
+        secret = await sessions.start_operator_session(session, OperatorUserId(user.id))
+        await _end_operator_session(session, asked.presented)
+    return secret
+
+
+async def sign_out_operator(services: Services, secret: str | None) -> None:
+    """The session ends, if there is one."""
+    async with services.database.operator() as session:
+        await _end_operator_session(session, secret)
+
+
+async def _end_operator_session(session: AsyncSession, secret: str | None) -> None:
+    found = await sessions.find_operator(session, secret) if secret else None
+    if found is not None:
+        await sessions.end_operator_session(session, found.session_id)
+
+
+def _readable_email(text: str) -> str:
+    """The address as it is stored, or one that nobody has."""
+    try:
+        return clean_email(text)
+    except Invalid:
+        return ""
+
+
+def _wrong() -> Denied:
+    return Denied("the e-mail address or the password is wrong", code="wrong_sign_in")

@@ -1,0 +1,144 @@
+"""What happens to sessions: a sign-in starts one, each request shows one, signing out ends one.
+
+The secret is 256 random bits in the browser's cookie. It is not derived from anything, and no row holds it.
+"""
+
+import hashlib
+import re
+import secrets
+from uuid import UUID
+
+from msgspec import Struct
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from chappe_kernel.ids import MemberId, OperatorUserId, TenantId, new_id
+from chappe_store.session import TenantScope
+from chappe_tenants.members.service import Role
+from chappe_tenants.operators.service import OperatorRole
+from chappe_tenants.organisations.service import TenantState
+from chappe_tenants.sessions import queries
+from chappe_tenants.sessions.lifetimes import CONSOLE, PORTAL
+
+_SECRET_BYTES = 32
+_SHAPE = re.compile(r"[A-Za-z0-9_-]{43}", re.ASCII)
+
+
+class MemberVisitor(Struct, frozen=True):
+    """A signed-in member. Only a look-up of the session's secret makes one, and its scope opens this tenant alone."""
+
+    scope: TenantScope
+    session_id: UUID
+    member_id: MemberId
+    email: str
+    role: Role
+    tenant_name: str
+    currency: str
+
+
+class OperatorVisitor(Struct, frozen=True):
+    """A signed-in user of the operator's."""
+
+    session_id: UUID
+    user_id: OperatorUserId
+    email: str
+    role: OperatorRole
+
+
+async def start_member_session(session: AsyncSession, scope: TenantScope, member_id: MemberId) -> str:
+    """A new session's secret, which nobody can read again. Sessions of this tenant that are over are deleted."""
+    await queries.delete_expired_member_sessions(session, scope, PORTAL.idle)
+    secret = _new_secret()
+    await queries.insert_member_session(
+        session,
+        scope,
+        session_id=new_id(),
+        member_id=member_id,
+        digest=_digest(secret),
+        absolute=PORTAL.absolute,
+    )
+    return secret
+
+
+async def find_member(session: AsyncSession, secret: str) -> tuple[MemberVisitor, bool] | None:
+    """Whose session this is, and whether it is time to `touch_member_session`. None: the session is over, was never,
+    or its tenant is not active."""
+    found = await _find_member_session(session, secret)
+    if found is None or found.tenant_state != TenantState.ACTIVE:
+        return None
+    visitor = MemberVisitor(
+        scope=TenantScope(TenantId(found.tenant_id)),
+        session_id=found.session_id,
+        member_id=MemberId(found.member_id),
+        email=found.email,
+        role=Role(found.role),
+        tenant_name=found.tenant_name,
+        currency=found.currency,
+    )
+    return visitor, found.rested
+
+
+async def find_own_session(session: AsyncSession, secret: str) -> tuple[TenantScope, UUID] | None:
+    """The session behind a secret, to end it: whoever holds the secret may, also where the tenant is not active."""
+    found = await _find_member_session(session, secret)
+    return None if found is None else (TenantScope(TenantId(found.tenant_id)), found.session_id)
+
+
+async def touch_member_session(session: AsyncSession, visitor: MemberVisitor) -> None:
+    """Note in the database's time that the session was seen."""
+    await queries.touch_member_session(session, visitor.scope, visitor.session_id)
+
+
+async def end_member_session(session: AsyncSession, scope: TenantScope, session_id: UUID) -> None:
+    """Its secret opens nothing from now on. Safe to repeat."""
+    await queries.delete_member_session(session, scope, session_id)
+
+
+async def start_operator_session(session: AsyncSession, user_id: OperatorUserId) -> str:
+    """A new session's secret. All operator sessions that are over are deleted."""
+    await queries.delete_expired_operator_sessions(session, CONSOLE.idle)
+    secret = _new_secret()
+    await queries.insert_operator_session(
+        session, session_id=new_id(), user_id=user_id, digest=_digest(secret), absolute=CONSOLE.absolute
+    )
+    return secret
+
+
+async def find_operator(session: AsyncSession, secret: str) -> OperatorVisitor | None:
+    """Whose session this is, noting that it was seen. None: the session is over, or never was."""
+    if not _is_well_formed(secret):
+        return None
+    found = await queries.find_operator_session(session, _digest(secret), CONSOLE.idle)
+    if found is None:
+        return None
+    if found.rested:
+        await queries.touch_operator_session(session, found.session_id)
+    return OperatorVisitor(
+        session_id=found.session_id,
+        user_id=OperatorUserId(found.user_id),
+        email=found.email,
+        role=OperatorRole(found.role),
+    )
+
+
+async def end_operator_session(session: AsyncSession, session_id: UUID) -> None:
+    """Its secret opens nothing from now on. Safe to repeat."""
+    await queries.delete_operator_session(session, session_id)
+
+
+async def _find_member_session(session: AsyncSession, secret: str) -> queries.FoundMemberSession | None:
+    if not _is_well_formed(secret):
+        return None
+    return await queries.find_member_session(session, _digest(secret), PORTAL.idle)
+
+
+def _new_secret() -> str:
+    return secrets.token_urlsafe(_SECRET_BYTES)
+
+
+def _is_well_formed(secret: str) -> bool:
+    # A cookie is anybody's to send: what cannot be ours costs no look-up.
+    return _SHAPE.fullmatch(secret) is not None
+
+
+def _digest(secret: str) -> bytes:
+    return hashlib.sha256(secret.encode()).digest()
