@@ -31,15 +31,26 @@ FRESH_S = 0.2
 class EncodedSnapshot(NamedTuple):
     version: str
     body: bytes
+    since: float
+    """When this process first read this version, on its monotonic clock."""
 
 
 class SnapshotCache:
     """Holds the last snapshot and when its reading began."""
 
-    def __init__(self, database: Database, peppers: tuple[Pepper, ...], max_age_s: float, clock: Clock) -> None:
+    def __init__(
+        self,
+        database: Database,
+        peppers: tuple[Pepper, ...],
+        max_age_s: float,
+        clock: Clock,
+        *,
+        portal_origin: str = "",
+    ) -> None:
         self._database = database
         self._peppers = peppers
         self._max_age_s = max_age_s
+        self._portal_origin = portal_origin
         self._clock = clock
         self._lock = asyncio.Lock()
         self._latest: EncodedSnapshot | None = None
@@ -51,14 +62,21 @@ class SnapshotCache:
             if self._latest is None or self._clock.monotonic() >= self._read_at + FRESH_S:
                 began_at = self._clock.monotonic()
                 async with self._database.ingest() as session:
-                    snapshot = await read_snapshot(session, self._peppers, self._max_age_s, self._clock.now())
-                self._latest = EncodedSnapshot(snapshot.version, msgspec.json.encode(snapshot))
+                    snapshot = await read_snapshot(
+                        session,
+                        self._peppers,
+                        self._max_age_s,
+                        self._clock.now(),
+                        portal_origin=self._portal_origin,
+                    )
+                if self._latest is None or self._latest.version != snapshot.version:
+                    self._latest = EncodedSnapshot(snapshot.version, msgspec.json.encode(snapshot), began_at)
                 self._read_at = began_at
             return self._latest
 
 
 async def read_snapshot(
-    session: AsyncSession, peppers: tuple[Pepper, ...], max_age_s: float, now: datetime
+    session: AsyncSession, peppers: tuple[Pepper, ...], max_age_s: float, now: datetime, *, portal_origin: str = ""
 ) -> wire.Snapshot:
     """All that a gateway must know, with the digest of it as its version."""
     # First, so that what is read after it is at least as new: facts may be newer than the revision says, never older.
@@ -71,6 +89,7 @@ async def read_snapshot(
         regions=await read_regions(session),
         listings=await read_listings(session, since=now - timedelta(seconds=max_age_s)),
         peppers=peppers,
+        portal_origin=portal_origin,
     )
     version = hashlib.sha256(msgspec.json.encode(snapshot)).hexdigest()
     return msgspec.structs.replace(snapshot, version=version)

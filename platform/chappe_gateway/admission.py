@@ -138,6 +138,7 @@ async def admit(
         gateway.leave(call)
         raise
     gateway.records.watch(call.public_id)
+    call.deployment = offer.deployment
     call.settle_by = admitted.hold.grant.settle_by
     return admitted
 

@@ -12,7 +12,7 @@ from litestar.exceptions import HTTPException
 from litestar.handlers import ASGIRouteHandler
 from litestar.types import Receive, Scope, Send
 
-from chappe_gateway import chat, embeddings, models
+from chappe_gateway import chat, cors, embeddings, models
 from chappe_gateway.call import Call, ClientGone
 from chappe_gateway.errors import answer_for, unknown_path
 from chappe_gateway.gateway import Gateway
@@ -23,6 +23,7 @@ _log = structlog.get_logger()
 
 Serve = Callable[[Gateway, Call], Awaitable[None]]
 
+_NO_CONTENT = 204
 _NOT_FOUND = 404
 _FRAMES_LOGGED = 8
 
@@ -38,8 +39,8 @@ def create_app(gateway: Gateway) -> Litestar:
         finally:
             await gateway.stop()
 
-    def on_http_error(_: "Request[Any, Any, Any]", error: HTTPException) -> Response[bytes]:
-        return _error_response(gateway, error)
+    def on_http_error(request: "Request[Any, Any, Any]", error: HTTPException) -> Response[bytes]:
+        return _error_response(gateway, request, error)
 
     routes: dict[str, Serve] = {
         chat.PATH: chat.serve_chat,
@@ -68,7 +69,10 @@ def _handler(path: str, gateway: Gateway, serve: Serve) -> ASGIRouteHandler:
     async def handle(scope: Scope, receive: Receive, send: Send) -> None:
         call = Call(scope, receive, send, gateway.clock, gateway.settings.region)
         try:
-            await serve(gateway, call)
+            if cors.is_from(call.headers, gateway.snapshots.portal_origin()):
+                await _serve_portal_page(gateway, call, serve)
+            else:
+                await serve(gateway, call)
         except ClientGone:
             pass
         except ChappeError as error:
@@ -85,6 +89,17 @@ def _handler(path: str, gateway: Gateway, serve: Serve) -> ASGIRouteHandler:
     return asgi(path, copy_scope=False, is_mount=path == models.PATH)(handle)
 
 
+async def _serve_portal_page(gateway: Gateway, call: Call, serve: Serve) -> None:
+    """A preflight is answered here, before anything is asked or counted."""
+    call.cors_headers = cors.answer_headers(gateway.snapshots.portal_origin())
+    allowed = cors.preflight_headers(call.headers) if call.method == "OPTIONS" else None
+    if allowed is None:
+        await serve(gateway, call)
+    else:
+        await call.start(_NO_CONTENT, allowed)
+        await call.send_body(b"", more=False)
+
+
 def _log_defect(call: Call, error: Exception) -> None:
     """Where it happened, without the error's own words: they may quote what a client sent."""
     frames = traceback.extract_tb(error.__traceback__)[-_FRAMES_LOGGED:]
@@ -96,12 +111,14 @@ def _log_defect(call: Call, error: Exception) -> None:
     )
 
 
-def _error_response(gateway: Gateway, error: HTTPException) -> Response[bytes]:
+def _error_response(gateway: Gateway, request: "Request[Any, Any, Any]", error: HTTPException) -> Response[bytes]:
     """What Litestar's router refuses, in OpenAI's shape."""
     failure: ChappeError = Invalid("this request is not understood")
     if error.status_code == _NOT_FOUND:
         failure = unknown_path()
     answer = answer_for(failure)
+    portal_origin = gateway.snapshots.portal_origin()
+    readable = cors.answer_headers(portal_origin) if cors.is_from(request.scope["headers"], portal_origin) else []
     return Response(
         answer.body,
         status_code=answer.status,
@@ -109,5 +126,6 @@ def _error_response(gateway: Gateway, error: HTTPException) -> Response[bytes]:
         headers={
             "x-request-id": encode_id(REQUEST, new_id()),
             "x-chappe-region": gateway.settings.region,
+            **{name.decode(): value.decode() for name, value in readable},
         },
     )

@@ -1,12 +1,18 @@
-"""Who is calling: API keys, resolved through the control plane by their HMAC, remembered while that is safe."""
+"""Who is calling: API keys, resolved through the control plane by their HMAC, remembered while that is safe.
+
+A browser token is resolved as the key that it stands for, remembered no longer than it lives, and taken from pages of
+the portal only: elsewhere it was stolen.
+"""
 
 import asyncio
 from collections import OrderedDict
+from typing import NamedTuple
 
+from chappe_gateway import cors
 from chappe_gateway.control_client import ControlClient
 from chappe_gateway.errors import Headers
 from chappe_gateway.snapshot import View
-from chappe_kernel.api_keys import KeyKind, digest_key, is_well_formed
+from chappe_kernel.api_keys import KeyKind, digest_key, is_browser_token, is_well_formed
 from chappe_kernel.clock import Clock
 from chappe_kernel.errors import Denied, Unauthenticated, Unavailable
 from chappe_kernel.wire.control import KeyDigest, KeyFacts, ResolveKey
@@ -18,13 +24,19 @@ _UNKNOWN_FOR_S = 10.0
 _MAX_LOOKUPS = 4
 
 
+class _Known(NamedTuple):
+    facts: KeyFacts
+    until: float | None
+    """Monotonic; None for a key, which is known until the snapshot says otherwise."""
+
+
 class KeyCache:
     """Key facts by digest, dropped whenever `keys_revision` or the peppers change. Keys themselves are never kept."""
 
     def __init__(self, control: ControlClient, clock: Clock) -> None:
         self._control = control
         self._clock = clock
-        self._known: OrderedDict[bytes, KeyFacts] = OrderedDict()
+        self._known: OrderedDict[bytes, _Known] = OrderedDict()
         self._unknown: OrderedDict[bytes, float] = OrderedDict()
         self._lookups: dict[bytes, asyncio.Task[KeyFacts]] = {}
         self._generation = 0
@@ -47,11 +59,14 @@ class KeyCache:
         key = _bearer(headers)
         if key is None or not is_well_formed(key) or not view.peppers:
             raise Unauthenticated("this is not an API key; send one as `Authorization: Bearer ck_…`")
+        if is_browser_token(key) and not cors.is_from(headers, view.portal_origin):
+            raise Denied("a browser token opens the inference API to pages of the portal only", code="wrong_origin")
         digest = digest_key(key, view.peppers[0])
-        facts = self._known.get(digest)
-        if facts is None:
+        known = self._known.get(digest)
+        if known is None or (known.until is not None and self._clock.monotonic() >= known.until):
             facts = await self._resolve(key, digest, view)
         else:
+            facts = known.facts
             self._known.move_to_end(digest)
         if not facts.active:
             raise Denied("this account is suspended", code="account_suspended")
@@ -79,10 +94,12 @@ class KeyCache:
         return lookup
 
     async def _look_up(self, digest: bytes, question: ResolveKey, generation: int) -> KeyFacts:
+        asked_at = self._clock.monotonic()
         try:
             facts = await self._control.resolve_key(question)
         except Unauthenticated:
             if generation == self._generation:
+                self._known.pop(digest, None)
                 self._unknown[digest] = self._clock.monotonic() + _UNKNOWN_FOR_S
                 if len(self._unknown) > _MAX_UNKNOWN:
                     self._unknown.popitem(last=False)
@@ -91,7 +108,8 @@ class KeyCache:
             if generation == self._generation:
                 self._lookups.pop(digest, None)
         if generation == self._generation:
-            self._known[digest] = facts
+            until = None if facts.valid_for_s is None else asked_at + facts.valid_for_s
+            self._known[digest] = _Known(facts, until)
             if len(self._known) > _MAX_KNOWN:
                 self._known.popitem(last=False)
         return facts

@@ -30,7 +30,9 @@ class Call:
         "_receive",
         "_send",
         "_watcher",
+        "cors_headers",
         "cut",
+        "deployment",
         "exchange",
         "extra_headers",
         "gone",
@@ -60,10 +62,14 @@ class Call:
         self.started = clock.monotonic()
         self.extra_headers: Headers = []
         """Added to whatever answer goes out: the state of the rate limit."""
+        self.cors_headers: Headers = []
+        """Added likewise when a page of the portal asks: without them its browser would not show it the answer."""
         self.gone = False
         """The client has disconnected, or stalled for too long."""
         self.cut: str | None = None
         """Why the gateway itself ended the engine's work: `settle_by` or `idle`."""
+        self.deployment: str | None = None
+        """What it runs on, once it is admitted."""
         self.exchange: Exchange | None = None
         self.response_started = False
         self.sending_since: float | None = None
@@ -144,6 +150,7 @@ class Call:
                 "headers": [
                     *headers,
                     *self.extra_headers,
+                    *self.cors_headers,
                     (b"x-request-id", self.public_id.encode()),
                     (b"x-chappe-region", self.region.encode()),
                 ],

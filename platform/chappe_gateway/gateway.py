@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import re
+from collections import Counter
 from collections.abc import Coroutine, Iterable
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from chappe_gateway.spool import Spool
 from chappe_gateway.upstream import HttpClient
 from chappe_kernel.clock import Clock, SystemClock
 from chappe_kernel.errors import Unavailable
+from chappe_kernel.wire.control import DeploymentLoad
 
 _log = structlog.get_logger()
 
@@ -42,7 +44,7 @@ class Gateway:
         self.engines = HttpClient(settings.serving_url)
         self.control = ControlClient(settings.control_url, settings.region_credential)
         self.health = EngineHealthMonitor(HttpClient(settings.serving_url))
-        self.snapshots = SnapshotKeeper(settings, self.clock, self.control, self.health)
+        self.snapshots = SnapshotKeeper(settings, self.clock, self.control, self.health, self.loads)
         self.keys = KeyCache(self.control, self.clock)
         self.redis = open_redis(settings.redis_url)
         self.limiter = RateLimiter(self.redis, self.clock, settings.gateways_in_region)
@@ -107,6 +109,11 @@ class Gateway:
     def leave(self, call: Call) -> None:
         """The request is settled, or was never admitted."""
         self.live.discard(call)
+
+    def loads(self) -> tuple[DeploymentLoad, ...]:
+        """Requests in flight by deployment. Counted when somebody asks, so that no request pays for it."""
+        running = Counter(call.deployment for call in self.live if call.deployment is not None)
+        return tuple(DeploymentLoad(name, running[name]) for name in sorted(running))
 
     def _epoch_changed(self, old: View | None, new: View) -> None:
         if old is None or old.snapshot.epoch != new.snapshot.epoch:

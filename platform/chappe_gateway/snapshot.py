@@ -11,7 +11,7 @@ from chappe_gateway.health import EngineHealthMonitor
 from chappe_gateway.settings import GatewaySettings
 from chappe_kernel.clock import Clock
 from chappe_kernel.errors import Unavailable
-from chappe_kernel.wire.control import Heartbeat, Listing, PriceVersion, Region, Snapshot
+from chappe_kernel.wire.control import DeploymentLoad, Heartbeat, Listing, PriceVersion, Region, Snapshot
 
 _log = structlog.get_logger()
 
@@ -35,6 +35,7 @@ class View:
         }
         # The newest first: it is the one under which this gateway keys its cache.
         self.peppers = tuple(sorted(snapshot.peppers, key=lambda pepper: -pepper.version))
+        self.portal_origin = snapshot.portal_origin.encode()
 
     def price_in_force(self, listing: str, now: datetime) -> PriceVersion | None:
         """The last price version in this region that has started."""
@@ -46,12 +47,18 @@ class SnapshotKeeper:
     """Polls the snapshot and sends heartbeats. Reading it is free; a snapshot that is too old is not given out."""
 
     def __init__(
-        self, settings: GatewaySettings, clock: Clock, control: ControlClient, health: EngineHealthMonitor
+        self,
+        settings: GatewaySettings,
+        clock: Clock,
+        control: ControlClient,
+        health: EngineHealthMonitor,
+        loads: Callable[[], tuple[DeploymentLoad, ...]],
     ) -> None:
         self._settings = settings
         self._clock = clock
         self._control = control
         self._health = health
+        self._loads = loads
         self._view: View | None = None
         self._confirmed_at = 0.0
         self._listeners: list[Callable[[View | None, View], None]] = []
@@ -65,6 +72,10 @@ class SnapshotKeeper:
         """Whether there is a snapshot young enough to serve with."""
         view = self._view
         return view is not None and self._clock.monotonic() - self._confirmed_at <= view.snapshot.max_age_s
+
+    def portal_origin(self) -> bytes:
+        """As last heard, however long ago: even the answer that this gateway knows nothing recent is to be read."""
+        return self._view.portal_origin if self._view is not None else b""
 
     def view(self) -> View:
         """The newest view. Raises `Unavailable` when there is none, or it is too old to be trusted."""
@@ -95,13 +106,14 @@ class SnapshotKeeper:
             await self.poll()
 
     async def run_heartbeats(self) -> None:
-        """Tell the control plane for ever that this gateway lives, and what it sees answer."""
+        """Tell the control plane for ever that this gateway lives, what it sees answer, and its load."""
         while True:
             if self._view is not None:
                 heartbeat = Heartbeat(
                     gateway=self._settings.gateway_id,
                     snapshot_version=self._view.snapshot.version,
                     healthy_deployments=tuple(sorted(self._health.healthy)),
+                    loads=self._loads(),
                 )
                 try:
                     await self._control.send_heartbeat(heartbeat)

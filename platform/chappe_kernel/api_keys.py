@@ -1,5 +1,8 @@
 """API keys: `ck_`, a letter for the kind, 22 base62 digits (131 random bits), 6 base62 digits of their CRC32.
 
+A browser token has the same form with the letter `b`. It stands for an inference key for some minutes and is no
+kind of key: no API that makes keys can be asked for one.
+
 The checksum lets a gateway refuse a mistyped key, and a leak scanner recognise a real one, without a look-up.
 A key is stored as HMAC-SHA256 under a versioned pepper; several versions are valid at once, so that rotating
 the pepper never kills a key.
@@ -16,7 +19,7 @@ from msgspec import Struct
 _ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _RANDOM_DIGITS = 22
 _CHECKSUM_DIGITS = 6
-_SHAPE = re.compile(rf"ck_[im][0-9A-Za-z]{{{_RANDOM_DIGITS + _CHECKSUM_DIGITS}}}", re.ASCII)
+_SHAPE = re.compile(rf"ck_[imb][0-9A-Za-z]{{{_RANDOM_DIGITS + _CHECKSUM_DIGITS}}}", re.ASCII)
 
 
 class KeyKind(StrEnum):
@@ -27,6 +30,7 @@ class KeyKind(StrEnum):
 
 
 _LETTERS = {KeyKind.INFERENCE: "i", KeyKind.MANAGEMENT: "m"}
+_BROWSER_LETTER = "b"
 
 
 class Pepper(Struct, frozen=True):
@@ -38,13 +42,21 @@ class Pepper(Struct, frozen=True):
 
 def generate_key(kind: KeyKind) -> str:
     """A new secret. It is shown once and never stored."""
-    number = int.from_bytes(token_bytes(17)) % 62**_RANDOM_DIGITS
-    body = f"ck_{_LETTERS[kind]}{_base62(number, _RANDOM_DIGITS)}"
-    return body + _checksum(body)
+    return _generate(_LETTERS[kind])
+
+
+def generate_browser_token() -> str:
+    """A new secret for a browser, which keeps it in memory only."""
+    return _generate(_BROWSER_LETTER)
+
+
+def is_browser_token(key: str) -> bool:
+    """Whether a well-formed secret is a browser token, and no key. The letter is under the checksum."""
+    return key.startswith(f"ck_{_BROWSER_LETTER}")
 
 
 def is_well_formed(key: str) -> bool:
-    """Whether shape and checksum are right. Says nothing about whether the key exists."""
+    """Whether shape and checksum are right, of a key or a browser token. Says nothing about whether it exists."""
     return _SHAPE.fullmatch(key) is not None and hmac.compare_digest(
         _checksum(key[:-_CHECKSUM_DIGITS]), key[-_CHECKSUM_DIGITS:]
     )
@@ -58,6 +70,12 @@ def digest_key(key: str, pepper: Pepper) -> bytes:
 def display_prefix(key: str) -> str:
     """The part that may be shown in lists: the kind and four digits."""
     return key[:8]
+
+
+def _generate(letter: str) -> str:
+    number = int.from_bytes(token_bytes(17)) % 62**_RANDOM_DIGITS
+    body = f"ck_{letter}{_base62(number, _RANDOM_DIGITS)}"
+    return body + _checksum(body)
 
 
 def _checksum(body: str) -> str:

@@ -29,6 +29,7 @@ MEMBER = "mem"
 REQUEST = "req"
 PRICE_VERSION = "prc"
 LISTING = "lst"
+LEDGER_TRANSACTION = "txn"
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _PAIRS = tuple(high + low for high in _ALPHABET for low in _ALPHABET)

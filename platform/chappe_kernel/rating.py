@@ -77,6 +77,41 @@ def charge(price: Price, outcome: Outcome, counts: Counts) -> Nano:
     return rate(price, counts)
 
 
+class Component(StrEnum):
+    """What a line of a `breakdown` is about."""
+
+    INPUT = "input"
+    CACHED_INPUT = "cached_input"
+    OUTPUT = "output"
+    REQUEST = "request"
+    WAIVED = "waived"
+    """What the outcome makes free: never positive, and there only if it is not zero."""
+
+
+class ChargeLine(Struct, frozen=True):
+    """`amount_nano` is `quantity` times `unit_nano`."""
+
+    component: Component
+    quantity: int
+    unit_nano: int
+
+    @property
+    def amount_nano(self) -> int:
+        return self.quantity * self.unit_nano
+
+
+def breakdown(price: Price, outcome: Outcome, counts: Counts) -> tuple[ChargeLine, ...]:
+    """How `charge` comes about: the four lines of `rate`, then what is waived. They sum to the charge exactly."""
+    lines = (
+        ChargeLine(Component.INPUT, counts.prompt_tokens - counts.cached_tokens, price.input_nano_per_token),
+        ChargeLine(Component.CACHED_INPUT, counts.cached_tokens, price.cached_input_nano_per_token),
+        ChargeLine(Component.OUTPUT, counts.completion_tokens, price.output_nano_per_token),
+        ChargeLine(Component.REQUEST, 1, price.request_nano),
+    )
+    waived_nano = sum(line.amount_nano for line in lines) - charge(price, outcome, counts)
+    return (*lines, ChargeLine(Component.WAIVED, 1, -waived_nano)) if waived_nano else lines
+
+
 def upper_bound(price: Price, max_prompt_tokens: int, max_completion_tokens: int) -> Nano:
     """The hold: no charge within these two bounds can exceed it, however much of the prompt was cached."""
     input_nano = max(price.input_nano_per_token, price.cached_input_nano_per_token)

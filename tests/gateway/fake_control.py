@@ -9,7 +9,7 @@ from uuid import UUID
 
 import msgspec
 
-from chappe_kernel.api_keys import KeyKind, Pepper, digest_key, generate_key
+from chappe_kernel.api_keys import KeyKind, Pepper, digest_key, generate_browser_token, generate_key
 from chappe_kernel.ids import new_id
 from chappe_kernel.rating import Price, charge
 from chappe_kernel.wire.control import (
@@ -32,6 +32,7 @@ from chappe_kernel.wire.control import (
 )
 
 CREDENTIAL = "region-secret"
+PORTAL = "http://localhost:8400"
 CHAT = "smollm2-135m-instruct"
 EMBEDDINGS = "multilingual-e5-small"
 ELSEWHERE_ONLY = "only-in-frankfurt"
@@ -66,6 +67,7 @@ class FakeControl:
     healthy: dict[str, bool] = field(default_factory=lambda: {"fr-par": True, "de-fra": True})
     peppers: tuple[Pepper, ...] = (Pepper(1, b"p" * 32),)
     epoch: str = "epoch-1"
+    portal_origin: str = PORTAL
     revision: int = 1
     version: int = 1
     max_age_s: float = 300.0
@@ -112,6 +114,12 @@ class FakeControl:
             limits=(RateLimit(f"tenant:{tenant}", requests_per_minute), RateLimit(f"key:{key_id}", 10**6)),
         )
         return key
+
+    def new_browser_token(self, key: str, valid_for_s: float = 600.0) -> str:
+        """A token that stands for `key`. It ends by itself on the wire only: tests delete it when its time is over."""
+        token = generate_browser_token()
+        self.keys[token] = msgspec.structs.replace(self.keys[key], valid_for_s=valid_for_s)
+        return token
 
     def pending_nano(self, tenant: UUID) -> int:
         return sum(grant.pending_nano for grant in self.grants.values() if grant.ask.tenant_id == tenant)
@@ -180,6 +188,7 @@ class FakeControl:
             regions=regions,
             listings=listings,
             peppers=self.peppers,
+            portal_origin=self.portal_origin,
         )
 
     def _listing(self, name: str, task: Task, regions: tuple[str, ...]) -> Listing:

@@ -6,7 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chappe_kernel.api_keys import KeyKind, Pepper, digest_key, display_prefix, generate_key, is_well_formed
+from chappe_kernel.api_keys import (
+    KeyKind,
+    Pepper,
+    digest_key,
+    display_prefix,
+    generate_browser_token,
+    generate_key,
+    is_browser_token,
+    is_well_formed,
+)
 
 KINDS = st.sampled_from(KeyKind)
 DIGITS = string.digits + string.ascii_letters
@@ -43,6 +52,17 @@ def test_no_text_crashes_the_check(text: str) -> None:
 def test_the_kind_is_under_the_checksum() -> None:
     key = generate_key(KeyKind.INFERENCE)
     assert not is_well_formed(key.replace("ck_i", "ck_m", 1))
+    assert not is_well_formed(key.replace("ck_i", "ck_b", 1))
+    assert not is_well_formed(generate_browser_token().replace("ck_b", "ck_i", 1))
+
+
+def test_a_browser_token_is_well_formed_and_no_kind_of_key() -> None:
+    token = generate_browser_token()
+    assert is_well_formed(token)
+    assert is_browser_token(token)
+    assert len(token) == 32
+    assert not any(is_browser_token(generate_key(kind)) for kind in KeyKind)
+    assert [kind.value for kind in KeyKind] == ["inference", "management"], "what an API may be asked to create"
 
 
 def test_a_trailing_newline_is_no_part_of_a_key() -> None:

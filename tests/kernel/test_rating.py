@@ -7,7 +7,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chappe_kernel.errors import Invalid
-from chappe_kernel.rating import NO_COUNTS, Counts, Outcome, Price, charge, rate, upper_bound
+from chappe_kernel.rating import (
+    NO_COUNTS,
+    Component,
+    Counts,
+    Outcome,
+    Price,
+    breakdown,
+    charge,
+    rate,
+    upper_bound,
+)
 
 COMPONENTS = st.integers(0, 10**12)
 PRICES = st.builds(Price, COMPONENTS, COMPONENTS, COMPONENTS, COMPONENTS)
@@ -59,6 +69,31 @@ def test_a_disconnected_request_costs_what_a_completed_one_does(price: Price, us
 @given(PRICES, st.integers(1, 10**7))
 def test_a_failure_before_the_first_token_is_free(price: Price, prompt: int) -> None:
     assert charge(price, Outcome.FAILED, Counts(prompt, 0, 0)) == 0
+
+
+@given(PRICES, st.sampled_from(Outcome), counts())
+def test_a_breakdown_sums_to_the_charge_and_to_the_rated_price_before_what_is_waived(
+    price: Price, outcome: Outcome, used: Counts
+) -> None:
+    lines = breakdown(price, outcome, used)
+    rated = [line for line in lines if line.component is not Component.WAIVED]
+    assert sum(line.amount_nano for line in lines) == charge(price, outcome, used)
+    assert sum(line.amount_nano for line in rated) == rate(price, used)
+    assert sum(line.quantity for line in rated) == used.prompt_tokens + used.completion_tokens + 1
+    assert all(line.amount_nano < 0 for line in lines if line.component is Component.WAIVED)
+
+
+def test_a_breakdown_names_every_price_once() -> None:
+    price = Price(input_nano_per_token=60, cached_input_nano_per_token=15, output_nano_per_token=210, request_nano=7)
+    lines = breakdown(price, Outcome.COMPLETED, Counts(100, 40, 10))
+    assert [(line.component, line.quantity, line.unit_nano) for line in lines] == [
+        ("input", 60, 60),
+        ("cached_input", 40, 15),
+        ("output", 10, 210),
+        ("request", 1, 7),
+    ]
+    (waived,) = breakdown(price, Outcome.FAILED, Counts(100, 40, 0))[4:]
+    assert (waived.component, waived.amount_nano) == ("waived", -(60 * 60 + 40 * 15 + 7))
 
 
 def test_cached_tokens_are_not_priced_as_input() -> None:

@@ -79,6 +79,8 @@ class Snapshot(Struct, frozen=True):
     regions: tuple[Region, ...]
     listings: tuple[Listing, ...]
     peppers: tuple[Pepper, ...]
+    portal_origin: str = ""
+    """`https://portal.example`: the only origin whose pages may call a gateway. Empty: none."""
 
 
 class KeyDigest(Struct, frozen=True):
@@ -100,7 +102,8 @@ class RateLimit(Struct, frozen=True):
 
 
 class KeyFacts(Struct, frozen=True):
-    """What a key may do. `regions` is already narrowed by tenant, project and key, in order of preference."""
+    """What a key, or the key behind a browser token, may do. `regions` is already narrowed by tenant, project and key,
+    in order of preference."""
 
     key_id: UUID
     project_id: UUID
@@ -111,6 +114,8 @@ class KeyFacts(Struct, frozen=True):
     regions: tuple[str, ...]
     models: tuple[str, ...] | None
     limits: tuple[RateLimit, ...]
+    valid_for_s: float | None = None
+    """How much longer the secret opens anything, if it has an end: a browser token's."""
 
 
 class AskGrant(Struct, frozen=True):
@@ -191,9 +196,17 @@ class DeploymentStatus(Struct, frozen=True):
     replicas_running: int
 
 
+class DeploymentLoad(Struct, frozen=True):
+    """How many admitted requests of one deployment are not settled yet, at one gateway."""
+
+    name: str
+    in_flight: int
+
+
 class Heartbeat(Struct, frozen=True):
-    """A gateway is alive and sees these deployments answer."""
+    """A gateway is alive and sees these deployments answer. A deployment without a load has nothing in flight."""
 
     gateway: str
     snapshot_version: str
     healthy_deployments: tuple[str, ...]
+    loads: tuple[DeploymentLoad, ...] = ()

@@ -3,7 +3,7 @@
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import ForeignKeyConstraint, Index, Text, UniqueConstraint, func
+from sqlalchemy import ForeignKeyConstraint, Index, Text, UniqueConstraint, func, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -14,7 +14,8 @@ class ApiKey(Base):
     """`digest` is HMAC-SHA256 of the key under pepper `pepper_version`; the key itself is nowhere.
 
     `regions` and `models` are None when the key narrows nothing. `requests_per_minute` is the key's own limit,
-    beside its tenant's.
+    beside its tenant's. `purpose` is None for every key that somebody asked for, and `playground` for the one of its
+    project that browser tokens stand for: nobody has its secret.
     """
 
     __tablename__ = "api_key"
@@ -24,6 +25,13 @@ class ApiKey(Base):
         # having that key.
         UniqueConstraint("pepper_version", "digest"),
         Index("ix_api_key_tenant_id_project_id", "tenant_id", "project_id"),
+        Index(
+            "uq_api_key_playground",
+            "tenant_id",
+            "project_id",
+            unique=True,
+            postgresql_where=text("purpose = 'playground' AND revoked_at IS NULL"),
+        ),
     )
 
     tenant_id: Mapped[UUID] = mapped_column(primary_key=True)
@@ -40,3 +48,4 @@ class ApiKey(Base):
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     revoked_at: Mapped[datetime | None]
     last_used_at: Mapped[datetime | None]
+    purpose: Mapped[str | None]

@@ -30,10 +30,27 @@ class KeyRecord(Struct, frozen=True):
     created_at: datetime
     revoked_at: datetime | None
     last_used_at: datetime | None
+    purpose: str | None
+
+
+class KeyName(Struct, frozen=True):
+    """A key as somebody chooses it from a list."""
+
+    id: UUID
+    name: str
+    revoked: bool
+
+
+class Beginnings(Struct, frozen=True):
+    """How far a tenant has come: a key that somebody made, and a call from the playground that was settled."""
+
+    has_key: bool
+    has_played: bool
 
 
 class FoundKey(Struct, frozen=True):
-    """What the look-up says of a key that is not revoked, with its project's and tenant's part."""
+    """What the look-up says of a key that is not revoked, with its project's and tenant's part. A browser token that
+    lives is found as the key it stands for."""
 
     key_id: UUID
     project_id: UUID
@@ -47,6 +64,8 @@ class FoundKey(Struct, frozen=True):
     tenant_requests_per_minute: int
     tenant_state: str
     currency: str
+    valid_for_s: float | None
+    """None for a key; for a browser token, how much longer it lives."""
 
 
 class NewKey(Struct, frozen=True):
@@ -61,10 +80,14 @@ class NewKey(Struct, frozen=True):
     regions: list[str] | None
     models: list[str] | None
     requests_per_minute: int | None
+    purpose: str | None = None
 
+
+PLAYGROUND = "playground"
+"""The `purpose` of a project's key for browser tokens."""
 
 _SHOWN = tuple(getattr(ApiKey, name) for name in KeyRecord.__struct_fields__)
-_RESOLVE = text("SELECT * FROM resolve_api_key(:versions, :digests)").bindparams(
+_RESOLVE = text("SELECT * FROM resolve_secret(:versions, :digests)").bindparams(
     bindparam("versions", type_=ARRAY(BIGINT)), bindparam("digests", type_=ARRAY(BYTEA))
 )
 
@@ -85,6 +108,18 @@ async def read_key(session: AsyncSession, scope: TenantScope, key_id: KeyId) -> 
     return None if row is None else KeyRecord(**row)
 
 
+async def find_playground_key(session: AsyncSession, scope: TenantScope, project_id: ProjectId) -> KeyId | None:
+    """The one of this project that is not revoked."""
+    query = select(ApiKey.id).where(
+        ApiKey.tenant_id == scope.tenant_id,
+        ApiKey.project_id == project_id,
+        ApiKey.purpose == PLAYGROUND,
+        ApiKey.revoked_at.is_(None),
+    )
+    found = await session.scalar(query)
+    return None if found is None else KeyId(found)
+
+
 async def list_keys(
     session: AsyncSession, scope: TenantScope, *, limit: int, before: UUID | None
 ) -> Sequence[KeyRecord]:
@@ -95,13 +130,39 @@ async def list_keys(
     return [KeyRecord(**row) for row in (await session.execute(query)).mappings()]
 
 
+async def list_key_names(session: AsyncSession, scope: TenantScope, *, limit: int) -> Sequence[KeyName]:
+    """Newest first, revoked ones included."""
+    query = (
+        select(ApiKey.id, ApiKey.name, ApiKey.revoked_at.is_not(None))
+        .where(ApiKey.tenant_id == scope.tenant_id)
+        .order_by(ApiKey.id.desc())
+        .limit(limit)
+    )
+    return [KeyName(*row) for row in await session.execute(query)]
+
+
+async def read_key_name(session: AsyncSession, scope: TenantScope, key_id: UUID) -> KeyName | None:
+    query = select(ApiKey.id, ApiKey.name, ApiKey.revoked_at.is_not(None)).where(
+        ApiKey.tenant_id == scope.tenant_id, ApiKey.id == key_id
+    )
+    row = (await session.execute(query)).one_or_none()
+    return None if row is None else KeyName(*row)
+
+
+async def read_beginnings(session: AsyncSession, scope: TenantScope) -> Beginnings:
+    own = select(ApiKey.id).where(ApiKey.tenant_id == scope.tenant_id)
+    made = own.where(ApiKey.purpose.is_(None), ApiKey.kind == KeyKind.INFERENCE.value)
+    played = own.where(ApiKey.purpose == PLAYGROUND, ApiKey.last_used_at.is_not(None))
+    return Beginnings(*(await session.execute(select(made.exists(), played.exists()))).one())
+
+
 async def count_active_keys(session: AsyncSession, scope: TenantScope) -> int:
     query = select(func.count()).where(ApiKey.tenant_id == scope.tenant_id, ApiKey.revoked_at.is_(None))
     return await session.scalar(query) or 0
 
 
 async def insert_key(session: AsyncSession, scope: TenantScope, key: NewKey) -> bool:
-    """False, and nothing inserted, if the secret is known already."""
+    """False, and nothing inserted, if the secret is known already, or the project has its playground key."""
     inserted = await session.scalar(
         insert(ApiKey)
         .values(
@@ -116,6 +177,7 @@ async def insert_key(session: AsyncSession, scope: TenantScope, key: NewKey) -> 
             regions=key.regions,
             models=key.models,
             requests_per_minute=key.requests_per_minute,
+            purpose=key.purpose,
         )
         # No conflict target: naming one would need the right to read the digest.
         .on_conflict_do_nothing()

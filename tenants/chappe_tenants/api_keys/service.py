@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import msgspec
 from msgspec import Struct
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -22,6 +23,7 @@ from chappe_tenants.projects.service import get_project, narrowing
 MAX_ACTIVE_KEYS = 1000
 MAX_MODELS = 100
 MAX_REQUESTS_PER_MINUTE = 1_000_000
+PLAYGROUND_NAME = "Playground"
 
 
 class Caller(Struct, frozen=True):
@@ -72,7 +74,7 @@ async def authenticate(session: AsyncSession, secret: str, peppers: Sequence[Pep
 async def resolve(
     session: AsyncSession, digests: Sequence[KeyDigest], jurisdiction_of: dict[str, str]
 ) -> KeyFacts | None:
-    """What a gateway may know of a key, or None when there is no such key or it was revoked."""
+    """What a gateway may know of a key or browser token. None: there is no such one, it was revoked, or it is over."""
     found = await queries.find_key(session, digests)
     return None if found is None else _facts(found, jurisdiction_of)
 
@@ -122,6 +124,33 @@ async def import_key(
         project = await get_project(session, scope, project_id)
         key = await _new_key(session, scope, project, order, secret, peppers=peppers, jurisdiction_of=jurisdiction_of)
         await queries.insert_key(session, scope, key)
+
+
+async def ensure_playground_key(
+    session: AsyncSession,
+    scope: TenantScope,
+    project_id: ProjectId,
+    *,
+    peppers: tuple[Pepper, ...],
+    jurisdiction_of: dict[str, str],
+) -> KeyId:
+    """The key that the project's browser tokens stand for; made at first use, and again after it was revoked.
+
+    Its own secret is thrown away unseen. It is one per project, so it is not counted against `MAX_ACTIVE_KEYS`.
+    """
+    found = await queries.find_playground_key(session, scope, project_id)
+    if found is not None:
+        return found
+    project = await get_project(session, scope, project_id)
+    order = KeyOrder(PLAYGROUND_NAME, KeyKind.INFERENCE)
+    secret = generate_key(KeyKind.INFERENCE)
+    key = await _new_key(session, scope, project, order, secret, peppers=peppers, jurisdiction_of=jurisdiction_of)
+    if await queries.insert_key(session, scope, msgspec.structs.replace(key, purpose=queries.PLAYGROUND)):
+        return key.id
+    made = await queries.find_playground_key(session, scope, project_id)
+    if made is None:  # Somebody made it meanwhile, and somebody revoked it again.
+        raise Conflict("the playground's key is changing; try again", code="playground_key_changing")
+    return made
 
 
 async def get_key(session: AsyncSession, scope: TenantScope, key_id: KeyId) -> KeyRecord:
@@ -178,6 +207,7 @@ def _facts(found: FoundKey, jurisdiction_of: dict[str, str]) -> KeyFacts:
         regions=_narrowed(jurisdiction_of, found.tenant_regions, found.project_regions, found.key_regions),
         models=None if found.models is None else tuple(found.models),
         limits=tuple(limits),
+        valid_for_s=found.valid_for_s,
     )
 
 
