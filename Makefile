@@ -1,10 +1,13 @@
 # Two commands are all that a fresh machine needs: `make up` and `make test`. `make` alone explains.
 .DEFAULT_GOAL := help
-.PHONY: help up down status logs test lint lock wheel
+.PHONY: help up down status logs test lint lock wheel web messages bench-portal
 
 BOOTSTRAP := sh infra/setup/bootstrap.sh
 CHAPPE := .venv/bin/chappe
 LOCK := .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
+WEB := platform/chappe_control/web
+LOCALE := platform/chappe_control/locale
+BABEL := .venv/bin/pybabel --quiet
 
 help:
 	@echo "make up       set up and run a whole Chappe here; Ctrl-C ends it (ARGS=--detach leaves it running)"
@@ -14,6 +17,9 @@ help:
 	@echo "make test     set up and run all checks and tests (ARGS is passed to pytest)"
 	@echo "make lint     formatting, style, types and import rules only"
 	@echo "make lock     write the locks in requirements/ again"
+	@echo "make web      build the pages' scripts and styles (up and test do it when they changed)"
+	@echo "make bench-portal   how long every page takes with a million requests in the log"
+	@echo "make messages collect the pages' texts for translation into platform/chappe_control/locale/"
 	@echo "make wheel    build the wheel into dist/"
 	@echo
 	@echo "CHAPPE_PORT_BASE=9400 make up   uses ports from 9400 instead of 8400"
@@ -35,6 +41,7 @@ lint:
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports
+	cd $(WEB) && $(CURDIR)/.venv/bin/node node_modules/typescript/bin/tsc --noEmit
 
 lock:
 	@$(BOOTSTRAP) dev
@@ -45,3 +52,23 @@ lock:
 wheel:
 	@$(BOOTSTRAP) dev
 	.venv/bin/python -m hatchling build -t wheel -d dist
+
+web:
+	@$(BOOTSTRAP) runtime
+
+messages:
+	@$(BOOTSTRAP) dev
+	@mkdir -p build
+	$(BABEL) extract --mapping-file pyproject.toml --keywords N_ --keywords translate:2 --keywords translate_into:2 \
+		--ignore-dirs "node_modules .cache static" --no-wrap --add-location file --sort-by-file --omit-header \
+		--output-file build/messages.pot platform/chappe_control
+	@for language in fr de; do \
+		mkdir -p $(LOCALE)/$$language/LC_MESSAGES && test -e $(LOCALE)/$$language/LC_MESSAGES/messages.po || \
+		$(BABEL) init --no-wrap --locale $$language --input-file build/messages.pot --output-dir $(LOCALE); \
+		$(BABEL) update --no-wrap --no-fuzzy-matching --ignore-obsolete --ignore-pot-creation-date \
+			--locale $$language --input-file build/messages.pot --output-dir $(LOCALE); \
+	done
+
+bench-portal:
+	@$(BOOTSTRAP) dev
+	.venv/bin/python -m tests.bench.portal_bench $(ARGS)

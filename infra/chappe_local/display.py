@@ -70,6 +70,8 @@ def show_ready(console: Console, status: Mapping[str, Any], run_file: str) -> No
     portal = run["control"]["url"].replace("127.0.0.1", "localhost")
     if not console.is_terminal:
         click.echo(f"Chappe is ready after {status['seconds']} s")
+        click.echo(f"portal {portal}")
+        click.echo(f"console {portal}/console")
         click.echo(f"control {run['control']['url']}")
         for region in run["regions"]:
             click.echo(f"gateway {region['name']} {region['gateway_url']}/v1")
@@ -77,14 +79,16 @@ def show_ready(console: Console, status: Mapping[str, Any], run_file: str) -> No
         return
     demo = run["demo"]
     grid = Table.grid(padding=(0, 2))
-    grid.add_row("Control plane", f"{portal}   API description: {portal}/schema/openapi.json")
+    grid.add_row("Portal", portal)
+    grid.add_row("", f"{demo['member']['email']}   {demo['member']['password']}")
+    grid.add_row("Operator console", f"{portal}/console")
+    grid.add_row("", f"{demo['operator']['email']}   {demo['operator']['password']}")
+    grid.add_row("API", f"{portal}/api/v1   description: {portal}/schema/openapi.json")
     for region in run["regions"]:
         grid.add_row(f"Gateway {region['name']}", f"{region['gateway_url']}/v1   jurisdiction {region['jurisdiction']}")
     grid.add_row("API key", demo["api_key"])
     grid.add_row("Key for France only", demo["fr_only_api_key"])
     grid.add_row("Management key", demo["management_key"])
-    grid.add_row("Tenant's member", f"{demo['member']['email']}   {demo['member']['password']}")
-    grid.add_row("Operator", f"{demo['operator']['email']}   {demo['operator']['password']}")
     grid.add_row("All of it", run_file)
     console.print(Panel(grid, title=f"Chappe is ready after {status['seconds']} s", border_style="green"))
     # Printed without a frame, so that it can be copied.

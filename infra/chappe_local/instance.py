@@ -74,6 +74,11 @@ class Instance:
     def control_url(self) -> str:
         return f"http://127.0.0.1:{self.control_port}"
 
+    @property
+    def portal_url(self) -> str:
+        """For people's links: passkeys need a domain, and cookies are kept by host."""
+        return f"http://localhost:{self.control_port}"
+
     def gateway_port(self, cell: Cell) -> int:
         return self.port_base + 11 + 10 * cell.index
 

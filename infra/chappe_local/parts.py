@@ -204,6 +204,7 @@ def _control(setting: Setting) -> Part:
             "CHAPPE_REDIS_URL": setting.replacements.redis_url or own_redis,
             "CHAPPE_HOST": "127.0.0.1",
             "CHAPPE_PORT": str(instance.control_port),
+            "CHAPPE_PORTAL_URL": instance.portal_url,
         },
         after=(DATABASE_READY, *(() if setting.replacements.redis_url else ("redis",))),
         ready=lambda: probes.http_answers(f"{instance.control_url}/healthz"),

@@ -1,8 +1,8 @@
-"""What `make` runs before anything is installed: check the machine, make `.venv`, install the locks into it.
+"""What `make` runs before anything is installed: check the machine, make `.venv`, install the locks, build the pages.
 
 Standard library only. `bootstrap.py runtime` installs what `make up` needs, `bootstrap.py dev` what `make test` needs
-as well. When a stamp says that the locks are installed already, it costs nothing. Interrupted half way, the next call
-begins again with an empty `.venv`.
+as well, Chromium included. When a stamp says that the locks are installed already, it costs nothing. Interrupted half
+way, the next call begins again with an empty `.venv`.
 """
 
 import hashlib
@@ -15,13 +15,15 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 VENV = ROOT / ".venv"
 STAMP = VENV / "chappe-installed"
 UNFINISHED = VENV / "chappe-installing"
+WEB = ROOT / "platform" / "chappe_control" / "web"
+STATIC = WEB.parent / "static"
 
 MIN_MEMORY_BYTES = 10 * 10**9
 MIN_DISK_BYTES = 6 * 10**9
@@ -30,6 +32,9 @@ _CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 _DOWNLOADING = re.compile(r"\s*Downloading (\S+).*\(([\d.]+) ([kMG]?B)\)")
 _UNITS_MB = {"B": 1e-6, "kB": 1e-3, "MB": 1.0, "GB": 1e3}
 _SHOWN_LINES = 25
+_WEB_INPUTS = ("package.json", "package-lock.json", ".npmrc", "tsconfig.json", "vite.config.ts", "src")
+_BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+_GET_BROWSER = ("apt-get", "install", "--yes", "--no-install-recommends", "chromium", "fonts-liberation")
 
 
 class Refused(Exception):
@@ -43,11 +48,14 @@ def main(kind: str) -> int:
         return 2
     try:
         refuse_machine(platform.machine(), sys.platform, Path("/proc/meminfo").read_text(), _cgroup_limit())
-        if is_installed(STAMP, kind):
-            return 0
-        refuse_disk(shutil.disk_usage(ROOT).free)
-        refuse_python()
-        install(kind)
+        if not is_installed(STAMP, kind):
+            refuse_disk(shutil.disk_usage(ROOT).free)
+            refuse_python()
+            install(kind)
+        if not is_web_built(STATIC):
+            build_web()
+        if kind == "dev":
+            provide_browser(shutil.which, os.geteuid())
     except Refused as refusal:
         sys.stderr.write(f"\n{refusal}\n")
         return 1
@@ -131,10 +139,79 @@ def install(kind: str) -> None:
     _say(f"installed in {time.monotonic() - started:.0f} s\n")
 
 
-def run_step(name: str, command: Sequence[str], *, may_fail: bool = False) -> None:
+def web_fingerprint() -> str:
+    """Changes whenever the scripts, styles and pictures of the pages, or what builds them, do."""
+    digest = hashlib.sha256()
+    for path in sorted(_web_inputs()):
+        digest.update(f"{path.relative_to(WEB)} {path.stat().st_size} ".encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def is_web_built(static: Path) -> bool:
+    """Whether the folder holds what the sources, as they are now, are built to."""
+    stamp = static / "sources"
+    return stamp.exists() and stamp.read_text() == web_fingerprint()
+
+
+def build_web() -> None:
+    """Build the pages' assets aside, then put them in place at once: nobody ever serves half of them.
+
+    Raises `Refused` with the end of the output of the step that failed; what was built before stays.
+    """
+    expected = web_fingerprint()
+    cache = WEB / ".cache"
+    fresh, old = cache / "static", cache / "static-old"
+    environment = os.environ | {"PATH": f"{VENV / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}"}
+    lock = hashlib.sha256((WEB / "package-lock.json").read_bytes()).hexdigest()
+    installed = WEB / "node_modules" / ".chappe-lock"
+    if not installed.exists() or installed.read_text() != lock:
+        npm = [str(VENV / "bin" / "npm"), "ci", "--no-audit", "--no-fund"]
+        run_step("install the locked packages of the pages", npm, cwd=WEB, environment=environment)
+        installed.write_text(lock)
+    vite = [str(VENV / "bin" / "node"), str(WEB / "node_modules" / "vite" / "bin" / "vite.js"), "build"]
+    environment["CHAPPE_STATIC_DIR"] = str(fresh)
+    run_step("build the pages", vite, cwd=WEB, environment=environment)
+    (fresh / "sources").write_text(expected)
+    shutil.rmtree(old, ignore_errors=True)
+    if STATIC.exists():
+        STATIC.rename(old)
+    fresh.rename(STATIC)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def provide_browser(which: Callable[[str], str | None], user_id: int) -> None:
+    """The tests of the pages need a Chromium of the system's. Root gets it, others are told how; neither stops here,
+    because the tests themselves say what they miss."""
+    if any(map(which, _BROWSERS)):
+        return
+    if user_id != 0 or which("apt-get") is None:
+        _say(f"Chromium is missing, so the tests of the pages cannot run. Install it: sudo {' '.join(_GET_BROWSER)}\n")
+        return
+    apt_get = ["env", "DEBIAN_FRONTEND=noninteractive"]
+    try:
+        run_step("look up Debian's packages", [*apt_get, "apt-get", "update"])
+        run_step("install Chromium", [*apt_get, *_GET_BROWSER])
+    except Refused as refusal:
+        _say(f"{refusal}\nThe tests of the pages cannot run.\n")
+
+
+def run_step(
+    name: str,
+    command: Sequence[str],
+    *,
+    may_fail: bool = False,
+    cwd: Path = ROOT,
+    environment: Mapping[str, str] | None = None,
+) -> None:
     """Run one command, showing its name, the seconds and what it downloads. Raises `Refused` when it fails."""
     with subprocess.Popen(  # noqa: S603 -- command lines of our own making
-        command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command,
+        cwd=cwd,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     ) as process:
         if process.stdout is None:
             raise AssertionError("a pipe was asked for")
@@ -196,6 +273,12 @@ class Progress:
 
 def _lock_files(kind: str) -> list[Path]:
     return [ROOT / "requirements" / f"{kind}.txt", ROOT / "requirements" / "models.txt"]
+
+
+def _web_inputs() -> Iterator[Path]:
+    for name in _WEB_INPUTS:
+        path = WEB / name
+        yield from (file for file in path.rglob("*") if file.is_file()) if path.is_dir() else (path,)
 
 
 def _compiled_folders() -> Iterator[str]:

@@ -17,11 +17,22 @@ from redis.asyncio import Redis
 
 from chappe_billing.grants.terms import GrantTerms
 from chappe_billing.usage.queries import ensure_partitions
+from chappe_control.console.router import make_router as make_console_router
 from chappe_control.internal.routes import make_router as make_internal_router
+from chappe_control.pages.assets import load_assets
+from chappe_control.pages.canonical import CanonicalHost
+from chappe_control.pages.csp_reports import CspReports
+from chappe_control.pages.csrf import OwnPagesOnly, make_csrf_config
+from chappe_control.pages.errors import with_pages
+from chappe_control.pages.guards import SignInRequired, handle_sign_in_required
+from chappe_control.pages.render import make_pages
+from chappe_control.pages.router import make_router as make_pages_router
+from chappe_control.portal.router import make_router as make_portal_router
 from chappe_control.problems import EXCEPTION_HANDLERS
 from chappe_control.public.router import MANAGEMENT_KEY
 from chappe_control.public.router import make_router as make_public_router
 from chappe_control.settings import ControlSettings
+from chappe_control.sign_in.router import make_router as make_sign_in_router
 from chappe_control.snapshot import SnapshotCache
 from chappe_control.state import Given, Services
 from chappe_control.throttle import Throttle
@@ -29,6 +40,7 @@ from chappe_kernel.clock import Clock, SystemClock
 from chappe_kernel.errors import Unavailable
 from chappe_store.queries import read_epoch
 from chappe_store.session import Database
+from chappe_tenants.passwords import PasswordWork
 from chappe_tenants.peppers import parse_peppers
 
 _log = structlog.get_logger()
@@ -41,9 +53,9 @@ _SECURITY_HEADERS = (
     (b"referrer-policy", b"no-referrer"),
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
     (b"cross-origin-resource-policy", b"same-origin"),
+    (b"cache-control", b"no-store"),
 )
 _MONTHS_AHEAD = 24
-_NO_STORE = (b"cache-control", b"no-store")
 
 _DESCRIPTION = (
     "What a tenant's programs need beside inference: the balance, usage, projects and API keys. Call it with a "
@@ -71,8 +83,11 @@ def make_services(settings: ControlSettings, database: Database, redis: Redis, c
         settings=settings,
         database=database,
         throttle=Throttle(redis, clock),
+        passwords=PasswordWork(),
         peppers=peppers,
-        snapshots=SnapshotCache(database, peppers, settings.snapshot_max_age_s, clock),
+        snapshots=SnapshotCache(
+            database, peppers, settings.snapshot_max_age_s, clock, portal_origin=settings.portal_url
+        ),
         terms=GrantTerms(
             admit_s=settings.grant_admit_s, settle_s=settings.grant_settle_s, release_s=settings.grant_release_s
         ),
@@ -85,6 +100,7 @@ def create_app(settings: ControlSettings, clock: Clock | None = None) -> Litesta
     database = Database(settings.database_url)
     redis = Redis.from_url(settings.redis_url, socket_timeout=_REDIS_TIMEOUT_S, socket_connect_timeout=_REDIS_TIMEOUT_S)
     services = make_services(settings, database, redis, clock or SystemClock())
+    pages = make_pages(load_assets(), services.clock)
 
     @asynccontextmanager
     async def connections(_: Litestar) -> AsyncIterator[None]:
@@ -92,15 +108,26 @@ def create_app(settings: ControlSettings, clock: Clock | None = None) -> Litesta
             await _prepare_months(database)
             yield
         finally:
+            services.passwords.close()
             await redis.aclose()
             await database.close()
 
     return Litestar(
-        route_handlers=[healthz, make_internal_router(), make_public_router()],
+        route_handlers=[
+            healthz,
+            make_internal_router(),
+            make_public_router(),
+            make_pages_router(),
+            make_sign_in_router(),
+            make_console_router(services.clock),
+            make_portal_router(),
+        ],
         dependencies={"services": Provide(lambda: services, sync_to_thread=False)},
-        state=State({"services": services}),
+        state=State({"services": services, "pages": pages, "csp_reports": CspReports()}),
         lifespan=[connections],
-        exception_handlers=EXCEPTION_HANDLERS,
+        exception_handlers=with_pages(EXCEPTION_HANDLERS | {SignInRequired: handle_sign_in_required}),
+        middleware=[CanonicalHost, OwnPagesOnly],
+        csrf_config=make_csrf_config(services.peppers),
         before_send=[_add_security_headers],
         openapi_config=_openapi(),
         request_max_body_size=MAX_BODY_BYTES,
@@ -120,10 +147,12 @@ async def _prepare_months(database: Database) -> None:
 
 async def _add_security_headers(message: Message, scope: Scope) -> None:
     if message["type"] == "http.response.start":
-        headers = [*message["headers"], *_SECURITY_HEADERS]
-        if not any(name.lower() == b"cache-control" for name, _ in headers):
-            headers.append(_NO_STORE)
-        message["headers"] = headers
+        # Pages and assets bring their own; whatever says nothing gets what suits an API.
+        present = {name.lower() for name, _ in message["headers"]}
+        message["headers"] = [
+            *message["headers"],
+            *(header for header in _SECURITY_HEADERS if header[0] not in present),
+        ]
 
 
 def _openapi() -> OpenAPIConfig:

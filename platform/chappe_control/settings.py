@@ -1,7 +1,9 @@
 """What the control plane reads from its environment."""
 
 from dataclasses import dataclass, field
+from urllib.parse import urlsplit
 
+from chappe_kernel.errors import Invalid
 from chappe_kernel.money import NANO_PER_UNIT
 
 
@@ -25,7 +27,12 @@ class SeedSettings:
 class ControlSettings:
     """The three durations of a grant count from the moment that the gateway asked, on its own clock.
 
-    `management_calls_per_minute` is per key, `failed_sign_ins_per_minute` per client address (of IPv6 the /64).
+    `management_calls_per_minute` is per key, `failed_sign_ins_per_minute` per client address (of IPv6 the /64): of
+    programs with a wrong key. People with a wrong password are bounded by `sign_in_failures_per_minute` per address
+    and, once an account has seen `account_failures_per_minute` from anywhere, by one per address on that account.
+
+    `portal_url` is the one address of portal and console: scheme and host, as browsers write an origin. A new
+    organisation that signs up pays in `sign_up_currency` and gets `sign_up_requests_per_minute` in each region.
     """
 
     database_url: str = field(repr=False)
@@ -40,3 +47,31 @@ class ControlSettings:
     snapshot_max_age_s: float = 300.0
     management_calls_per_minute: int = 1200
     failed_sign_ins_per_minute: int = 120
+    portal_url: str = ""
+    sign_up_open: bool = True
+    sign_up_currency: str = "EUR"
+    sign_up_requests_per_minute: int = 600
+    sign_ups_per_minute: int = 20
+    sign_in_failures_per_minute: int = 10
+    account_failures_per_minute: int = 20
+
+    def __post_init__(self) -> None:
+        """Raises `Invalid` for a `portal_url` that no browser would send as an origin."""
+        url = self.portal_url or f"http://localhost:{self.port}"
+        if not _is_origin(url):
+            raise Invalid(
+                "CHAPPE_PORTAL_URL must be like https://portal.example, in lower case, without a path",
+                code="invalid_setting",
+                param="CHAPPE_PORTAL_URL",
+            )
+        object.__setattr__(self, "portal_url", url)
+
+
+def _is_origin(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        default_port = {"http": 80, "https": 443}.get(parts.scheme)
+        plain = parts.hostname is not None and parts.username is None and parts.port != default_port
+    except ValueError:
+        return False
+    return plain and default_port is not None and url == f"{parts.scheme}://{parts.netloc}" and url == url.lower()

@@ -11,6 +11,7 @@ from chappe_control.throttle import Throttle
 from chappe_kernel.api_keys import Pepper
 from chappe_kernel.clock import Clock
 from chappe_store.session import Database
+from chappe_tenants.passwords import PasswordWork
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,7 @@ class Services:
     settings: ControlSettings
     database: Database
     throttle: Throttle
+    passwords: PasswordWork
     peppers: tuple[Pepper, ...]
     snapshots: SnapshotCache
     terms: GrantTerms

@@ -31,6 +31,18 @@ def test_wheel_holds_every_package_and_no_source_root(wheel: Path) -> None:
     }
 
 
+def test_wheel_carries_what_pages_are_made_of_and_not_what_that_was_built_from(wheel: Path) -> None:
+    control = {
+        name.removeprefix("chappe_control/") for name in zipfile.ZipFile(wheel).namelist() if "chappe_control/" in name
+    }
+    source = ROOT / "platform" / "chappe_control"
+    for folder in ("static", "templates", "locale"):
+        expected = {str(path.relative_to(source)) for path in (source / folder).rglob("*") if path.is_file()}
+        assert expected, f"{folder} is empty: make web"
+        assert expected <= control, expected - control
+    assert not [name for name in control if name.startswith(("web/", "node_modules/"))]
+
+
 @pytest.mark.timeout(300)
 def test_wheel_installed_alone_runs_and_finds_its_migrations(wheel: Path, tmp_path: Path) -> None:
     venv.create(tmp_path / "venv", with_pip=True)

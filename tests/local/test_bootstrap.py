@@ -69,6 +69,59 @@ def test_stamp_is_current_only_for_the_same_locks(bootstrap: ModuleType, tmp_pat
     assert not bootstrap.is_installed(stamp, "dev")
 
 
+def _made_web(bootstrap: ModuleType, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    web = folder / "web"
+    (web / "src" / "lib").mkdir(parents=True)
+    for name in ("package.json", "package-lock.json", ".npmrc", "tsconfig.json", "vite.config.ts", "src/lib/a.ts"):
+        (web / name).write_text(name)
+    monkeypatch.setattr(bootstrap, "WEB", web)
+    monkeypatch.setattr(bootstrap, "STATIC", folder / "static")
+    return web
+
+
+@pytest.mark.parametrize("changed", ["package-lock.json", "vite.config.ts", "src/lib/a.ts", "src/lib/new.ts"])
+def test_pages_are_built_again_when_a_source_changed(
+    bootstrap: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: str
+) -> None:
+    web = _made_web(bootstrap, tmp_path, monkeypatch)
+    static = bootstrap.STATIC
+    assert not bootstrap.is_web_built(static)
+    static.mkdir()
+    (static / "sources").write_text(bootstrap.web_fingerprint())
+    (web / "node_modules").mkdir()
+    (web / "node_modules" / "unrelated").touch()
+    assert bootstrap.is_web_built(static)
+    (web / changed).write_text("changed")
+    assert not bootstrap.is_web_built(static)
+
+
+def test_failed_build_leaves_what_was_built_before(
+    bootstrap: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _made_web(bootstrap, tmp_path, monkeypatch)
+    static, steps = bootstrap.STATIC, []
+    static.mkdir()
+    (static / "old.js").touch()
+
+    def run_step(name: str, command: list[str], *, cwd: Path, environment: dict[str, str]) -> None:
+        steps.append(name)
+        if command[-1] != "build":
+            (cwd / "node_modules").mkdir(exist_ok=True)
+        elif len(steps) == 2:
+            raise bootstrap.Refused("build the pages failed")
+        else:
+            Path(environment["CHAPPE_STATIC_DIR"]).mkdir(parents=True)
+
+    monkeypatch.setattr(bootstrap, "run_step", run_step)
+    with pytest.raises(bootstrap.Refused):
+        bootstrap.build_web()
+    assert [path.name for path in static.iterdir()] == ["old.js"]
+    bootstrap.build_web()
+    assert [path.name for path in static.iterdir()] == ["sources"]
+    assert bootstrap.is_web_built(static)
+    assert steps == ["install the locked packages of the pages", "build the pages", "build the pages"]
+
+
 def test_downloaded_megabytes_are_what_pip_says(bootstrap: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
     progress = bootstrap.Progress("install")
     for line in (
@@ -86,6 +139,41 @@ def test_failed_step_shows_the_end_of_its_output(bootstrap: ModuleType) -> None:
     script = "print('first'); print('no such package'); raise SystemExit(3)"
     with pytest.raises(bootstrap.Refused, match="install failed:\nfirst\nno such package"):
         bootstrap.run_step("install", [sys.executable, "-c", script])
+
+
+@pytest.mark.parametrize(
+    ("installed", "user_id", "steps"),
+    [
+        ({"chromium", "apt-get"}, 0, []),
+        ({"google-chrome"}, 1000, []),
+        ({"apt-get"}, 1000, []),
+        (set(), 0, []),
+        ({"apt-get"}, 0, ["look up Debian's packages", "install Chromium"]),
+    ],
+)
+def test_browser_is_installed_by_root_where_none_is(
+    bootstrap: ModuleType, monkeypatch: pytest.MonkeyPatch, installed: set[str], user_id: int, steps: list[str]
+) -> None:
+    done: list[str] = []
+    monkeypatch.setattr(bootstrap, "run_step", lambda name, _command: done.append(name))
+    bootstrap.provide_browser(lambda name: name if name in installed else None, user_id)
+    assert done == steps
+
+
+def test_others_are_told_how_to_install_a_browser(bootstrap: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    bootstrap.provide_browser(lambda name: name if name == "apt-get" else None, 1000)
+    assert "sudo apt-get install --yes --no-install-recommends chromium" in capsys.readouterr().err
+
+
+def test_browser_that_cannot_be_installed_stops_nothing(
+    bootstrap: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(name: str, _command: list[str]) -> None:
+        raise bootstrap.Refused(f"{name} failed:\nno network")
+
+    monkeypatch.setattr(bootstrap, "run_step", fails)
+    bootstrap.provide_browser(lambda name: name if name == "apt-get" else None, 0)
+    assert "no network\nThe tests of the pages cannot run" in capsys.readouterr().err
 
 
 def test_missing_python_is_named_by_the_shell(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""What all pages share, of the portal and of the console."""

@@ -1,0 +1,116 @@
+"""Numbers, amounts and times as people of a locale write them. Amounts are exact: no float comes near them."""
+
+import copy
+from collections.abc import Callable
+from datetime import UTC, datetime
+from decimal import Decimal
+from functools import lru_cache, partial
+from typing import Any
+
+from babel import Locale
+from babel.dates import format_date, format_datetime, format_time, format_timedelta
+from babel.numbers import NumberPattern, format_decimal, format_percent
+from markupsafe import Markup, escape
+
+_MIN_DECIMALS = 2
+_NANO_DECIMALS = 9
+_TOKENS_PER_PRICE = 1_000_000
+_MS_PER_S = 1000
+
+
+def amount(locale: Locale, nano: int, currency: str) -> str:
+    """Exact, with at least two decimals and at most nine: `0,00000336 €`."""
+    value = Decimal(nano).scaleb(-_NANO_DECIMALS)
+    pattern = _currency_pattern(locale)
+    return str(pattern.apply(value, locale, currency=currency, currency_digits=False, numbering_system="latn"))
+
+
+def price_per_million(locale: Locale, nano_per_token: int, currency: str) -> str:
+    """The price of a million tokens: one nano per token is 0.001 of the currency's unit."""
+    return amount(locale, nano_per_token * _TOKENS_PER_PRICE, currency)
+
+
+def number(locale: Locale, value: float | Decimal) -> str:
+    """Grouped as the locale does; a float gets at most three decimals."""
+    return str(format_decimal(value, locale=locale))
+
+
+def percent(locale: Locale, ratio: float) -> str:
+    """0.125 is 12.5 %."""
+    return str(format_percent(ratio, format=locale.percent_formats[None].pattern.replace("0", "0.#", 1), locale=locale))
+
+
+def duration_ms(locale: Locale, milliseconds: float) -> str:
+    """`0.4 ms`, `84 ms`, `1.25 s`."""
+    if milliseconds >= _MS_PER_S:
+        return f"{format_decimal(round(milliseconds / _MS_PER_S, 2), locale=locale)}\N{NO-BREAK SPACE}s"
+    value = round(milliseconds, 1) if milliseconds < 10 else round(milliseconds)  # noqa: PLR2004 -- two figures are enough
+    return f"{format_decimal(value, locale=locale)}\N{NO-BREAK SPACE}ms"
+
+
+def when_text(locale: Locale, moment: datetime) -> str:
+    moment = moment.astimezone(UTC)
+    day = format_date(moment, "medium", locale=locale)
+    return f"{day}, {format_time(moment, 'HH:mm:ss', locale=locale)}\N{NO-BREAK SPACE}UTC"
+
+
+def when(locale: Locale, moment: datetime) -> Markup:
+    """A `<time>` in UTC, to the second; the exact instant is in its `datetime`."""
+    return _time(moment, when_text(locale, moment))
+
+
+def when_stacked(locale: Locale, moment: datetime) -> Markup:
+    """As `when`, for narrow columns: the time, and the day in a line below. The column's title says that it is UTC."""
+    moment = moment.astimezone(UTC)
+    return _time(
+        moment,
+        Markup('{}<br><span class="small text-secondary">{}</span>').format(
+            format_time(moment, "HH:mm:ss", locale=locale), format_date(moment, "medium", locale=locale)
+        ),
+    )
+
+
+def clock_time(locale: Locale, moment: datetime) -> str:
+    """Hours and minutes in UTC, for the axes of charts."""
+    return str(format_time(moment.astimezone(UTC), "HH:mm", locale=locale))
+
+
+def day(locale: Locale, moment: datetime) -> str:
+    """The day alone, in UTC."""
+    return str(format_date(moment.astimezone(UTC), "medium", locale=locale))
+
+
+def month(locale: Locale, moment: datetime) -> str:
+    return str(format_datetime(moment.astimezone(UTC), "MMMM y", locale=locale))
+
+
+def ago(locale: Locale, now: Callable[[], datetime], moment: datetime | None, never: str = "\N{EN DASH}") -> Markup:
+    """`3 minutes ago`, with the exact instant as a title; None is a dash."""
+    if moment is None:
+        return escape(never)
+    text = format_timedelta(moment - now(), add_direction=True, locale=locale)
+    return Markup('<time datetime="{}" title="{}">{}</time>').format(_iso(moment), when_text(locale, moment), text)
+
+
+def make_filters(locale: Locale, now: Callable[[], datetime]) -> dict[str, Callable[..., Any]]:
+    """The templates' filters in one locale."""
+    plain: tuple[Callable[..., Any], ...] = (
+        amount, price_per_million, number, percent, duration_ms, when, when_text, when_stacked, clock_time, day, month,
+    )  # fmt: skip
+    filters: dict[str, Callable[..., Any]] = {rule.__name__: partial(rule, locale) for rule in plain}
+    return {**filters, "ago": partial(ago, locale, now)}
+
+
+@lru_cache(maxsize=8)
+def _currency_pattern(locale: Locale) -> NumberPattern:
+    pattern: NumberPattern = copy.copy(locale.currency_formats["standard"])
+    pattern.frac_prec = (_MIN_DECIMALS, _NANO_DECIMALS)
+    return pattern
+
+
+def _time(moment: datetime, text: str) -> Markup:
+    return Markup('<time datetime="{}">{}</time>').format(_iso(moment), text)
+
+
+def _iso(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")

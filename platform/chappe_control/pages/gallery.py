@@ -1,0 +1,69 @@
+"""Every component in every state on one page, for whoever builds pages and for the tests that look at them."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from litestar import Request, Response, get
+
+from chappe_control.pages.flash import flash
+from chappe_control.pages.forms import WHOLE_FORM, Form
+from chappe_control.pages.render import fragment, page
+
+_START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+_MINUTES = 48
+_SNIPPET = """\
+from openai import OpenAI
+
+client = OpenAI(base_url="https://fr-par.example/v1", api_key="ck_i…")
+answer = client.chat.completions.create(
+    model="smollm2-135m-instruct",
+    messages=[{"role": "user", "content": "Who was Claude Chappe?"}],
+)
+print(answer.choices[0].message.content)
+"""
+_CURL = """\
+curl https://fr-par.example/v1/chat/completions \\
+  -H "authorization: Bearer ck_i…" \\
+  -H "content-type: application/json" \\
+  -d '{"model": "smollm2-135m-instruct", "messages": [{"role": "user", "content": "Who was Claude Chappe?"}]}'
+"""
+
+
+@get("/gallery")
+async def show_gallery(request: Request[Any, Any, Any]) -> Response[bytes]:
+    response = page(request, "gallery/gallery.html", **gallery_values())
+    if request.query_params.get("flash") == "1":
+        flash(response, "A message over a redirect")
+    return response
+
+
+@get("/gallery/live")
+async def show_gallery_live(request: Request[Any, Any, Any]) -> Response[bytes]:
+    return fragment(request, "gallery/live.html", **gallery_values())
+
+
+def gallery_values() -> dict[str, Any]:
+    """What the templates of the gallery show."""
+    now = datetime.now(UTC)
+    return {
+        "now": now,
+        "earlier": now - timedelta(minutes=3),
+        "moment": _START,
+        "area_rows": [(_START + timedelta(minutes=minute), *_wave(minute)) for minute in range(_MINUTES)],
+        "bar_rows": [("fr-par", 1840, 620), ("de-fra", 1210, 940), ("it-mil", 310, None)],
+        "flawed": Form(
+            {"name": "A name that is too long", "region": "de-fra"},
+            {
+                WHOLE_FORM: "Two fields need another look.",
+                "name": "At most twelve characters.",
+                "region": "Not allowed.",
+            },
+        ),
+        "snippets": [("curl", "shell", _CURL), ("Python", "python", _SNIPPET)],
+        "snippet": _SNIPPET,
+    }
+
+
+def _wave(minute: int) -> tuple[int, int]:
+    """Two series that look like traffic and are the same each time."""
+    return 120 + (minute * 37) % 61 + minute * 2, 60 + (minute * 53) % 41
