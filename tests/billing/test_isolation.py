@@ -12,8 +12,13 @@ from chappe_store.session import Database, TenantScope
 from tests.billing.conftest import NOW, Customer, MakeCustomer, Market
 from tests.conftest import DatabaseUrls
 
-READABLE = ("tenant", "project", "budget", "budget_grant", "usage_event", "usage_hour")
-CLOSED = ("ledger_account", "ledger_transaction", "ledger_entry", "usage_quarantine", "outbox", "usage_event_default")
+READABLE = (
+    *("tenant", "project", "budget", "budget_grant", "usage_event", "usage_hour", "usage_day"),
+    *("ledger_transaction", "ledger_entry"),
+)
+CLOSED = ("ledger_account", "usage_quarantine", "outbox", "usage_event_default")
+_FROM_THE_START = {"tenant", "project", "budget", "ledger_transaction", "ledger_entry"}
+"""Every customer has rows here before it used anything: it was given welcome credit."""
 
 
 @pytest.fixture
@@ -34,7 +39,7 @@ async def test_the_own_rows_are_seen_and_nobody_elses(
     for customer in (busy, other):
         async with market.database.tenant(customer.scope) as session:
             owners = set((await session.execute(text(f"SELECT {column} FROM {table}"))).scalars())
-        expected = {customer.tenant_id} if customer is busy or table in {"tenant", "project", "budget"} else set()
+        expected = {customer.tenant_id} if customer is busy or table in _FROM_THE_START else set()
         assert owners == expected
 
 

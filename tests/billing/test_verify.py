@@ -37,6 +37,10 @@ TAMPERING = {
     "a price is gone": "DELETE FROM price_version",
     "a rollup is off": "UPDATE usage_hour SET requests = requests + 1",
     "a rollup is gone": "DELETE FROM usage_hour",
+    "a month is off": "UPDATE usage_month SET written_off_nano = written_off_nano - 1",
+    "a month is gone": "DELETE FROM usage_month",
+    "a day's rollup is off": "UPDATE usage_day SET amount_nano = amount_nano + 1",
+    "a day's rollup is gone": "DELETE FROM usage_day",
 }
 
 

@@ -205,6 +205,44 @@ _USAGE = (
         WHERE s.sums IS DISTINCT FROM k.sums
         """,
     ),
+    Rule(
+        "a day's rollup is the sum of its hours",
+        """
+        WITH summed AS (
+            SELECT tenant_id, (hour AT TIME ZONE 'UTC')::date AS day, listing_id, region,
+                   ARRAY[sum(requests), sum(prompt_tokens), sum(cached_tokens), sum(completion_tokens),
+                         sum(amount_nano), sum(written_off_nano)] AS sums
+            FROM usage_hour GROUP BY 1, 2, 3, 4
+        ), kept AS (
+            SELECT tenant_id, day, listing_id, region,
+                   ARRAY[requests, prompt_tokens, cached_tokens, completion_tokens,
+                         amount_nano, written_off_nano]::numeric[] AS sums
+            FROM usage_day
+        )
+        SELECT tenant_id || ' ' || day, s.sums, k.sums
+        FROM summed s FULL JOIN kept k USING (tenant_id, day, listing_id, region)
+        WHERE s.sums IS DISTINCT FROM k.sums
+        """,
+    ),
+    Rule(
+        "a month's rollup is the sum of its hours",
+        """
+        WITH summed AS (
+            SELECT tenant_id, date_trunc('month', hour, 'UTC') AS month,
+                   ARRAY[sum(requests), sum(prompt_tokens), sum(cached_tokens), sum(completion_tokens),
+                         sum(amount_nano), sum(written_off_nano)] AS sums
+            FROM usage_hour GROUP BY 1, 2
+        ), kept AS (
+            SELECT tenant_id, month,
+                   ARRAY[requests, prompt_tokens, cached_tokens, completion_tokens,
+                         amount_nano, written_off_nano]::numeric[] AS sums
+            FROM usage_month
+        )
+        SELECT tenant_id || ' ' || month, s.sums, k.sums
+        FROM summed s FULL JOIN kept k USING (tenant_id, month)
+        WHERE s.sums IS DISTINCT FROM k.sums
+        """,
+    ),
 )
 
 RULES = (*_LEDGER, *_BUDGETS, *_USAGE)

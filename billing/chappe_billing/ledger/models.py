@@ -41,6 +41,8 @@ class LedgerTransaction(Base):
             unique=True,
             postgresql_where=text("kind = 'welcome_credit'"),
         ),
+        Index(None, "tenant_id", "id"),
+        Index(None, "created_at"),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)

@@ -1,8 +1,11 @@
 """SQL of the ledger."""
 
 from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
 
-from sqlalchemy import insert, select
+from msgspec import Struct
+from sqlalchemy import func, insert, select
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -10,6 +13,16 @@ from chappe_billing.ledger.models import LedgerAccount, LedgerEntry, LedgerTrans
 from chappe_billing.ledger.postings import Account, Posting, TransactionKind
 from chappe_kernel.ids import LedgerTransactionId, TenantId
 from chappe_store.arrays import is_among
+from chappe_store.session import TenantScope
+
+
+class OwnTransaction(Struct, frozen=True):
+    """A transaction as its tenant sees it. `amount_nano` is what it did to the tenant's funds; a debit is negative."""
+
+    id: UUID
+    posted_at: datetime
+    currency: str
+    amount_nano: int
 
 
 async def ensure_accounts(session: AsyncSession, accounts: Sequence[Account]) -> None:
@@ -69,3 +82,22 @@ async def find_welcome_credit(session: AsyncSession, tenant_id: TenantId) -> Led
     )
     found = await session.scalar(statement)
     return None if found is None else LedgerTransactionId(found)
+
+
+async def find_own_transaction(
+    session: AsyncSession, scope: TenantScope, transaction_id: LedgerTransactionId
+) -> OwnTransaction | None:
+    """None for one that is unknown or another tenant's."""
+    own = (
+        select(func.coalesce(func.sum(LedgerEntry.amount_nano), 0))
+        .where(LedgerEntry.transaction_id == LedgerTransaction.id, LedgerEntry.tenant_id == scope.tenant_id)
+        .scalar_subquery()
+    )
+    statement = select(LedgerTransaction.id, LedgerTransaction.created_at, LedgerTransaction.currency, own).where(
+        LedgerTransaction.tenant_id == scope.tenant_id, LedgerTransaction.id == transaction_id
+    )
+    row = (await session.execute(statement)).one_or_none()
+    if row is None:
+        return None
+    found, posted_at, currency, amount_nano = row
+    return OwnTransaction(found, posted_at, currency, int(amount_nano))

@@ -1,10 +1,10 @@
 """Tables of usage: events, their rollup by hour, and what could not be posted."""
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, Index, func
+from sqlalchemy import CheckConstraint, Date, Index, func, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from chappe_store.base import Base
@@ -21,6 +21,17 @@ class UsageEvent(Base):
     __table_args__ = (
         CheckConstraint("outcome IN ('completed', 'disconnected', 'failed')", name="outcome"),
         Index(None, "tenant_id", "request_id"),
+        Index(None, "tenant_id", "key_id", "request_id"),
+        Index(
+            "ix_usage_event_not_completed",
+            "tenant_id",
+            "outcome",
+            "request_id",
+            postgresql_where=text("outcome <> 'completed'"),
+        ),
+        Index(
+            "ix_usage_event_first_token", "tenant_id", "request_id", postgresql_where=text("ttft_ms IS NOT NULL")
+        ),
         {"postgresql_partition_by": "RANGE (request_id)"},
     )
 
@@ -52,6 +63,7 @@ class UsageHour(Base):
     """Sums of events by the hour in which they were posted, in the database's time."""
 
     __tablename__ = "usage_hour"
+    __table_args__ = (Index(None, "hour"),)
 
     tenant_id: Mapped[UUID] = mapped_column(primary_key=True)
     hour: Mapped[datetime] = mapped_column(primary_key=True)
@@ -59,6 +71,38 @@ class UsageHour(Base):
     key_id: Mapped[UUID] = mapped_column(primary_key=True)
     listing_id: Mapped[UUID] = mapped_column(primary_key=True)
     region: Mapped[str] = mapped_column(primary_key=True)
+    requests: Mapped[int]
+    prompt_tokens: Mapped[int]
+    cached_tokens: Mapped[int]
+    completion_tokens: Mapped[int]
+    amount_nano: Mapped[int]
+    written_off_nano: Mapped[int]
+
+
+class UsageDay(Base):
+    """Sums of hours by day (UTC), whatever the key. A trigger on the hours keeps it: it never differs from them."""
+
+    __tablename__ = "usage_day"
+
+    tenant_id: Mapped[UUID] = mapped_column(primary_key=True)
+    day: Mapped[date] = mapped_column(Date, primary_key=True)
+    listing_id: Mapped[UUID] = mapped_column(primary_key=True)
+    region: Mapped[str] = mapped_column(primary_key=True)
+    requests: Mapped[int]
+    prompt_tokens: Mapped[int]
+    cached_tokens: Mapped[int]
+    completion_tokens: Mapped[int]
+    amount_nano: Mapped[int]
+    written_off_nano: Mapped[int]
+
+
+class UsageMonth(Base):
+    """Sums of a tenant's hours by month (UTC). A trigger on the hours keeps it: it never differs from them."""
+
+    __tablename__ = "usage_month"
+
+    month: Mapped[datetime] = mapped_column(primary_key=True)
+    tenant_id: Mapped[UUID] = mapped_column(primary_key=True)
     requests: Mapped[int]
     prompt_tokens: Mapped[int]
     cached_tokens: Mapped[int]

@@ -1,0 +1,1 @@
+"""What a tenant reads about its requests: the log, and each request's own page."""

@@ -1,0 +1,1 @@
+"""What a tenant's members see: overview, requests, keys, playground."""

@@ -1,0 +1,1 @@
+"""The tenant's API keys: made, shown once, revoked."""

@@ -1,0 +1,1 @@
+"""What a tenant has, spends and uses, at a glance and live."""

@@ -1,0 +1,1 @@
+"""Every request that was settled, and what each cost."""

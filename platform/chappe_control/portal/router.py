@@ -1,0 +1,30 @@
+"""The portal: one router, so that no route can forget the guard."""
+
+from litestar import Router
+
+from chappe_control.pages.guards import require_member
+from chappe_control.portal.keys import routes as keys
+from chappe_control.portal.overview import routes as overview
+from chappe_control.portal.playground import routes as playground
+from chappe_control.portal.requests import routes as requests
+
+
+def make_router() -> Router:
+    return Router(
+        "/",
+        route_handlers=[
+            overview.open_portal,
+            overview.show_overview,
+            overview.show_overview_live,
+            requests.list_requests,
+            requests.show_request,
+            keys.list_keys,
+            keys.create_key,
+            keys.revoke_key,
+            playground.show_playground,
+            playground.list_offers,
+            playground.create_token,
+            playground.show_settled,
+        ],
+        guards=[require_member],
+    )
