@@ -15,6 +15,18 @@ async def list_deployments(session: AsyncSession, region: str) -> Sequence[Deplo
     return (await session.scalars(query)).all()
 
 
+async def list_with_states(session: AsyncSession) -> Sequence[tuple[Deployment, DeploymentState | None]]:
+    """Everywhere, by region and name, each with what was last seen of it."""
+    query = (
+        select(Deployment, DeploymentState)
+        .outerjoin(
+            DeploymentState, (DeploymentState.region == Deployment.region) & (DeploymentState.name == Deployment.name)
+        )
+        .order_by(Deployment.region, Deployment.name)
+    )
+    return [(row[0], row[1]) for row in await session.execute(query)]
+
+
 async def deployment_names(session: AsyncSession, region: str) -> frozenset[str]:
     return frozenset((await session.scalars(select(Deployment.name).where(Deployment.region == region))).all())
 

@@ -1,8 +1,9 @@
 """Tables of regions, their credentials and their gateways' heartbeats."""
 
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import ForeignKey, Text, func
+from sqlalchemy import ForeignKey, Text, func, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -30,7 +31,7 @@ class RegionCredential(Base):
 
 
 class GatewayHeartbeat(Base):
-    """The last sign of life of each gateway, in the database's time."""
+    """The last sign of life of each gateway, in the database's time. `loads` is requests in flight by deployment."""
 
     __tablename__ = "gateway_heartbeat"
 
@@ -38,4 +39,5 @@ class GatewayHeartbeat(Base):
     gateway: Mapped[str] = mapped_column(primary_key=True)
     snapshot_version: Mapped[str]
     healthy_deployments: Mapped[list[str]] = mapped_column(ARRAY(Text))
+    loads: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
     seen_at: Mapped[datetime] = mapped_column(server_default=func.now())

@@ -1,6 +1,6 @@
 """SQL for regions, their credentials and heartbeats."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from sqlalchemy import delete, func, or_, select, text
 from sqlalchemy.dialects.postgresql import insert
@@ -9,7 +9,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from chappe_catalogue.regions.models import GatewayHeartbeat, Region, RegionCredential
 
 # A gateway beats once a second: five missed beats are no hiccup any more.
-_ALIVE = text("interval '5 seconds'")
+ALIVE_S = 5
+_ALIVE = text(f"interval '{ALIVE_S} seconds'")
 _FORGOTTEN = text("interval '1 day'")
 
 
@@ -37,10 +38,34 @@ async def healthy_regions(session: AsyncSession) -> frozenset[str]:
     return frozenset((await session.scalars(query)).all())
 
 
+async def healthy_deployments(session: AsyncSession) -> frozenset[tuple[str, str]]:
+    """(region, deployment), as some gateway there lately saw it answer, by the database's clock."""
+    query = select(GatewayHeartbeat.region, func.unnest(GatewayHeartbeat.healthy_deployments)).where(
+        GatewayHeartbeat.seen_at > func.now() - _ALIVE
+    )
+    return frozenset((region, name) for region, name in await session.execute(query))
+
+
+async def list_heartbeats(session: AsyncSession) -> Sequence[GatewayHeartbeat]:
+    """Of every gateway that was seen within the last day, by region and name."""
+    query = select(GatewayHeartbeat).order_by(GatewayHeartbeat.region, GatewayHeartbeat.gateway)
+    return (await session.scalars(query)).all()
+
+
 async def put_heartbeat(
-    session: AsyncSession, *, region: str, gateway: str, snapshot_version: str, healthy_deployments: Sequence[str]
+    session: AsyncSession,
+    *,
+    region: str,
+    gateway: str,
+    snapshot_version: str,
+    healthy_deployments: Sequence[str],
+    loads: Mapping[str, int],
 ) -> None:
-    values = {"snapshot_version": snapshot_version, "healthy_deployments": list(healthy_deployments)}
+    values = {
+        "snapshot_version": snapshot_version,
+        "healthy_deployments": list(healthy_deployments),
+        "loads": dict(loads),
+    }
     await session.execute(
         insert(GatewayHeartbeat)
         .values(region=region, gateway=gateway, **values)

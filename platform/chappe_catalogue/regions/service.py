@@ -6,7 +6,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from chappe_catalogue.regions import queries
 from chappe_kernel.errors import Conflict, Invalid, Unauthenticated
-from chappe_kernel.wire.control import Heartbeat
+from chappe_kernel.wire.control import DeploymentLoad, Heartbeat
 
 MIN_CREDENTIAL_LENGTH = 24
 # The new one and the one before: gateways change over one by one.
@@ -14,6 +14,8 @@ VALID_CREDENTIALS = 2
 MAX_GATEWAY_NAME_LENGTH = 100
 MAX_VERSION_LENGTH = 100
 MAX_DEPLOYMENTS = 1000
+MAX_DEPLOYMENT_NAME_LENGTH = 100
+MAX_IN_FLIGHT = 1_000_000
 
 
 def digest_credential(credential: str) -> bytes:
@@ -44,16 +46,25 @@ async def rotate_credential(session: AsyncSession, *, region: str, credential: s
 
 
 async def beat(session: AsyncSession, *, region: str, heartbeat: Heartbeat) -> None:
-    """Note that this gateway lives, and which deployments it sees."""
+    """Note that this gateway lives, which deployments it sees, and how much each of them has to do."""
     if not 1 <= len(heartbeat.gateway) <= MAX_GATEWAY_NAME_LENGTH:
         raise Invalid("gateway must have 1 to 100 characters", param="gateway")
     if len(heartbeat.healthy_deployments) > MAX_DEPLOYMENTS or len(heartbeat.snapshot_version) > MAX_VERSION_LENGTH:
         raise Invalid("the heartbeat is too long")
+    if len(heartbeat.loads) > MAX_DEPLOYMENTS or not all(map(_is_sound, heartbeat.loads)):
+        raise Invalid(f"loads must have at most {MAX_DEPLOYMENTS} entries from 0 to {MAX_IN_FLIGHT}", param="loads")
     await queries.put_heartbeat(
         session,
         region=region,
         gateway=heartbeat.gateway,
         snapshot_version=heartbeat.snapshot_version,
         healthy_deployments=heartbeat.healthy_deployments,
+        loads={load.name: load.in_flight for load in heartbeat.loads},
     )
     await queries.forget_gateways(session, region)
+
+
+def _is_sound(load: DeploymentLoad) -> bool:
+    # PostgreSQL's JSON has no NUL.
+    named = len(load.name) <= MAX_DEPLOYMENT_NAME_LENGTH and "\0" not in load.name
+    return named and 0 <= load.in_flight <= MAX_IN_FLIGHT

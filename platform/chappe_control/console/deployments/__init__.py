@@ -1,0 +1,1 @@
+"""Deployments as the operator watches them: replicas, state and load."""

@@ -1,0 +1,1 @@
+"""Regions as the operator watches them: which cells live, which suffer, and why."""

@@ -1,0 +1,65 @@
+"""All pages of the console, behind the operator's sign-in and the table of permissions."""
+
+from typing import Any, Final
+
+from litestar import Response, Router, get
+from litestar.response import Redirect
+
+from chappe_control.console.deployments import routes as deployments
+from chappe_control.console.permissions import first_page, require_permission
+from chappe_control.console.prices import routes as prices
+from chappe_control.console.regions import routes as regions
+from chappe_control.console.rendering import ConsoleRequest, about_role
+from chappe_control.console.revenue import routes as revenue
+from chappe_control.console.revenue.hours import HourBook
+from chappe_control.console.tenants import routes as tenants
+from chappe_control.pages.gallery import show_gallery, show_gallery_live
+from chappe_control.pages.guards import require_operator
+from chappe_control.pages.render import page
+from chappe_kernel.clock import Clock
+from chappe_kernel.errors import Denied
+
+_SEE_OTHER: Final = 303
+_FORBIDDEN = 403
+
+
+@get("/")
+async def go_to_first_page(request: ConsoleRequest) -> Redirect:
+    return Redirect(first_page(request.auth.role), status_code=_SEE_OTHER)
+
+
+def show_forbidden(request: ConsoleRequest, _: Denied) -> Response[bytes]:
+    """Says what the role may open instead."""
+    return page(
+        request,
+        "console/forbidden.html",
+        status=_FORBIDDEN,
+        first_page=first_page(request.auth.role),
+        **about_role(request),
+    )
+
+
+def make_router(clock: Clock) -> Router:
+    """`clock` says how long past hours are remembered."""
+    book = HourBook(clock)
+    handlers: list[Any] = [
+        go_to_first_page,
+        *regions.make_handlers(book),
+        deployments.show_deployments,
+        deployments.show_deployments_live,
+        tenants.show_tenants,
+        tenants.show_tenants_live,
+        tenants.show_tenant,
+        tenants.show_tenant_live,
+        *revenue.make_handlers(book),
+        prices.show_prices,
+        show_gallery,
+        show_gallery_live,
+    ]
+    return Router(
+        "/console",
+        route_handlers=handlers,
+        guards=[require_operator, require_permission],
+        exception_handlers={Denied: show_forbidden},
+        include_in_schema=False,
+    )

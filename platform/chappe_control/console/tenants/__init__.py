@@ -1,0 +1,1 @@
+"""Tenants as the operator sees them: who they are, what they have and what they use."""

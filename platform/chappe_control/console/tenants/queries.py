@@ -1,0 +1,261 @@
+"""SQL across tenants: lists, and what the page of one tenant shows."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from msgspec import Struct
+from sqlalchemy import ColumnElement, SQLColumnExpression, Subquery, and_, func, literal, select, tuple_
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from chappe_billing.budgets.models import Budget
+from chappe_billing.grants.models import BudgetGrant
+from chappe_billing.ledger.models import LedgerEntry, LedgerTransaction
+from chappe_billing.usage.models import UsageMonth
+from chappe_control.console.tenants.paging import After, Listing, Order, Sort
+from chappe_kernel.errors import Invalid
+from chappe_kernel.ids import TENANT, decode_id
+from chappe_store.session import TenantScope
+from chappe_tenants.api_keys.models import ApiKey
+from chappe_tenants.members.models import Member
+from chappe_tenants.organisations.models import Tenant
+from chappe_tenants.projects.models import Project
+
+PAGE_ROWS = 50
+MAX_KEYS = 200
+MAX_MEMBERS = 200
+MAX_TRANSACTIONS = 20
+
+
+class TenantRow(Struct, frozen=True):
+    """A tenant in the list. `pending` is what unexpired grants could still spend, `spend` what was paid this month."""
+
+    id: UUID
+    name: str
+    state: str
+    regions: list[str]
+    currency: str
+    created_at: datetime
+    available_nano: int
+    credit_limit_nano: int
+    requests: int
+    tokens: int
+    spend_nano: int
+    pending_nano: int
+    members: int
+    last_activity_at: datetime | None
+
+
+class KeyRow(Struct, frozen=True):
+    """A key without anything secret. `purpose` marks the one that browsers' tokens stand for."""
+
+    id: UUID
+    name: str
+    kind: str
+    prefix: str
+    project: str
+    regions: list[str] | None
+    models: list[str] | None
+    requests_per_minute: int | None
+    purpose: str | None
+    created_at: datetime
+    revoked_at: datetime | None
+    last_used_at: datetime | None
+
+
+class MemberRow(Struct, frozen=True):
+    email: str
+    role: str
+    created_at: datetime
+
+
+class TransactionRow(Struct, frozen=True):
+    """A ledger transaction, and what it did to the tenant's funds: a debit is negative."""
+
+    id: UUID
+    kind: str
+    currency: str
+    posted_at: datetime
+    amount_nano: int
+
+
+async def count_tenants(session: AsyncSession, search: str) -> int:
+    """How many there are; with `search`, how many match."""
+    query = select(func.count()).select_from(Tenant)
+    return await session.scalar(query.where(_matches(search)) if search else query) or 0
+
+
+async def list_tenants(session: AsyncSession, listing: Listing, month: datetime) -> list[TenantRow]:
+    """Up to `PAGE_ROWS` + 1 tenants; the last one only says that there is another page."""
+    value = _sort_value(listing.sort)
+    query = _tenants(month)
+    if listing.search:
+        query = query.where(_matches(listing.search))
+    if listing.after is not None:
+        query = query.where(_comes_after(listing.after, value))
+    page = query.order_by(*_ordered(listing.order, value, Tenant.id)).limit(PAGE_ROWS + 1).subquery()
+    again = {
+        Sort.NAME: func.lower(page.c.name),
+        Sort.BALANCE: page.c.available_nano,
+        Sort.SPEND: page.c.spend_nano,
+    }
+    return await _complete(session, page, _ordered(listing.order, again[listing.sort], page.c.id))
+
+
+async def read_tenant(session: AsyncSession, scope: TenantScope, month: datetime) -> TenantRow | None:
+    found = await _complete(session, _tenants(month).where(Tenant.id == scope.tenant_id).subquery(), ())
+    return found[0] if found else None
+
+
+async def read_details(session: AsyncSession, scope: TenantScope) -> Tenant | None:
+    return await session.get(Tenant, scope.tenant_id)
+
+
+async def list_keys(session: AsyncSession, scope: TenantScope) -> list[KeyRow]:
+    """Newest first, those in use before those that were revoked."""
+    query = (
+        select(
+            ApiKey.id,
+            ApiKey.name,
+            ApiKey.kind,
+            ApiKey.prefix,
+            Project.name.label("project"),
+            ApiKey.regions,
+            ApiKey.models,
+            ApiKey.requests_per_minute,
+            ApiKey.purpose,
+            ApiKey.created_at,
+            ApiKey.revoked_at,
+            ApiKey.last_used_at,
+        )
+        .join(Project, and_(Project.tenant_id == ApiKey.tenant_id, Project.id == ApiKey.project_id))
+        .where(ApiKey.tenant_id == scope.tenant_id)
+        .order_by(ApiKey.revoked_at.isnot(None), ApiKey.id.desc())
+        .limit(MAX_KEYS)
+    )
+    return [KeyRow(**row) for row in (await session.execute(query)).mappings()]
+
+
+async def list_members(session: AsyncSession, scope: TenantScope) -> list[MemberRow]:
+    query = (
+        select(Member.email, Member.role, Member.created_at)
+        .where(Member.tenant_id == scope.tenant_id)
+        .order_by(Member.email)
+        .limit(MAX_MEMBERS)
+    )
+    return [MemberRow(**row) for row in (await session.execute(query)).mappings()]
+
+
+async def last_transactions(session: AsyncSession, scope: TenantScope) -> list[TransactionRow]:
+    """Newest first. Only entries on the tenant's own accounts count: the other side is the operator's."""
+    newest = (
+        select(LedgerTransaction)
+        .where(LedgerTransaction.tenant_id == scope.tenant_id)
+        .order_by(LedgerTransaction.id.desc())
+        .limit(MAX_TRANSACTIONS)
+        .subquery()
+    )
+    own = (
+        select(func.coalesce(func.sum(LedgerEntry.amount_nano), 0))
+        .where(LedgerEntry.transaction_id == newest.c.id, LedgerEntry.tenant_id == scope.tenant_id)
+        .scalar_subquery()
+    )
+    query = select(newest.c.id, newest.c.kind, newest.c.currency, newest.c.created_at, own).order_by(newest.c.id.desc())
+    return [
+        TransactionRow(transaction_id, kind, currency, posted_at, int(amount))
+        for transaction_id, kind, currency, posted_at, amount in await session.execute(query)
+    ]
+
+
+def after(row: TenantRow, listing: Listing) -> After:
+    """The cursor behind this row."""
+    values: dict[Sort, str | int] = {
+        Sort.NAME: row.name,
+        Sort.BALANCE: row.available_nano,
+        Sort.SPEND: row.spend_nano,
+    }
+    return After(listing.sort, listing.order, values[listing.sort], row.id)
+
+
+_AVAILABLE: ColumnElement[int] = func.coalesce(Budget.funds_nano - Budget.posted_nano, 0)
+_SPEND: ColumnElement[int] = func.coalesce(UsageMonth.amount_nano - UsageMonth.written_off_nano, 0)
+
+
+def _tenants(month: datetime) -> Any:
+    return (
+        select(
+            Tenant.id,
+            Tenant.name,
+            Tenant.state,
+            Tenant.allowed_regions.label("regions"),
+            func.coalesce(Budget.currency, Tenant.currency).label("currency"),
+            Tenant.created_at,
+            _AVAILABLE.label("available_nano"),
+            func.coalesce(Budget.credit_limit_nano, 0).label("credit_limit_nano"),
+            func.coalesce(UsageMonth.requests, 0).label("requests"),
+            func.coalesce(UsageMonth.prompt_tokens + UsageMonth.completion_tokens, 0).label("tokens"),
+            _SPEND.label("spend_nano"),
+        )
+        .outerjoin(Budget, Budget.tenant_id == Tenant.id)
+        .outerjoin(UsageMonth, and_(UsageMonth.tenant_id == Tenant.id, UsageMonth.month == month))
+    )
+
+
+async def _complete(
+    session: AsyncSession, page: Subquery, order: Sequence[SQLColumnExpression[Any]]
+) -> list[TenantRow]:
+    """Each row of `page` with what has to be looked up for it: an outer query, so only for the rows of one page."""
+    # From the grants, as the tenant's own balance has it: one that expired counts no more.
+    pending = (
+        select(
+            func.coalesce(func.sum(BudgetGrant.amount_nano - BudgetGrant.returned_nano - BudgetGrant.posted_nano), 0)
+        )
+        .where(
+            BudgetGrant.tenant_id == page.c.id,
+            BudgetGrant.released_at.is_(None),
+            BudgetGrant.release_at > func.now(),
+        )
+        .scalar_subquery()
+    )
+    members = select(func.count()).where(Member.tenant_id == page.c.id).scalar_subquery()
+    activity = select(func.max(ApiKey.last_used_at)).where(ApiKey.tenant_id == page.c.id).scalar_subquery()
+    query = select(
+        *page.c, pending.label("pending_nano"), members.label("members"), activity.label("last_activity_at")
+    ).order_by(*order)
+    rows = (await session.execute(query)).mappings()
+    return [TenantRow(**{**row, "pending_nano": int(row["pending_nano"])}) for row in rows]
+
+
+def _sort_value(sort: Sort) -> ColumnElement[Any]:
+    by: dict[Sort, ColumnElement[Any]] = {
+        Sort.NAME: func.lower(Tenant.name),
+        Sort.BALANCE: _AVAILABLE,
+        Sort.SPEND: _SPEND,
+    }
+    return by[sort]
+
+
+def _ordered(order: Order, *columns: SQLColumnExpression[Any]) -> list[SQLColumnExpression[Any]]:
+    return [column.desc() for column in columns] if order is Order.DESCENDING else list(columns)
+
+
+def _comes_after(last: After, value: ColumnElement[Any]) -> ColumnElement[bool]:
+    place = func.lower(last.value) if isinstance(last.value, str) else literal(last.value)
+    here, there = tuple_(value, Tenant.id), tuple_(place, literal(last.tenant_id))
+    return here < there if last.order is Order.DESCENDING else here > there
+
+
+def _matches(search: str) -> ColumnElement[bool]:
+    """The name contains the text, whatever its case; or it is the tenant's id. No pattern: nothing in it is special."""
+    contains = func.strpos(func.lower(Tenant.name), func.lower(search)) > 0
+    try:
+        tenant_id = decode_id(TENANT, search)
+    except Invalid:
+        return contains
+    return contains | (Tenant.id == tenant_id)
+
+
+def shown(rows: Sequence[TenantRow]) -> tuple[Sequence[TenantRow], bool]:
+    """The page's rows, and whether more follow."""
+    return rows[:PAGE_ROWS], len(rows) > PAGE_ROWS

@@ -1,0 +1,104 @@
+"""Tenants: the list, and the page of each."""
+
+from datetime import datetime
+from typing import Any
+
+from litestar import Response, get
+from litestar.params import FromPath
+
+from chappe_billing.usage.queries import summarise
+from chappe_control.console.permissions import Action, may
+from chappe_control.console.rendering import ConsoleRequest, console_fragment, console_page
+from chappe_control.console.tenants import queries
+from chappe_control.console.tenants.paging import encode_after, read_listing
+from chappe_control.console.tenants.texts import KEY_KINDS, MEMBER_ROLES, STATES, TRANSACTIONS
+from chappe_control.state import Given, Services
+from chappe_kernel.errors import Invalid, NotFound
+from chappe_kernel.ids import TENANT, TenantId, decode_id, encode_id
+from chappe_store.queries import read_now
+from chappe_store.session import TenantScope
+
+
+@get("/tenants")
+async def show_tenants(request: ConsoleRequest, services: Given) -> Response[bytes]:
+    return console_page(request, "console/tenants.html", **await _list_values(request, services))
+
+
+@get("/tenants/live")
+async def show_tenants_live(request: ConsoleRequest, services: Given) -> Response[bytes]:
+    return console_fragment(request, "console/tenants_live.html", **await _list_values(request, services))
+
+
+@get("/tenants/{tenant_id:str}")
+async def show_tenant(request: ConsoleRequest, services: Given, tenant_id: FromPath[str]) -> Response[bytes]:
+    return console_page(request, "console/tenant.html", **await _tenant_values(request, services, tenant_id))
+
+
+@get("/tenants/{tenant_id:str}/live")
+async def show_tenant_live(request: ConsoleRequest, services: Given, tenant_id: FromPath[str]) -> Response[bytes]:
+    return console_fragment(request, "console/tenant_live.html", **await _tenant_values(request, services, tenant_id))
+
+
+async def _list_values(request: ConsoleRequest, services: Services) -> dict[str, Any]:
+    listing = read_listing(request.query_params)
+    async with services.database.audit() as session:
+        now = await read_now(session)
+        rows, more = queries.shown(await queries.list_tenants(session, listing, _begin_of_month(now)))
+        count = await queries.count_tenants(session, listing.search)
+    return {
+        "rows": rows,
+        "count": count,
+        "listing": listing,
+        "next_cursor": encode_after(queries.after(rows[-1], listing)) if more else None,
+        "now": now,
+        "states": STATES,
+        "show_id": _show_id,
+    }
+
+
+async def _tenant_values(request: ConsoleRequest, services: Services, text: str) -> dict[str, Any]:
+    scope = _scope(text)
+    sees_members = may(request.auth.role, Action.SEE_MEMBERS)
+    async with services.database.audit() as session:
+        now = await read_now(session)
+        tenant = await queries.read_tenant(session, scope, _begin_of_month(now))
+        details = await queries.read_details(session, scope)
+        if tenant is None or details is None:
+            raise NotFound("no such organisation")
+        usage = await summarise(session, scope, since=_begin_of_month(now), until=now)
+        keys = await queries.list_keys(session, scope)
+        members = await queries.list_members(session, scope) if sees_members else []
+        transactions = await queries.last_transactions(session, scope)
+    return {
+        "tenant": tenant,
+        "details": details,
+        "parent_id": None if details.parent_id is None else encode_id(TENANT, details.parent_id),
+        "tenant_id": encode_id(TENANT, tenant.id),
+        "usage": usage,
+        "keys": keys,
+        "members": members,
+        "sees_members": sees_members,
+        "transactions": transactions,
+        "now": now,
+        "states": STATES,
+        "key_kinds": KEY_KINDS,
+        "member_roles": MEMBER_ROLES,
+        "transaction_kinds": TRANSACTIONS,
+    }
+
+
+def _scope(text: str) -> TenantScope:
+    # The operator's role sees every tenant, and the guard has let this visitor in: here the id itself is the scope.
+    try:
+        return TenantScope(TenantId(decode_id(TENANT, text)))
+    except Invalid:
+        raise NotFound("no such organisation") from None
+
+
+def _show_id(row: queries.TenantRow) -> str:
+    return encode_id(TENANT, row.id)
+
+
+def _begin_of_month(now: datetime) -> datetime:
+    """Of the database's time, which is in UTC."""
+    return now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)

@@ -1,0 +1,24 @@
+"""What the tables call things, in words for people. What is not listed is shown as the table has it."""
+
+from msgspec import Struct
+
+from chappe_billing.ledger.postings import TransactionKind
+from chappe_control.pages.languages import N_
+from chappe_kernel.api_keys import KeyKind
+from chappe_tenants.members.service import Role
+from chappe_tenants.organisations.service import TenantState
+
+
+class StateText(Struct, frozen=True):
+    name: str
+    colour: str
+
+
+STATES = {
+    TenantState.ACTIVE: StateText(N_("Active"), "green"),
+    TenantState.SUSPENDED: StateText(N_("Suspended"), "yellow"),
+    TenantState.CLOSED: StateText(N_("Closed"), "secondary"),
+}
+KEY_KINDS = {KeyKind.INFERENCE: N_("Inference"), KeyKind.MANAGEMENT: N_("Management")}
+MEMBER_ROLES = {Role.OWNER: N_("Owner")}
+TRANSACTIONS = {TransactionKind.WELCOME_CREDIT: N_("Welcome credit"), TransactionKind.USAGE: N_("Usage")}

@@ -1,0 +1,142 @@
+"""Who may open what: every route of the console with every role, and nobody else."""
+
+import pytest
+from litestar import Litestar
+from litestar.routes import HTTPRoute
+
+from chappe_control.app import create_app
+from chappe_control.console.permissions import ALLOWED, MENU, Action, first_page, may
+from chappe_control.settings import ControlSettings
+from chappe_tenants.operators.service import OperatorRole
+from tests.console.world import ConsoleWorld, show
+from tests.control.world import PEPPERS_TEXT
+from tests.portal.reading import read_page
+
+ALL = frozenset(OperatorRole)
+OPERATIONS = ALL - {OperatorRole.FINANCE}
+MONEY = ALL - {OperatorRole.SUPPORT}
+# Written down a second time on purpose: whoever changes who may see what changes it here too.
+EXPECTED = {
+    "/console": ALL,
+    "/console/regions": OPERATIONS,
+    "/console/regions/live": OPERATIONS,
+    "/console/deployments": OPERATIONS,
+    "/console/deployments/live": OPERATIONS,
+    "/console/tenants": ALL,
+    "/console/tenants/live": ALL,
+    "/console/tenants/{tenant_id}": ALL,
+    "/console/tenants/{tenant_id}/live": ALL,
+    "/console/revenue": MONEY,
+    "/console/revenue/live": MONEY,
+    "/console/prices": ALL,
+    "/console/gallery": frozenset({OperatorRole.ADMINISTRATOR}),
+    "/console/gallery/live": frozenset({OperatorRole.ADMINISTRATOR}),
+}
+# Who is not signed in yet, and who leaves.
+FOR_EVERYBODY = {"/console/sign-in", "/console/sign-out"}
+
+
+@pytest.fixture(scope="module")
+def app() -> Litestar:
+    return create_app(ControlSettings("postgresql+asyncpg://x@/x", "unix:///x", PEPPERS_TEXT, 0))
+
+
+def console_routes(app: Litestar) -> set[str]:
+    """As `path_template` has them."""
+    paths = {route.path_format for route in app.routes if isinstance(route, HTTPRoute)}
+    return {path for path in paths if path == "/console" or path.startswith("/console/")} - FOR_EVERYBODY
+
+
+def test_every_route_of_the_console_is_in_the_table(app: Litestar) -> None:
+    assert console_routes(app) == {name for name in ALLOWED if not isinstance(name, Action)} == set(EXPECTED)
+
+
+def test_a_route_without_an_entry_is_open_to_nobody() -> None:
+    assert not any(may(role, "/console/new") for role in OperatorRole)
+
+
+@pytest.mark.parametrize("role", OperatorRole)
+@pytest.mark.parametrize("route", sorted(EXPECTED))
+async def test_each_role_opens_what_the_table_says_and_nothing_else(
+    console: ConsoleWorld, route: str, role: OperatorRole
+) -> None:
+    tenant = await console.tenant("Any tenant")
+    answer = await (await console.operator(role)).get(route.format(tenant_id=show(tenant)))
+    if role not in EXPECTED[route]:
+        assert answer.status_code == 403
+        assert read_page(answer.text).one("h1").text == "Not open to your role"
+    elif route == "/console":
+        assert (answer.status_code, answer.headers["location"]) == (303, first_page(role))
+    else:
+        assert answer.status_code == 200
+
+
+@pytest.mark.parametrize("role", OperatorRole)
+async def test_the_menu_holds_what_the_role_may_open(console: ConsoleWorld, role: OperatorRole) -> None:
+    page = read_page((await (await console.operator(role)).get(first_page(role))).text)
+    (menu,) = (element for element in page.all("ul") if element.attributes.get("class") == "sidebar-nav")
+    assert [link.attributes["href"] for link in menu.all("a")] == [path for path in MENU if may(role, path)]
+    assert first_page(role) == next(path for path in MENU if may(role, path))
+
+
+@pytest.mark.parametrize("route", sorted(EXPECTED))
+async def test_nobody_and_no_member_enters(console: ConsoleWorld, route: str) -> None:
+    path = route.format(tenant_id="ten_00000000000000000000000000")
+    member = console.nobody()
+    await member.sign_up()
+    for visitor in (console.nobody(), member):
+        answer = await visitor.get(path)
+        assert (answer.status_code, answer.headers["location"].split("?")[0]) == (303, "/console/sign-in")
+    live = await console.nobody().live(path, "/console/regions")
+    assert live.headers["hx-redirect"] == "/console/sign-in?next=/console/regions"
+
+
+async def test_a_members_cookie_under_the_consoles_name_opens_nothing(console: ConsoleWorld) -> None:
+    member = console.nobody()
+    await member.sign_up()
+    member.cookies["__Host-chappe-console"] = member.cookies["__Host-chappe"]
+    assert (await member.get("/console/regions")).status_code == 303
+    operator = console.nobody()
+    operator.cookies = dict((await console.operator()).cookies)
+    operator.cookies["__Host-chappe"] = operator.cookies["__Host-chappe-console"]
+    assert (await operator.get("/overview")).headers["location"].startswith("/sign-in")
+
+
+async def test_revenue_and_members_show_only_where_the_role_may_see_them(console: ConsoleWorld) -> None:
+    tenant = await console.tenant("With members")
+    await console.sql(
+        "INSERT INTO member (tenant_id, id, email, role, password_hash) "
+        "VALUES ($1, uuidv7(), 'mia@with-members.example', 'owner', '$argon2id$x')",
+        tenant.id,
+    )
+    for role in OperatorRole:
+        page = await console.read(f"/console/tenants/{show(tenant)}", role)
+        assert ("mia@with-members.example" in page.text) is may(role, Action.SEE_MEMBERS)
+        if may(role, "/console/regions"):
+            regions = await console.read("/console/regions", role)
+            assert ("Revenue today" in regions.text) is may(role, Action.SEE_REVENUE)
+
+
+async def test_a_changed_role_counts_from_the_next_request_on(console: ConsoleWorld) -> None:
+    visitor = console.nobody()
+    await console.sql(
+        "INSERT INTO operator_user (id, email, role, password_hash) "
+        "SELECT uuidv7(), 'changing@operator.example', 'administrator', password_hash FROM operator_user LIMIT 1"
+    )
+    await visitor.console_sign_in("changing@operator.example")
+    assert (await visitor.get("/console/revenue")).status_code == 200
+    await console.sql("UPDATE operator_user SET role = 'support' WHERE email = 'changing@operator.example'")
+    assert (await visitor.get("/console/revenue")).status_code == 403
+
+
+async def test_a_forbidden_fragment_is_refused_like_its_page(console: ConsoleWorld) -> None:
+    support = await console.operator(OperatorRole.SUPPORT)
+    assert (await support.live("/console/revenue/live", "/console/revenue")).status_code == 403
+
+
+@pytest.mark.parametrize("language", ["fr", "de"])
+async def test_the_refusal_is_in_the_visitors_language(console: ConsoleWorld, language: str) -> None:
+    visitor = await console.operator(OperatorRole.SUPPORT, language)
+    page = read_page((await visitor.get("/console/revenue")).text)
+    assert page.one("html").attributes["lang"] == language
+    assert page.one("h1").text != "Not open to your role"
