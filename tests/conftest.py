@@ -1,4 +1,4 @@
-"""The database for every suite: one real PostgreSQL server, and a copy of one migrated template for each test."""
+"""What suites share: one real PostgreSQL server with a copy of a migrated template for each test, and one instance."""
 
 import secrets
 import shutil
@@ -16,8 +16,21 @@ import pytest
 from chappe_local import postgres as embedded
 from chappe_store.migrate import migrate
 from chappe_store.session import Database
+from tests.instance import Instance, running_instance
 
 TEMPLATE = embedded.DATABASE
+_INSTANCE_SUITES = ("browser", "journey")
+"""In this order, after all others: the journey ends with taking the instance down and up again."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The instance's suites go last, so that its 47 processes don't slow the others down."""
+    items.sort(key=lambda item: _turn(item.path))
+
+
+def _turn(path: Path) -> int:
+    suite = path.relative_to(Path(__file__).parent).parts[0]
+    return _INSTANCE_SUITES.index(suite) + 1 if suite in _INSTANCE_SUITES else 0
 
 
 @dataclass(frozen=True)
@@ -115,3 +128,10 @@ async def database(database_urls: DatabaseUrls) -> AsyncIterator[Database]:
     opened = Database(database_urls.app)
     yield opened
     await opened.close()
+
+
+@pytest.fixture(scope="session")
+def instance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
+    """Every process, model and database is the real one. Whoever asks for it first waits for its start."""
+    with running_instance(tmp_path_factory.mktemp("chappe")) as running:
+        yield running

@@ -23,7 +23,7 @@ import openai
 import psutil
 import pytest
 
-from tests.journey.instance import Instance
+from tests.instance import Instance
 
 T = TypeVar("T")
 REGIONS = ("fr-par", "de-fra")

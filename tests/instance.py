@@ -1,8 +1,12 @@
-"""What the journey knows of a running instance: its `run.json` and its command."""
+"""One real instance for every suite that needs one: what the tests know of it is its `run.json` and its command."""
 
+import contextlib
 import json
+import os
+import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +15,12 @@ import httpx
 from openai import OpenAI
 
 CHAPPE = Path(sys.executable).parent / "chappe"
+PORT_BASE = 18400
+RUNNING_VARIABLE = "CHAPPE_TEST_STATE_DIR"
+"""Names the state folder of an instance that runs already: whoever works on the pages need not wait for a new one."""
+
+# A killed gateway's money comes back at the release: sooner than by default, so that the suite need not wait long.
+_SHORT_GRANTS = {"CHAPPE_GRANT_ADMIT_S": "10", "CHAPPE_GRANT_SETTLE_S": "60", "CHAPPE_GRANT_RELEASE_S": "70"}
 
 
 @dataclass
@@ -32,6 +42,9 @@ class Instance:
 
     def up(self) -> None:
         self.chappe("up", "--detach", timeout=400)
+        self.read_run_file()
+
+    def read_run_file(self) -> None:
         self.run = json.loads((self.state_dir / "run.json").read_text())
 
     def status(self) -> dict[str, Any]:
@@ -54,3 +67,36 @@ class Instance:
     @property
     def chat_model(self) -> str:
         return str(self.run["models"]["chat"])
+
+    @property
+    def portal_url(self) -> str:
+        """Where people go: pages redirect every other host to it."""
+        return str(self.run["control"]["url"]).replace("127.0.0.1", "localhost")
+
+    @property
+    def gateway_urls(self) -> list[str]:
+        return [str(entry["gateway_url"]) for entry in self.run["regions"]]
+
+
+@contextlib.contextmanager
+def running_instance(state_dir: Path) -> Iterator[Instance]:
+    """`chappe up --detach` with ports and a state folder of its own, and `chappe down`, whatever happens in between."""
+    if running := os.environ.get(RUNNING_VARIABLE):
+        instance = Instance(Path(running), dict(os.environ) | {"CHAPPE_STATE_DIR": running})
+        instance.read_run_file()
+        yield instance
+        return
+    _assert_free(PORT_BASE)
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("CHAPPE_")}
+    environ |= {"CHAPPE_STATE_DIR": str(state_dir), "CHAPPE_PORT_BASE": str(PORT_BASE), **_SHORT_GRANTS}
+    instance = Instance(state_dir, environ)
+    try:
+        instance.up()
+        yield instance
+    finally:
+        instance.chappe("down", check=False)
+
+
+def _assert_free(port: int) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", port))
