@@ -1,6 +1,6 @@
 # Two commands are all that a fresh machine needs: `make up` and `make test`. `make` alone explains.
 .DEFAULT_GOAL := help
-.PHONY: help up down status logs test lint lock wheel web messages bench-portal
+.PHONY: help up down status logs test lint lock wheel screenshots web messages bench-portal
 
 BOOTSTRAP := sh infra/setup/bootstrap.sh
 CHAPPE := .venv/bin/chappe
@@ -21,6 +21,7 @@ help:
 	@echo "make bench-portal   how long every page takes with a million requests in the log"
 	@echo "make messages collect the pages' texts for translation into platform/chappe_control/locale/"
 	@echo "make wheel    build the wheel into dist/"
+	@echo "make screenshots   take the pictures in docs/screenshots/ again"
 	@echo
 	@echo "CHAPPE_PORT_BASE=9400 make up   uses ports from 9400 instead of 8400"
 
@@ -72,3 +73,7 @@ messages:
 bench-portal:
 	@$(BOOTSTRAP) dev
 	.venv/bin/python -m tests.bench.portal_bench $(ARGS)
+
+screenshots:
+	@$(BOOTSTRAP) dev
+	.venv/bin/python -m tests.browser.screenshots

@@ -20,8 +20,14 @@ _ALLOWED_HEADERS = frozenset(_REQUEST_HEADERS.split(b", "))
 
 def is_from(headers: Iterable[tuple[bytes, bytes]], portal_origin: bytes) -> bool:
     """Whether the request has one `Origin` header, and it is exactly the portal's. False while there is no portal."""
-    origins = [value for name, value in headers if name == b"origin"]
-    return len(origins) == 1 and origins[0] == portal_origin != b""
+    origin = None
+    # A plain loop: every request pays for it, and it is half of what a comprehension costs.
+    for name, value in headers:
+        if name == b"origin":
+            if origin is not None:
+                return False
+            origin = value
+    return origin == portal_origin != b""
 
 
 def answer_headers(portal_origin: bytes) -> Headers:

@@ -55,8 +55,7 @@ class Mouse(Hands):
 
     async def write(self, target: Locator, text: str) -> None:
         await target.click()
-        await target.press("ControlOrMeta+a")
-        await target.press_sequentially(text)
+        await target.fill(text)
 
     async def choose(self, target: Locator, value: str) -> None:
         await target.select_option(value)

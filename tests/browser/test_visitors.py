@@ -5,7 +5,6 @@ from typing import Literal
 import pytest
 from playwright.async_api import Browser, expect
 
-from tests.browser.hands import Keyboard
 from tests.browser.look import NARROW_PX, Look, Theme
 from tests.browser.screens import Account, choose_look, sign_in
 from tests.browser.test_journey import new_account
@@ -33,7 +32,7 @@ async def test_language_of_the_browser_is_the_first_one(browser: Browser, instan
     "look", [Look("en", "dark"), Look("fr", "light", NARROW_PX), Look("de", "dark", NARROW_PX)], ids=str
 )
 async def test_wrong_password_is_said_where_the_focus_is(browser: Browser, instance: Instance, look: Look) -> None:
-    async with visit(browser, instance.portal_url, [], look, by=Keyboard) as visitor:
+    async with visit(browser, instance.portal_url, [], look) as visitor:
         visitor.guard.expect(403, "/sign-in")
         visitor.guard.expect(422, "/sign-in")
         await visitor.open("/sign-in")

@@ -59,14 +59,14 @@ class Visitor:
         await self.page.wait_for_url(lambda url: fnmatchcase(url, self.url + path))
 
     async def check_page(self) -> None:
-        """What holds for every page in every look."""
+        """What holds for every page in every look. axe looks at a page once in each: when a pointer uses it."""
         state = await self.page.evaluate(_STATE)
         where = f"{self.page.url} in {self.look}"
         assert state["language"] == self.look.language, f"{where}: lang={state['language']}"
         assert state["headings"] == 1, f"{where}: {state['headings']} h1"
         assert state["width"] <= self.look.width_px, f"{where}: scrolls sideways, {state['width']} px wide"
         assert _is_dark(state["background"]) == (self.look.theme == "dark"), f"{where}: {state['background']}"
-        found = await axe.violations(self.page)
+        found = await axe.violations(self.page) if isinstance(self.hands, Mouse) else []
         assert not found, f"{where}:\n" + "\n".join(found)
 
 

@@ -32,8 +32,9 @@ async def test_token_is_refused_without_the_portals_origin_and_before_a_look_up(
         answer = await gateway.http.post(PATH, json=chat_body(), headers=headers)
         check_error(answer, 403, "wrong_origin")
         assert "access-control-allow-origin" not in answer.headers
-    twice = [*auth(token).items(), ("origin", PORTAL), ("origin", PORTAL)]
-    check_error(await gateway.http.post(PATH, json=chat_body(), headers=twice), 403, "wrong_origin")
+    for first in (PORTAL, "", "http://evil.example"):
+        twice = [*auth(token).items(), ("origin", first), ("origin", PORTAL)]
+        check_error(await gateway.http.post(PATH, json=chat_body(), headers=twice), 403, "wrong_origin")
     assert lookups(world) == 0
 
 

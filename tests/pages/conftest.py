@@ -1,15 +1,29 @@
 """The site of the sign-in tests, for what needs somebody who is signed in; the rest runs without a database."""
 
+import secrets
 from collections.abc import AsyncIterator
 
 import pytest
 
+from chappe_tenants.operators.service import OperatorRole, put_operator
 from tests.browser.conftest import browser
-from tests.pages.browser import Visitor
+from tests.pages.browser import PASSWORD, Visitor
 from tests.pages.small_site import open_site
 from tests.sign_in.conftest import quick_hashes, site
+from tests.sign_in.site import Site
 
-__all__ = ["browser", "quick_hashes", "site", "visitor"]
+__all__ = ["administrator", "browser", "quick_hashes", "site", "visitor"]
+
+
+@pytest.fixture
+async def administrator(site: Site) -> Visitor:
+    """Signed in to the console, and allowed everything there."""
+    email = f"ada-{secrets.token_hex(6)}@operator.example"
+    async with site.database.operator() as session:
+        await put_operator(session, email=email, password=PASSWORD, role=OperatorRole.ADMINISTRATOR)
+    visitor = site.visitor()
+    await visitor.console_sign_in(email)
+    return visitor
 
 
 @pytest.fixture

@@ -63,6 +63,7 @@ async def raise_it(name: FromPath[str]) -> None:
 
 @get("/show")
 async def show(request: Request[Any, Any, Any]) -> Response[bytes]:
+    request.scope["auth"] = SimpleNamespace(email="olivia@operator.example", role="admin")
     return render.page(request, "gallery/gallery.html", connect_to=[GATEWAY], **gallery_values())
 
 

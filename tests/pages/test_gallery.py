@@ -34,12 +34,13 @@ async def test_gallery_is_whole_in_every_language(visitor: Visitor, language: st
         assert name in ids, name
 
 
-async def test_gallery_is_for_operators(site: Site) -> None:
+async def test_gallery_is_for_administrators(site: Site, administrator: Visitor) -> None:
     stranger = site.visitor()
     assert (await stranger.get("/console/gallery")).headers["location"] == "/console/sign-in?next=/console/gallery"
     member, _ = await site.member()
     assert (await member.get("/console/gallery")).status_code == 303
-    operator = site.visitor()
-    await operator.console_sign_in(OPERATOR)
-    assert (await operator.get("/console/gallery")).status_code == 200
-    assert (await operator.live("/console/gallery/live", "/console/gallery")).status_code == 200
+    supporter = site.visitor()
+    await supporter.console_sign_in(OPERATOR)
+    assert (await supporter.get("/console/gallery")).status_code == 403
+    assert (await administrator.get("/console/gallery")).status_code == 200
+    assert (await administrator.live("/console/gallery/live", "/console/gallery")).status_code == 200

@@ -25,9 +25,7 @@ class Element:
     def all(self, tag: str, **attributes: str) -> "list[Element]":
         """In the page's order. `data_nano="1"` is the attribute `data-nano`."""
         wanted = {name.replace("_", "-"): value for name, value in attributes.items()}
-        return [
-            found for found in self.walk() if found.tag == tag and wanted.items() <= found.attributes.items()
-        ]
+        return [found for found in self.walk() if found.tag == tag and wanted.items() <= found.attributes.items()]
 
     def one(self, tag: str, **attributes: str) -> "Element":
         (found,) = self.all(tag, **attributes)

@@ -8,13 +8,13 @@ from tests.portal.world import PortalWorld, Use
 
 ATTACKS = [
     "<script>alert(1)</script>",
-    "\"><img src=x onerror=alert(1)>",
+    '"><img src=x onerror=alert(1)>',
     "' onfocus='alert(1)' autofocus='",
     "</title></textarea><svg onload=alert(1)>",
     "{{ 7 * 7 }}{% raw %}",
     "%(name)s %s {0}",
     "javascript:alert(1)",
-    "<!-- --><b x-data=\"alert(1)\" @click=\"alert(1)\">",
+    '<!-- --><b x-data="alert(1)" @click="alert(1)">',
     "a&lt;b&amp;c",
 ]
 

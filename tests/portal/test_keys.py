@@ -229,5 +229,3 @@ async def key_id(portal: PortalWorld, customer: Customer, name: str) -> str:
 def region_is_alone(text: str, url: str) -> bool:
     """No other region's address is in it."""
     return text.count("http") == text.count(url)
-
-

@@ -6,6 +6,8 @@ from chappe_kernel.rating import Counts, Outcome
 from tests.portal.reading import Element, nano, number, read_page
 from tests.portal.world import CHAT, EMBEDDINGS, Customer, PortalWorld, Use, unlike
 
+NONE = "\N{EN DASH}"
+
 
 async def test_newcomer_is_led_from_a_key_to_the_first_figures(portal: PortalWorld) -> None:
     customer = await portal.sign_up(unlike())
@@ -59,7 +61,7 @@ async def test_first_tokens_are_timed_by_model_and_region(portal: PortalWorld, c
     assert {row[0]: row[6:] for row in page.by_id("offers-table").rows()} == {
         f"{CHAT} fr-par": ["50 ms", "95 ms"],
         f"{CHAT} de-fra": ["900 ms", "900 ms"],
-        f"{EMBEDDINGS} fr-par": ["–", "–"],
+        f"{EMBEDDINGS} fr-par": [NONE, NONE],
     }
     assert "over your last 101 requests" in page.by_id("offers").text
 

@@ -75,7 +75,9 @@ async def test_filters_stay_over_pages(portal: PortalWorld, customer: Customer) 
     pages = await crawl(customer, "/requests?outcome=failed&limit=25")
     assert [len(ids_of(page)) for page in pages] == [25, 5]
     for page in pages:
-        chosen = [one.attributes["value"] for one in page.by_id("outcome").all("option") if "selected" in one.attributes]
+        chosen = [
+            one.attributes["value"] for one in page.by_id("outcome").all("option") if "selected" in one.attributes
+        ]
         assert chosen == ["failed"]
 
 
@@ -156,7 +158,7 @@ async def test_anothers_request_is_not_found(portal: PortalWorld, customer: Cust
     assert event.request_id.hex not in theirs.text
 
 
-@pytest.mark.parametrize("request_id", ["req_", "x", "req_" + "0" * 26 + "0", "key_" + "0" * 26, "req_" + "é" * 26, "%00"])
+@pytest.mark.parametrize("request_id", ["req_", "x", "req_" + "0" * 27, "key_" + "0" * 26, "req_" + "é" * 26, "%00"])
 async def test_what_is_no_request_id_is_not_found(customer: Customer, request_id: str) -> None:
     page = await customer.read(f"/requests/{quote(request_id, safe='%')}", 404)
     assert len(page.all("h1")) == 1
@@ -166,7 +168,7 @@ async def test_what_is_no_request_id_is_not_found(customer: Customer, request_id
     ("use", "words", "charged"),
     [
         (Use(counts=Counts(100, 40, 10)), "you got all of it", 100 + 60 * 60 + 40 * 15 + 10 * 240),
-        (Use(outcome=Outcome.DISCONNECTED, counts=Counts(10, 0, 3)), "closed the connection before the answer ended", 1420),
+        (Use(outcome=Outcome.DISCONNECTED, counts=Counts(10, 0, 3)), "before the answer ended", 1420),
         (Use(outcome=Outcome.DISCONNECTED, counts=NO_COUNTS, ttft_ms=None), "before the model began", 0),
         (Use(outcome=Outcome.FAILED, counts=Counts(10, 0, 0), ttft_ms=None), "before the first token", 0),
         (Use(outcome=Outcome.FAILED, counts=Counts(10, 0, 2)), "after the answer had begun", 1180),
@@ -203,8 +205,8 @@ async def test_superseded_price_is_still_the_one_of_the_request(portal: PortalWo
     before = (await customer.read(path)).by_id("price").text
     assert "in force since" in before
     await portal.sql(
-        "INSERT INTO price_version SELECT uuidv7(), listing_id, region, currency, now() + interval '1 year', 1, 1, 1, 1 "
-        "FROM price_version WHERE id = $1",
+        "INSERT INTO price_version SELECT uuidv7(), listing_id, region, currency, now() + interval '1 year', "
+        "1, 1, 1, 1 FROM price_version WHERE id = $1",
         event.price_version,
     )
     after = (await customer.read(path)).by_id("price").text

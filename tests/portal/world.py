@@ -114,15 +114,19 @@ class PortalWorld:
         return events
 
 
+_COUNTS = Counts(42, 0, 8)
+_TOOK = timedelta(seconds=1.5)
+
+
 @dataclass(frozen=True)
 class Use:
     """One request as its gateway saw it."""
 
     model: str = CHAT
     outcome: Outcome = Outcome.COMPLETED
-    counts: Counts = Counts(42, 0, 8)
+    counts: Counts = _COUNTS
     ttft_ms: int | None = 120
-    took: timedelta = timedelta(seconds=1.5)
+    took: timedelta = _TOOK
 
     def event(self, facts: wire.KeyFacts, grant_id: UUID, offer: Offer) -> wire.UsageEvent:
         amount = charge(offer.price, self.outcome, self.counts)

@@ -215,7 +215,7 @@ async def test_a_cookie_that_is_no_session_opens_nothing(site: Site, cookie: str
 
 async def test_an_operators_page_opens_for_operators_only(site: Site) -> None:
     member, _ = await site.member()
-    assert (await member.get("/console/gallery")).status_code == 303
+    assert (await member.get("/console/tenants")).status_code == 303
     operator = site.visitor()
     await operator.console_sign_in(OPERATOR, PASSWORD)
-    assert (await operator.get("/console/gallery")).status_code == 200
+    assert (await operator.get("/console/tenants")).status_code == 200

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from msgspec import Struct
-from sqlalchemy import Date, cast, func, literal_column, select, text
+from sqlalchemy import ColumnElement, Date, cast, func, literal_column, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from chappe_billing.usage.models import UsageDay, UsageEvent, UsageHour
@@ -122,7 +122,7 @@ async def first_tokens(session: AsyncSession, scope: TenantScope) -> list[FirstT
         .limit(spelt_out(FIRST_TOKENS))
         .subquery()
     )
-    shares = literal_column("ARRAY[0.5, 0.95]::float8[]")
+    shares: ColumnElement[Any] = literal_column("ARRAY[0.5, 0.95]::float8[]")
     statement = (
         select(
             Listing.name,

@@ -139,16 +139,18 @@ async def look(
     searched = select(*_LOGGED).where(UsageEvent.tenant_id == scope.tenant_id, *index)
     if after is not None:
         searched = searched.where(UsageEvent.request_id > after if oldest_first else UsageEvent.request_id < after)
-    searched = searched.order_by(_by_time(UsageEvent.request_id, oldest_first)).limit(spelt_out(SEARCHED))
+    searched = searched.order_by(_by_time(UsageEvent.request_id, oldest_first=oldest_first)).limit(spelt_out(SEARCHED))
     passed = searched.subquery()
     matching = select(passed).where(*(passed.c[name] == value for name, value in rest.items()))
     # Names are looked up for what is shown, not for all that is gone through.
-    shown = matching.order_by(_by_time(passed.c.request_id, oldest_first)).limit(spelt_out(limit)).subquery()
+    shown = (
+        matching.order_by(_by_time(passed.c.request_id, oldest_first=oldest_first)).limit(spelt_out(limit)).subquery()
+    )
     statement = (
         select(Listing.name, Listing.currency, ApiKey.name, *shown.c)
         .join(Listing, Listing.id == shown.c.listing_id)
         .join(ApiKey, (ApiKey.tenant_id == shown.c.tenant_id) & (ApiKey.id == shown.c.key_id))
-        .order_by(_by_time(shown.c.request_id, oldest_first))
+        .order_by(_by_time(shown.c.request_id, oldest_first=oldest_first))
     )
     requests = [_logged(*row) for row in await session.execute(statement)]
     if not rest or len(requests) == limit:
@@ -180,7 +182,7 @@ async def find_request(session: AsyncSession, scope: TenantScope, request_id: Re
         .where(UsageEvent.tenant_id == scope.tenant_id, UsageEvent.request_id == request_id)
     )
     row = (await session.execute(statement)).one_or_none()
-    return None if row is None else _record(*row)
+    return None if row is None else _record(row)
 
 
 def _conditions(wanted: LogFilter) -> tuple[list[ColumnElement[bool]], dict[str, Any]]:
@@ -201,7 +203,7 @@ def _conditions(wanted: LogFilter) -> tuple[list[ColumnElement[bool]], dict[str,
     return [], rest
 
 
-def _by_time(column: Any, oldest_first: bool) -> Any:
+def _by_time(column: Any, *, oldest_first: bool) -> Any:
     return column.asc() if oldest_first else column.desc()
 
 
@@ -223,15 +225,9 @@ def _logged(model: str, currency: str, key_name: str, *columns: Any) -> LoggedRe
     )
 
 
-def _record(
-    event: UsageEvent,
-    version: PriceVersion,
-    model: str,
-    jurisdiction: str,
-    key: ApiKey,
-    project_name: str,
-    price_ends_at: datetime | None,
-) -> RequestRecord:
+def _record(row: Any) -> RequestRecord:
+    """Of the columns that `find_request` selects."""
+    event, version, model, jurisdiction, key, project_name, price_ends_at = row
     return RequestRecord(
         request_id=event.request_id,
         model=model,
@@ -259,4 +255,3 @@ def _record(
         transaction_id=event.transaction_id,
         posted_at=event.posted_at,
     )
-

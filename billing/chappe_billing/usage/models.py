@@ -29,9 +29,7 @@ class UsageEvent(Base):
             "request_id",
             postgresql_where=text("outcome <> 'completed'"),
         ),
-        Index(
-            "ix_usage_event_first_token", "tenant_id", "request_id", postgresql_where=text("ttft_ms IS NOT NULL")
-        ),
+        Index("ix_usage_event_first_token", "tenant_id", "request_id", postgresql_where=text("ttft_ms IS NOT NULL")),
         {"postgresql_partition_by": "RANGE (request_id)"},
     )
 

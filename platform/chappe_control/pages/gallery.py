@@ -5,8 +5,6 @@ from typing import Any
 
 from litestar import Request, Response, get
 
-from chappe_control.pages.flash import flash
-from chappe_control.pages.forms import WHOLE_FORM, Form
 from chappe_control.pages.render import fragment, page
 
 _START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -31,10 +29,7 @@ curl https://fr-par.example/v1/chat/completions \\
 
 @get("/gallery")
 async def show_gallery(request: Request[Any, Any, Any]) -> Response[bytes]:
-    response = page(request, "gallery/gallery.html", **gallery_values())
-    if request.query_params.get("flash") == "1":
-        flash(response, "A message over a redirect")
-    return response
+    return page(request, "gallery/gallery.html", **gallery_values())
 
 
 @get("/gallery/live")
@@ -51,14 +46,6 @@ def gallery_values() -> dict[str, Any]:
         "moment": _START,
         "area_rows": [(_START + timedelta(minutes=minute), *_wave(minute)) for minute in range(_MINUTES)],
         "bar_rows": [("fr-par", 1840, 620), ("de-fra", 1210, 940), ("it-mil", 310, None)],
-        "flawed": Form(
-            {"name": "A name that is too long", "region": "de-fra"},
-            {
-                WHOLE_FORM: "Two fields need another look.",
-                "name": "At most twelve characters.",
-                "region": "Not allowed.",
-            },
-        ),
         "snippets": [("curl", "shell", _CURL), ("Python", "python", _SNIPPET)],
         "snippet": _SNIPPET,
     }

@@ -149,13 +149,27 @@ def _make_environment(language: str, assets: Assets, now: Callable[[], datetime]
         extensions=["jinja2.ext.i18n"],
     )
     environment.policies["ext.i18n.trimmed"] = True
-    gettext, ngettext = gettext_of(language)
-    environment.install_gettext_callables(gettext, ngettext, newstyle=True)  # type: ignore[attr-defined]  # the extension's
+    environment.newstyle_gettext = True  # type: ignore[attr-defined]  # the extension's: texts are formatted by us
+    environment.globals.update(_make_texts(language))
     environment.filters.update(make_filters(LOCALES[language], now))
     environment.globals.update(assets=assets, icon=_icon, _icon=_icon, Form=Form, ui_column=ui_column)
     environment.filters["fingerprint"] = _fingerprint
     environment.filters["public_id"] = _public_id
     return environment
+
+
+def _make_texts(language: str) -> dict[str, Callable[..., Markup]]:
+    """`gettext`, `_` and `ngettext` as the extension's own, for templates that always escape. Its own build a context
+    for each text inside a loop, which takes half of a table's time."""
+    find, find_plural = gettext_of(language)
+
+    def gettext(text: str, /, **values: object) -> Markup:
+        return Markup(find(text)) % values  # noqa: S704 -- our own text, and what is put into it is escaped
+
+    def ngettext(one: str, many: str, count: int, /, **values: object) -> Markup:
+        return Markup(find_plural(one, many, count)) % {"num": count, **values}  # noqa: S704 -- as above
+
+    return {"gettext": gettext, "_": gettext, "ngettext": ngettext}
 
 
 def ui_column(key: str, label: str, *, numeric: bool = False, sortable: bool = False) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from typing import Self
 from uuid import UUID
 
 from msgspec import Struct
-from sqlalchemy import ColumnElement, func, select
+from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from chappe_billing.budgets.models import Budget
@@ -87,20 +87,29 @@ async def used_by_hour(session: AsyncSession, *, since: datetime, until: datetim
 
 async def booked_by_hour(session: AsyncSession, *, since: datetime, until: datetime) -> list[BookedInHour]:
     """Entries of usage transactions of [since, until) on the revenue and write-off accounts; credits are positive."""
-    hour: ColumnElement[datetime] = func.date_trunc("hour", LedgerTransaction.created_at)
-    key = (hour, LedgerAccount.kind, LedgerAccount.region, LedgerAccount.currency)
-    statement = (
-        select(*key, func.sum(LedgerEntry.amount_nano))
-        .select_from(LedgerTransaction)
-        .join(LedgerEntry, LedgerEntry.transaction_id == LedgerTransaction.id)
-        .join(LedgerAccount, LedgerAccount.id == LedgerEntry.account_id)
+    # Transactions of the period first, then their entries, accounts last: from the accounts' side the way leads
+    # through every entry that they ever had, and the planner cannot know better.
+    posted = (
+        select(LedgerTransaction.id, func.date_trunc("hour", LedgerTransaction.created_at).label("hour"))
         .where(
             LedgerTransaction.kind == TransactionKind.USAGE,
             LedgerTransaction.created_at >= since,
             LedgerTransaction.created_at < until,
-            LedgerAccount.kind.in_((AccountKind.REVENUE, AccountKind.WRITE_OFF)),
         )
-        .group_by(*key)
+        .cte("posted")
+        .prefix_with("MATERIALIZED")
+    )
+    sums = (
+        select(posted.c.hour, LedgerEntry.account_id, func.sum(LedgerEntry.amount_nano).label("amount_nano"))
+        .join(posted, posted.c.id == LedgerEntry.transaction_id)
+        .where(LedgerEntry.tenant_id.is_(None))
+        .group_by(posted.c.hour, LedgerEntry.account_id)
+        .subquery()
+    )
+    statement = (
+        select(sums.c.hour, LedgerAccount.kind, LedgerAccount.region, LedgerAccount.currency, sums.c.amount_nano)
+        .join(LedgerAccount, LedgerAccount.id == sums.c.account_id)
+        .where(LedgerAccount.kind.in_((AccountKind.REVENUE, AccountKind.WRITE_OFF)))
     )
     rows = await session.execute(statement)
     return [

@@ -15,7 +15,7 @@ class StateText(Struct, frozen=True):
 
 
 STATES = {
-    TenantState.ACTIVE: StateText(N_("Active"), "green"),
+    TenantState.ACTIVE: StateText(N_("Enabled"), "green"),
     TenantState.SUSPENDED: StateText(N_("Suspended"), "yellow"),
     TenantState.CLOSED: StateText(N_("Closed"), "secondary"),
 }

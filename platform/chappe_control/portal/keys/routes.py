@@ -74,18 +74,16 @@ async def create_key(request: MemberRequest, services: Given) -> Response[Any]:
         if error.code == "already_completed":
             return _back(request, translate(request, _SHOWN_BEFORE), "yellow")
         text = _TOO_MANY if error.code == "too_many_keys" else _SENT_BEFORE
-        return await _refuse(request, services, posted, WHOLE_FORM, text, HTTPStatus.CONFLICT)
+        return await _refuse(request, services, posted, {WHOLE_FORM: text}, HTTPStatus.CONFLICT)
     except (Invalid, NotFound) as error:
         # Another organisation's project is not found; it is the form that is wrong, not the address.
         name = WHOLE_FORM if error.param in {"project", "project_id"} else error.param or "name"
-        return await _refuse(request, services, posted, name, _PROBLEMS[name], HTTPStatus.BAD_REQUEST)
+        return await _refuse(request, services, posted, {name: _PROBLEMS[name]}, HTTPStatus.BAD_REQUEST)
     return _show_made(request, services, made)
 
 
 @post("/keys/{key_id:str}/revoke", include_in_schema=False)
-async def revoke_key(
-    request: MemberRequest, services: Given, key_id: Annotated[str, PathParameter()]
-) -> Response[Any]:
+async def revoke_key(request: MemberRequest, services: Given, key_id: Annotated[str, PathParameter()]) -> Response[Any]:
     """Safe to repeat."""
     try:
         wanted = KeyId(decode_id(KEY, key_id))
@@ -127,13 +125,12 @@ async def _read(request: MemberRequest, services: Services) -> KeysPage:
 
 
 async def _refuse(
-    request: MemberRequest, services: Services, posted: KeyForm, name: str, text: str, status: HTTPStatus
+    request: MemberRequest, services: Services, posted: KeyForm, problems: dict[str, str], status: HTTPStatus
 ) -> Response[bytes]:
+    """The form again, with what was typed and what is wrong with it."""
     values = {"name": posted.name, "kind": posted.kind, "project": posted.project}
-    form = Form(values, {name: translate(request, text)})
-    return await _keys(
-        request, services, await _read(request, services), form=form, chosen=posted, status=status
-    )
+    form = Form(values, {name: translate(request, text) for name, text in problems.items()})
+    return await _keys(request, services, await _read(request, services), form=form, chosen=posted, status=status)
 
 
 async def _keys(

@@ -98,5 +98,7 @@ async def _allowed_regions(
     """As a gateway will decide it, in the order of preference."""
     tenant = await get_organisation(session, scope)
     project = await get_project(session, scope, ProjectId(key.project_id))
-    levels = (None if level is None else expand(level, jurisdiction_of) for level in (project.allowed_regions, key.regions))
+    levels = (
+        None if level is None else expand(level, jurisdiction_of) for level in (project.allowed_regions, key.regions)
+    )
     return narrow(expand(tenant.allowed_regions, jurisdiction_of), *levels)

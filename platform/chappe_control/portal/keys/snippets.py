@@ -63,7 +63,9 @@ def management_snippets(portal_url: str, secret: str) -> list[Snippet]:
     """What a management key opens: the control plane's API."""
     url = f"{portal_url}/api/v1/balance"
     return [
-        Snippet("curl", "shell", f"curl {shlex.quote(url)} \\\n  -H {shlex.quote(f'Authorization: Bearer {secret}')}\n"),
+        Snippet(
+            "curl", "shell", f"curl {shlex.quote(url)} \\\n  -H {shlex.quote(f'Authorization: Bearer {secret}')}\n"
+        ),
         _python(
             f"""
             import json

@@ -11,6 +11,7 @@ const DAY_S = 24 * 3600;
 const BAR_WIDTH = 0.62;
 const MAX_BAR = 56;
 const MIN_TICK_DISTANCE = 70;
+const WHOLE_STEPS = Array.from({ length: 13 }, (_, power) => [1, 2, 5].map((step) => step * 10 ** power)).flat();
 
 const drawn = new WeakMap<Element, Chart>();
 
@@ -75,7 +76,7 @@ class Chart {
         legend: { show: false },
         cursor: { y: false, drag: { x: false, y: false }, points: { show: !this.#isBars } },
         scales: { x: { time: data.isTime, range: this.#xRange(data) }, y: { range: (_plot, _low, high) => [0, niceTop(high)] } },
-        axes: [this.#xAxis(data, palette), yAxis(palette)],
+        axes: [this.#xAxis(data, palette), yAxis(data, palette)],
         series: [{}, ...order.map((index) => this.#series(index, palette))],
         hooks: { setCursor: [(plot) => (reading.textContent = this.#read(data, plot.cursor.idx))] },
       },
@@ -155,12 +156,14 @@ function swatch(index: number, isBar: boolean): SVGSVGElement {
   return svg;
 }
 
-function yAxis(palette: Palette): uPlot.Axis {
+function yAxis(data: ChartData, palette: Palette): uPlot.Axis {
   const format = new Intl.NumberFormat(language(), { notation: "compact", maximumSignificantDigits: 3 });
   return {
     ...axisLook(palette),
     grid: { stroke: palette.grid, width: 1 },
     size: 52,
+    // Half a request is nothing that anybody sent.
+    ...(data.values.flat().every((value) => Number.isInteger(value ?? 0)) && { incrs: WHOLE_STEPS }),
     values: (_plot, splits) => splits.map((value) => format.format(value)),
   };
 }
