@@ -74,7 +74,8 @@ async def _enter(visitor: Visitor, path: str, account: Account, then: str) -> No
 
 
 async def _ask(visitor: Visitor) -> None:
-    await visitor.hands.write(visitor.field("Most output tokens"), "40")
+    await visitor.hands.write(visitor.page.locator("#playground-temperature"), "0")
+    await visitor.hands.write(visitor.page.locator("#playground-max-tokens"), "40")
     await visitor.hands.write(visitor.field("Message"), QUESTION)
     await visitor.hands.press(visitor.named("button", "Send"))
     await expect(visitor.named("link", "How the price comes about")).to_be_visible(timeout=_ANSWERED_MS)

@@ -31,7 +31,7 @@ async def test_words_of_the_playground_reach_the_gateway_and_not_the_control_pla
             await sign_up(visitor, new_account(), mark_of_organisation := f"Org {secrets.token_hex(8)}")
             await go_to(visitor, "Playground", "/playground")
             await visitor.hands.choose(visitor.field("Region"), "fr-par")
-            await visitor.hands.write(visitor.field("Most output tokens"), "60")
+            await visitor.hands.write(visitor.page.locator("#playground-max-tokens"), "60")
             await visitor.hands.write(visitor.field("Message"), f"Tell me a story about the word {mark}.")
             await visitor.hands.press(visitor.named("button", "Send"))
             settled = visitor.named("link", "How the price comes about")

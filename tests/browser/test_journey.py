@@ -16,12 +16,15 @@ PASSWORD = "tidal lantern mosaic 42"
 QUESTION = "What is the capital of France?"
 MOST_TOKENS = "24"
 _SETTLED_MS = 10_000
-# Every value that the counter of tokens ever shows, from now on.
-_WATCH_TOKENS = """() => {
-    const counter = document.getElementById("figure-tokens");
-    window.seenTokens = [];
-    const note = () => window.seenTokens.push(counter.textContent);
-    new MutationObserver(note).observe(counter, {childList: true, characterData: true, subtree: true});
+# Every length that the answer ever has, from now on.
+_WATCH_ANSWER = """() => {
+    window.answerLengths = [];
+    const note = () => {
+        const answer = document.querySelector(".turn-answer [data-part=text]");
+        if (answer) window.answerLengths.push(answer.textContent.length);
+    };
+    const log = document.getElementById("playground-log");
+    new MutationObserver(note).observe(log, {childList: true, characterData: true, subtree: true});
 }"""
 
 
@@ -74,8 +77,9 @@ async def ask_in_playground(visitor: Visitor, region: str) -> str:
     page = visitor.page
     await visitor.check_page()
     await visitor.hands.choose(visitor.field("Region"), region)
-    await page.evaluate(_WATCH_TOKENS)
-    await visitor.hands.write(visitor.field("Most output tokens"), MOST_TOKENS)
+    await page.evaluate(_WATCH_ANSWER)
+    await visitor.hands.write(page.locator("#playground-temperature"), "0")
+    await visitor.hands.write(page.locator("#playground-max-tokens"), MOST_TOKENS)
     await visitor.hands.write(visitor.field("Message"), QUESTION)
     await visitor.hands.press(visitor.named("button", "Send"))
     await expect(page.locator("#playground-status")).to_have_text(visitor.text("The answer is complete."))
@@ -83,9 +87,10 @@ async def ask_in_playground(visitor: Visitor, region: str) -> str:
     await expect(page.locator("#figure-region")).to_contain_text(region)
     answer = await page.locator(".turn-answer [data-part=text]").inner_text()
     assert "Paris" in answer
-    counted = [int(text) for text in await page.evaluate("() => window.seenTokens") if text.isdigit()]
-    assert counted == sorted(counted)
-    assert len(set(counted)) > 3, f"the answer did not grow: {counted}"
+    lengths = await page.evaluate("() => window.answerLengths")
+    assert lengths == sorted(lengths)
+    assert len(set(lengths)) > 3, f"the answer did not grow bit by bit: {lengths}"
+    assert int(await page.locator("#figure-tokens").inner_text()) > 3
     await visitor.check_page()
     return await page.locator("#figure-cost").inner_text()
 

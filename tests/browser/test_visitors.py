@@ -22,8 +22,7 @@ async def test_whoever_chose_no_theme_gets_the_systems(browser: Browser, instanc
 
 
 async def test_language_of_the_browser_is_the_first_one(browser: Browser, instance: Instance) -> None:
-    async with visit(browser, instance.portal_url, [], Look("de", "dark")) as visitor:
-        await visitor.page.set_extra_http_headers({"accept-language": "de-AT,de;q=0.9,en;q=0.5"})
+    async with visit(browser, instance.portal_url, [], Look("de"), locale="de-AT") as visitor:
         await visitor.open("/sign-in")
         await expect(visitor.named("button", "Sign in")).to_be_visible()
 

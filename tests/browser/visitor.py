@@ -72,7 +72,13 @@ class Visitor:
 
 @asynccontextmanager
 async def visit(
-    browser: Browser, url: str, gateways: Collection[str], look: Look, *, by: type[Hands] = Mouse
+    browser: Browser,
+    url: str,
+    gateways: Collection[str],
+    look: Look,
+    *,
+    by: type[Hands] = Mouse,
+    locale: str = "en-US",
 ) -> AsyncIterator[Visitor]:
     """A fresh context with an empty cache and no cookie, and at the end nothing that the guard objects to.
 
@@ -85,7 +91,7 @@ async def visit(
         has_touch=look.is_narrow and by is not Keyboard,
         color_scheme="light" if look.theme == "dark" else "dark",
         reduced_motion="reduce",
-        locale="en-US",
+        locale=locale,
     )
     context.set_default_timeout(_MOST_MS)
     expect.set_options(timeout=_MOST_MS)

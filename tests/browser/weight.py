@@ -19,7 +19,9 @@ async def first_load_bytes(page: Page, url: str) -> Counter[str]:
         paths[event["requestId"]] = urlsplit(event["request"]["url"]).path
 
     def finished(event: dict[str, Any]) -> None:
-        sizes[paths[event["requestId"]]] += int(event["encodedDataLength"])
+        # What the page before had asked for may still come in.
+        if event["requestId"] in paths:
+            sizes[paths[event["requestId"]]] += int(event["encodedDataLength"])
 
     session.on("Network.requestWillBeSent", requested)
     session.on("Network.loadingFinished", finished)
