@@ -6,7 +6,7 @@ from typing import Any
 from litestar import Response, get
 from litestar.params import FromPath
 
-from chappe_billing.usage.queries import summarise
+from chappe_billing.figures.queries import sum_by_offer
 from chappe_control.console.permissions import Action, may
 from chappe_control.console.rendering import ConsoleRequest, console_fragment, console_page
 from chappe_control.console.tenants import queries
@@ -65,7 +65,7 @@ async def _tenant_values(request: ConsoleRequest, services: Services, text: str)
         details = await queries.read_details(session, scope)
         if tenant is None or details is None:
             raise NotFound("no such organisation")
-        usage = await summarise(session, scope, since=_begin_of_month(now), until=now)
+        usage = await sum_by_offer(session, scope)
         keys = await queries.list_keys(session, scope)
         members = await queries.list_members(session, scope) if sees_members else []
         transactions = await queries.last_transactions(session, scope)
