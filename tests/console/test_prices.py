@@ -74,7 +74,7 @@ async def test_a_published_change_is_scheduled_and_then_history(console: Console
     states = [row[0].rsplit(" prc_", 1)[0] for row in rows]
     assert states == ["de-fra In force", "de-fra Scheduled", "fr-par In force"]
     await console.sql(
-        "INSERT INTO price_version SELECT uuidv7(), listing_id, region, currency, now() - interval '1 second', 65, 15, "
+        "INSERT INTO price_version SELECT uuidv7(), listing_id, region, currency, now(), 65, 15, "
         "210, 0, now() FROM price_version WHERE id = $1",
         old,
     )
