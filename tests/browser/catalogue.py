@@ -30,8 +30,14 @@ def same_words(language: Language) -> frozenset[str]:
     return frozenset(word for english, own in pairs for word in words_of(english) & words_of(own))
 
 
+@functools.cache
+def translations(language: Language) -> frozenset[str]:
+    """All that the catalogue says in this language."""
+    return frozenset(_text(message.string) for message in _catalogue(language) if message.id)
+
+
 def words_of(text: str) -> frozenset[str]:
-    """Words of at least three letters; a token with a digit or a sign in it is data, not language."""
+    """Words of at least three letters; a token with a digit or a sign other than a hyphen in it is data."""
     tokens = (_EDGES.sub("", token) for token in text.split())
     return frozenset(token for token in tokens if len(token) > 2 and token.replace("-", "").isalpha())
 

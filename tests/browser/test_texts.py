@@ -12,10 +12,12 @@ from tests.browser.texts import texts_of, untranslated
 from tests.browser.visitor import Visitor, visit
 from tests.instance import Instance
 
-# Names in the demo's data, of the product, and what each language calls itself.
+# Names in the demo's data, of the product, what each language calls itself, and months that German calls the same.
 NAMES = words_of(
     "Chappe Demo Hugging Face Microsoft Playground Org default demo fr-only management probe fr-par de-fra "
-    "fr-par-gateway-0 English Français Deutsch EUR UTC llama.cpp curl Python JavaScript"
+    "fr-par-gateway-0 it-mil Staging Old huggingface microsoft "
+    "English Français Deutsch EUR UTC llama.cpp curl Python "
+    "JavaScript April August September November"
 )
 
 _SETTLED_MS = 10_000

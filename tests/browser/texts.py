@@ -1,13 +1,13 @@
-"""Whether a page speaks one language: the words that it says in English too must be names or data."""
+"""Whether a page speaks one language: what it says in nothing but English words must be names or data."""
 
 from playwright.async_api import Page
 
-from tests.browser.catalogue import same_words, words_of
+from tests.browser.catalogue import same_words, translations, words_of
 from tests.browser.look import Language
 
 # Hidden text counts: a dialog that is closed will be opened. Code, and whatever is marked as no language, does not.
 _COLLECT = """() => {
-    const skipped = "script, style, template, code, pre, textarea, svg, [translate=no]";
+    const skipped = "script, noscript, style, template, code, pre, textarea, svg, [translate=no]";
     const found = [document.title];
     const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_ELEMENT | NodeFilter.SHOW_TEXT);
     for (let node = walker.nextNode(); node; node = walker.nextNode()) {
@@ -28,7 +28,15 @@ async def texts_of(page: Page) -> list[str]:
 
 
 def untranslated(language: Language, english: list[str], own: list[str], data: frozenset[str]) -> list[str]:
-    """The texts of a page in `language` with words that the same page in English has, and that are neither `data` nor a
-    word of both languages by the catalogue."""
-    suspicious = frozenset().union(*map(words_of, english)) - same_words(language) - data
-    return [text for text in own if words_of(text) & suspicious]
+    """The texts of a page in `language` that hold nothing but words of the same page in English, and no translation of
+    the catalogue's is that text. Left out are `data` and words of both languages."""
+    known = same_words(language) | data
+    suspicious = frozenset().union(*map(words_of, english)) - known
+    return [
+        text
+        for text in own
+        if any(
+            (words := words_of(part) - known) and words <= suspicious and part not in translations(language)
+            for part in text.split(" · ")
+        )
+    ]

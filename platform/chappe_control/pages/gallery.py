@@ -5,6 +5,7 @@ from typing import Any
 
 from litestar import Request, Response, get
 
+from chappe_control.console.rendering import about_role
 from chappe_control.pages.render import fragment, page
 
 _START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -29,7 +30,7 @@ curl https://fr-par.example/v1/chat/completions \\
 
 @get("/gallery")
 async def show_gallery(request: Request[Any, Any, Any]) -> Response[bytes]:
-    return page(request, "gallery/gallery.html", **gallery_values())
+    return page(request, "gallery/gallery.html", **about_role(request), **gallery_values())
 
 
 @get("/gallery/live")
