@@ -39,7 +39,7 @@ async def test_fields_that_nobody_asked_for_have_no_effect(site: Site) -> None:
         "welcome_credit_nano": "9" * 15,
         "credit": "1000000",
         "requests_per_minute": "1000000",
-        "currency": "XXX",
+        "currency": "JPY",
         "allowed_regions": "us-east",
         "state": "closed",
         "reference": "seed:Demo",
