@@ -9,10 +9,10 @@ from chappe_tenants.operators.service import OperatorRole, put_operator
 from tests.browser.conftest import browser
 from tests.pages.browser import PASSWORD, Visitor
 from tests.pages.small_site import open_site
-from tests.sign_in.conftest import quick_hashes, site
+from tests.sign_in.conftest import site
 from tests.sign_in.site import Site
 
-__all__ = ["administrator", "browser", "quick_hashes", "site", "visitor"]
+__all__ = ["administrator", "browser", "site", "visitor"]
 
 
 @pytest.fixture

@@ -14,10 +14,10 @@ from tests.control.world import CREDENTIALS
 from tests.gateway.scripted_engine import ScriptedEngine
 from tests.gateway.servers import free_port, serving, valkey_server
 from tests.playground.cells import Gateways
-from tests.portal.conftest import _quick_hashes, portal
+from tests.portal.conftest import portal
 from tests.portal.world import PortalWorld
 
-__all__ = ["_quick_hashes", "gateways", "portal"]
+__all__ = ["gateways", "portal"]
 
 
 @pytest.fixture

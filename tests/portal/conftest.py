@@ -1,72 +1,22 @@
 """One database and one server for all of these tests: each signs up for itself."""
 
-import secrets
-import shutil
-import tempfile
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator
 
-import httpx
-import msgspec
 import pytest
-from argon2 import PasswordHasher
-from sqlalchemy.ext.asyncio import create_async_engine
-from sqlalchemy.pool import NullPool
 
-from chappe_catalogue.manifest import read_manifest
-from chappe_control.catalogue.service import apply_catalogue
-from chappe_control.settings import ControlSettings
-from chappe_store.session import Database
-from chappe_tenants import passwords
 from tests.bench.million import MANIFEST
-from tests.conftest import TEMPLATE, PostgresServer
-from tests.control.conftest import serve
-from tests.control.world import CREDENTIALS, PEPPERS_TEXT, Cell, HandClock
-from tests.pages.browser import PORTAL_URL
+from tests.conftest import PostgresServer
+from tests.control.running import hashing_with, quick_hasher, running_control
+from tests.control.world import CREDENTIALS, Cell
 from tests.portal.world import Customer, PortalWorld, unlike
-from tests.valkey_server import start_valkey
-
-_MANY = 100_000
 
 
 @pytest.fixture(scope="session")
-def _quick_hashes() -> Iterator[None]:
-    """What a hash costs is another suite's business."""
-    real, passwords._hasher = passwords._hasher, PasswordHasher(time_cost=1, memory_cost=64, parallelism=1)
-    passwords._nobodys_hash.cache_clear()
-    yield
-    passwords._hasher = real
-    passwords._nobodys_hash.cache_clear()
-
-
-@pytest.fixture(scope="session")
-async def portal(postgres: PostgresServer, _quick_hashes: None) -> AsyncIterator[PortalWorld]:
-    name = f"portal_{secrets.token_hex(6)}"
-    urls = await postgres.create_database(name, TEMPLATE)
-    directory = Path(tempfile.mkdtemp(prefix="chappe-valkey-"))
-    clock = HandClock()
-    database = Database(urls.app)
-    engine = create_async_engine(urls.superuser, isolation_level="AUTOCOMMIT", poolclass=NullPool)
-    async with database.operator() as session:
-        await apply_catalogue(session, read_manifest(msgspec.json.encode(MANIFEST)), CREDENTIALS)
-    with start_valkey(directory) as valkey:
-        settings = ControlSettings(
-            database_url=urls.app,
-            redis_url=valkey.url,
-            key_peppers=PEPPERS_TEXT,
-            port=0,
-            portal_url=PORTAL_URL,
-            sign_ups_per_minute=_MANY,
-            sign_in_failures_per_minute=_MANY,
-            management_calls_per_minute=_MANY,
-        )
-        async with serve(settings, clock) as url, httpx.AsyncClient(base_url=url, timeout=20) as http:
-            cells = {region: Cell(region, http, clock) for region in CREDENTIALS}
-            yield PortalWorld(http, settings, database, engine, clock, cells)
-    await engine.dispose()
-    await database.close()
-    await postgres.drop_database(name)
-    shutil.rmtree(directory)
+async def portal(postgres: PostgresServer) -> AsyncIterator[PortalWorld]:
+    with hashing_with(quick_hasher()):
+        async with running_control(postgres, MANIFEST, CREDENTIALS) as control:
+            cells = {region: Cell(region, control.http, control.clock) for region in CREDENTIALS}
+            yield PortalWorld(control.http, control.settings, control.database, control.engine, control.clock, cells)
 
 
 @pytest.fixture

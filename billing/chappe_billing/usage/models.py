@@ -57,7 +57,18 @@ class UsageEvent(Base):
     posted_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
-class UsageHour(Base):
+class _Sums:
+    """What every rollup adds up. The tenant paid `amount - written_off`."""
+
+    requests: Mapped[int]
+    prompt_tokens: Mapped[int]
+    cached_tokens: Mapped[int]
+    completion_tokens: Mapped[int]
+    amount_nano: Mapped[int]
+    written_off_nano: Mapped[int]
+
+
+class UsageHour(_Sums, Base):
     """Sums of events by the hour in which they were posted, in the database's time."""
 
     __tablename__ = "usage_hour"
@@ -69,15 +80,9 @@ class UsageHour(Base):
     key_id: Mapped[UUID] = mapped_column(primary_key=True)
     listing_id: Mapped[UUID] = mapped_column(primary_key=True)
     region: Mapped[str] = mapped_column(primary_key=True)
-    requests: Mapped[int]
-    prompt_tokens: Mapped[int]
-    cached_tokens: Mapped[int]
-    completion_tokens: Mapped[int]
-    amount_nano: Mapped[int]
-    written_off_nano: Mapped[int]
 
 
-class UsageDay(Base):
+class UsageDay(_Sums, Base):
     """Sums of hours by day (UTC), whatever the key. A trigger on the hours keeps it: it never differs from them."""
 
     __tablename__ = "usage_day"
@@ -86,27 +91,15 @@ class UsageDay(Base):
     day: Mapped[date] = mapped_column(Date, primary_key=True)
     listing_id: Mapped[UUID] = mapped_column(primary_key=True)
     region: Mapped[str] = mapped_column(primary_key=True)
-    requests: Mapped[int]
-    prompt_tokens: Mapped[int]
-    cached_tokens: Mapped[int]
-    completion_tokens: Mapped[int]
-    amount_nano: Mapped[int]
-    written_off_nano: Mapped[int]
 
 
-class UsageMonth(Base):
+class UsageMonth(_Sums, Base):
     """Sums of a tenant's hours by month (UTC). A trigger on the hours keeps it: it never differs from them."""
 
     __tablename__ = "usage_month"
 
     month: Mapped[datetime] = mapped_column(primary_key=True)
     tenant_id: Mapped[UUID] = mapped_column(primary_key=True)
-    requests: Mapped[int]
-    prompt_tokens: Mapped[int]
-    cached_tokens: Mapped[int]
-    completion_tokens: Mapped[int]
-    amount_nano: Mapped[int]
-    written_off_nano: Mapped[int]
 
 
 class QuarantinedUsage(Base):
