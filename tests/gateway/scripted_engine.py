@@ -36,6 +36,8 @@ class Script:
     tokens: int = 8
     delay_s: float = 0.0
     first_delay_s: float = 0.0
+    held: asyncio.Event | None = None
+    """Nothing is answered before it is set."""
     cached: int = 0
     die_after: int | None = None
     stall_after: int | None = None
@@ -122,13 +124,19 @@ class ScriptedEngine:
         if verb == "health":
             health = EngineHealth("scripted", 2048, 0)
             writer.write(_reply(200 if script.healthy else 503, msgspec.json.encode(health)))
-        elif verb == "count":
+            await writer.drain()
+            return True
+        if verb == "count":
             count = msgspec.json.decode(seen.body, type=CountRequest)
             writer.write(_reply(200, msgspec.json.encode(CountReply(count_tokens(count)))))
-        elif script.drop_times > 0:
+            await writer.drain()
+            return True
+        if script.held is not None:
+            await script.held.wait()
+        if script.drop_times > 0:
             script.drop_times -= 1
             return False
-        elif script.unavailable_times > 0:
+        if script.unavailable_times > 0:
             script.unavailable_times -= 1
             writer.write(_reply(503, msgspec.json.encode(EngineError("overloaded", "busy"))))
         elif script.refuse is not None:

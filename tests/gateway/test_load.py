@@ -9,7 +9,8 @@ from tests.gateway.world import RawClient, World, auth, chat_body, until
 
 
 async def test_requests_count_from_admission_until_they_are_settled(world: World) -> None:
-    world.engine.script = Script(tokens=3, first_delay_s=0.4)
+    held = asyncio.Event()
+    world.engine.script = Script(tokens=3, held=held)
     async with world.gateway(heartbeat_s=0.02) as gateway:
         await until(lambda: bool(world.control.heartbeats))
         assert world.control.heartbeats[-1].loads == ()
@@ -21,6 +22,7 @@ async def test_requests_count_from_admission_until_they_are_settled(world: World
         asked.append(asyncio.create_task(gateway.http.post("/v1/embeddings", json=embedded, headers=auth(world.key))))
         seen = (DeploymentLoad(EMBEDDINGS, 1), DeploymentLoad(CHAT, 3))
         await until(lambda: world.control.heartbeats[-1].loads == seen)
+        held.set()
         assert {answer.status_code for answer in await asyncio.gather(*asked)} == {200}
         await until(lambda: world.control.heartbeats[-1].loads == ())
 
