@@ -13,12 +13,16 @@ from typing import Any
 import asyncpg
 import pytest
 
+from chappe_kernel.ids import new_id
 from chappe_local import postgres as embedded
+from chappe_store.audit_log.origin import ActorKind, Origin
 from chappe_store.migrate import migrate
 from chappe_store.session import Database
 from tests.instance import Instance, running_instance
 
 TEMPLATE = embedded.DATABASE
+TESTS = Origin(ActorKind.COMMAND, "tests", None, new_id())
+"""Who a test is that changes something itself."""
 _INSTANCE_SUITES = ("browser", "journey")
 """In this order, after all others: the journey ends with taking the instance down and up again."""
 
@@ -125,7 +129,7 @@ async def database_urls(postgres: PostgresServer) -> AsyncIterator[DatabaseUrls]
 @pytest.fixture
 async def database(database_urls: DatabaseUrls) -> AsyncIterator[Database]:
     """The application's way into this test's database."""
-    opened = Database(database_urls.app)
+    opened = Database(database_urls.app, origin=TESTS)
     yield opened
     await opened.close()
 

@@ -35,6 +35,7 @@ class Secrets(Struct, frozen=True):
     """All of an instance's secrets. The probe key is the instance's own: its requests are never the demo tenant's."""
 
     key_peppers: str
+    audit_keys: str
     postgres: Passwords
     control_redis: str
     api_key: str
@@ -63,6 +64,7 @@ def load_secrets(path: Path, regions: Sequence[str]) -> Secrets:
 def _draw() -> dict[str, Any]:
     return {
         "key_peppers": f"1:{base64.b64encode(secrets.token_bytes(32)).decode()}",
+        "audit_keys": f"1:{base64.b64encode(secrets.token_bytes(32)).decode()}",
         "postgres": {name: _password() for name in Passwords.__struct_fields__},
         "control_redis": _password(),
         "api_key": generate_key(KeyKind.INFERENCE),

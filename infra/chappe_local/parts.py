@@ -29,6 +29,7 @@ _CONTROL_OPTIONS = (
     "CHAPPE_GRANT_SETTLE_S",
     "CHAPPE_GRANT_RELEASE_S",
     "CHAPPE_SNAPSHOT_MAX_AGE_S",
+    "CHAPPE_AUDIT_CHECKPOINT_S",
 )
 _GATEWAY_OPTIONS = ("CHAPPE_MAX_BODY_BYTES", "CHAPPE_GRANT_BLOCK_NANO")
 _GATEWAY_DRAIN_S = 10
@@ -80,11 +81,12 @@ class Setting:
         return {
             "CHAPPE_DATABASE_URL": self.replacements.database_url or url,
             "CHAPPE_KEY_PEPPERS": self.secrets.key_peppers,
+            "CHAPPE_AUDIT_KEYS": self.secrets.audit_keys,
             **self._options(_CONTROL_OPTIONS),
         }
 
     def operator_environment(self) -> dict[str, str]:
-        """Of `chappe db`, `catalogue`, `tenant` and `ledger`."""
+        """Of `chappe db`, `catalogue`, `tenant`, `ledger` and `audit`."""
         owner_url = postgres.database_url(self.postgres_socket_dir, postgres.OWNER, self.secrets.postgres.owner)
         return {
             **self.control_environment(),

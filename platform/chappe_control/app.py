@@ -17,8 +17,10 @@ from redis.asyncio import Redis
 
 from chappe_billing.grants.terms import GrantTerms
 from chappe_billing.usage.queries import ensure_partitions
+from chappe_control.checkpoints import sign_regularly
 from chappe_control.console.router import make_router as make_console_router
 from chappe_control.internal.routes import make_router as make_internal_router
+from chappe_control.origins import request_id_header
 from chappe_control.pages.assets import load_assets
 from chappe_control.pages.canonical import CanonicalHost
 from chappe_control.pages.csp_reports import CspReports
@@ -38,6 +40,7 @@ from chappe_control.state import Given, Services
 from chappe_control.throttle import Throttle
 from chappe_kernel.clock import Clock, SystemClock
 from chappe_kernel.errors import Unavailable
+from chappe_store.audit_log.signing import parse_signing_keys
 from chappe_store.queries import read_epoch
 from chappe_store.session import Database
 from chappe_tenants.passwords import PasswordWork
@@ -101,12 +104,14 @@ def create_app(settings: ControlSettings, clock: Clock | None = None) -> Litesta
     redis = Redis.from_url(settings.redis_url, socket_timeout=_REDIS_TIMEOUT_S, socket_connect_timeout=_REDIS_TIMEOUT_S)
     services = make_services(settings, database, redis, clock or SystemClock())
     pages = make_pages(load_assets(), services.clock)
+    audit_keys = parse_signing_keys(settings.audit_keys)
 
     @asynccontextmanager
     async def connections(_: Litestar) -> AsyncIterator[None]:
         try:
             await _prepare_months(database)
-            yield
+            async with sign_regularly(database, audit_keys, settings.audit_checkpoint_s):
+                yield
         finally:
             services.passwords.close()
             await redis.aclose()
@@ -152,6 +157,7 @@ async def _add_security_headers(message: Message, scope: Scope) -> None:
         message["headers"] = [
             *message["headers"],
             *(header for header in _SECURITY_HEADERS if header[0] not in present),
+            *request_id_header(scope),
         ]
 
 

@@ -23,6 +23,7 @@ from chappe_kernel.errors import ChappeError, Invalid
 from chappe_kernel.ids import TENANT, encode_id
 from chappe_kernel.process import prepare_process
 from chappe_kernel.settings import load_settings
+from chappe_store.audit_log.origin import command_origin
 from chappe_store.session import Database
 from chappe_tenants.peppers import parse_peppers
 
@@ -148,7 +149,7 @@ def _read_credentials() -> dict[str, str]:
 
 
 async def _with_database(url: str, work: Callable[[Database], Coroutine[Any, Any, None]]) -> None:
-    database = Database(url)
+    database = Database(url, origin=command_origin())
     try:
         await work(database)
     finally:

@@ -27,6 +27,10 @@ class SeedSettings:
 class ControlSettings:
     """The three durations of a grant count from the moment that the gateway asked, on its own clock.
 
+    `audit_keys` is `1:<base64>,2:<base64>`, Ed25519 private keys of 32 bytes; the newest signs the audit log's
+    checkpoints, one every `audit_checkpoint_s` in which something changed. What somebody with the database's highest
+    rights changes is found for certain only if it was signed before, so this is how long they have.
+
     `management_calls_per_minute` is per key, `failed_sign_ins_per_minute` per client address (of IPv6 the /64): of
     programs with a wrong key. People with a wrong password are bounded by `sign_in_failures_per_minute` per address
     and, once an account has seen `account_failures_per_minute` from anywhere, by one per address on that account.
@@ -38,6 +42,7 @@ class ControlSettings:
     database_url: str = field(repr=False)
     redis_url: str = field(repr=False)
     key_peppers: str = field(repr=False)
+    audit_keys: str = field(repr=False)
     port: int
     host: str = "127.0.0.1"
     welcome_credit_nano: int = 10 * NANO_PER_UNIT
@@ -45,6 +50,7 @@ class ControlSettings:
     grant_settle_s: float = 180.0
     grant_release_s: float = 200.0
     snapshot_max_age_s: float = 300.0
+    audit_checkpoint_s: float = 60.0
     management_calls_per_minute: int = 1200
     failed_sign_ins_per_minute: int = 120
     portal_url: str = ""

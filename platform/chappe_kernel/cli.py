@@ -36,12 +36,13 @@ _COMMANDS = {
     "tenant": _Entry("chappe_control.cli:tenant", "control", "Create tenants and their keys."),
     "operator": _Entry("chappe_tenants.cli:operator", "control", "Who may use the console, and in which role."),
     "ledger": _Entry("chappe_billing.cli:ledger", "control", "Verify the ledger."),
+    "audit": _Entry("chappe_store.audit_log.cli:audit", "control", "Verify, export and sign the audit log."),
 }
 
 
 # Beside a local instance these need no settings: `up` wrote them into a private file. Long-running parts never read
 # it: a gateway must not hold a credential of the database.
-_OPERATORS_TOOLS = {"db", "catalogue", "tenant", "operator", "ledger"}
+_OPERATORS_TOOLS = {"db", "catalogue", "tenant", "operator", "ledger", "audit"}
 
 
 class _LazyGroup(click.Group):

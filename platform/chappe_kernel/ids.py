@@ -29,6 +29,7 @@ MEMBER = "mem"
 REQUEST = "req"
 PRICE_VERSION = "prc"
 LISTING = "lst"
+AUDIT_ENTRY = "aud"
 LEDGER_TRANSACTION = "txn"
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"

@@ -12,6 +12,9 @@ Grants = Mapping[str, str] | Mapping[Role, str]
 LOOKUP = "chappe_lookup"
 """Owns the SECURITY DEFINER functions that look something up before a tenant is known (a key, a sign-in)."""
 
+AUDIT = "chappe_audit"
+"""Owns the SECURITY DEFINER functions that write the audit log, and alone may insert an entry."""
+
 # In a sub-select, so that it is evaluated once per query and not once per row. `nullif`: a setting that was only
 # ever set locally reads as '' in a later transaction of the same connection.
 _CURRENT_TENANT = "(SELECT nullif(current_setting('chappe.tenant_id', true), '')::uuid)"
@@ -60,11 +63,16 @@ def hand_to_lookup(signature: str, *callers: Role) -> None:
     The function must set its own `search_path`. `chappe_lookup` must have been granted what the function reads
     (`protect_tenant_table(…, {LOOKUP: "SELECT (…)"})`).
     """
+    hand_over(signature, LOOKUP, *callers)
+
+
+def hand_over(signature: str, owner: str, *callers: str) -> None:
+    """Make `owner` the owner of the SECURITY DEFINER function `signature`; only `callers` may execute it."""
     # A function's new owner needs CREATE on the schema at that moment only.
-    op.execute(f"GRANT CREATE ON SCHEMA public TO {LOOKUP}")
-    op.execute(f"ALTER FUNCTION {signature} OWNER TO {LOOKUP}")
-    op.execute(f"REVOKE CREATE ON SCHEMA public FROM {LOOKUP}")
-    op.execute(f"SET LOCAL ROLE {LOOKUP}")
+    op.execute(f"GRANT CREATE ON SCHEMA public TO {owner}")
+    op.execute(f"ALTER FUNCTION {signature} OWNER TO {owner}")
+    op.execute(f"REVOKE CREATE ON SCHEMA public FROM {owner}")
+    op.execute(f"SET LOCAL ROLE {owner}")
     op.execute(f"REVOKE EXECUTE ON FUNCTION {signature} FROM PUBLIC")
     for caller in callers:
         op.execute(f"GRANT EXECUTE ON FUNCTION {signature} TO {caller}")

@@ -1,8 +1,8 @@
 """Transactions, each as one role, and as one tenant where the role is the tenants'.
 
-The login role has no rights of its own and inherits none: outside these transactions it sees nothing. Role and
-tenant are set for the transaction only, both always together, so that whatever an earlier user of a pooled
-connection left behind is overruled.
+The login role has no rights of its own and inherits none: outside these transactions it sees nothing. Role, tenant and
+origin are set for the transaction only, always together, so that whatever an earlier user of a pooled connection left
+behind is overruled.
 """
 
 from collections.abc import AsyncIterator
@@ -18,8 +18,12 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engin
 
 from chappe_kernel.errors import Unavailable
 from chappe_kernel.ids import TenantId
+from chappe_store.audit_log.origin import Origin
 
-_ENTER = text("SELECT set_config('role', :role, true), set_config('chappe.tenant_id', :tenant, true)")
+_ENTER = text(
+    "SELECT set_config('role', :role, true), set_config('chappe.tenant_id', :tenant, true), "
+    "set_config('chappe.origin', :origin, true)"
+)
 _SERVER_SETTINGS = {
     "application_name": "chappe",
     "timezone": "UTC",
@@ -50,9 +54,14 @@ NOBODY = TenantScope(TenantId(UUID(int=0)))
 
 class Database:
     """A pool of connections and the only ways to use it. Every way is one transaction: committed at the end of the
-    block, rolled back when the block raises. Entering raises `Unavailable` when the database does not answer."""
+    block, rolled back when the block raises. Entering raises `Unavailable` when the database does not answer.
 
-    def __init__(self, url: str, *, pool_size: int = 10) -> None:
+    What changes anything that the audit log watches must name its `origin`, or cannot commit. A command is one origin
+    for all that it does, and gives it once, to the constructor.
+    """
+
+    def __init__(self, url: str, *, pool_size: int = 10, origin: Origin | None = None) -> None:
+        self._origin = origin
         self._engine: AsyncEngine = create_async_engine(
             url,
             pool_size=pool_size,
@@ -66,21 +75,21 @@ class Database:
     async def close(self) -> None:
         await self._engine.dispose()
 
-    def tenant(self, scope: TenantScope) -> AbstractAsyncContextManager[AsyncSession]:
+    def tenant(self, scope: TenantScope, origin: Origin | None = None) -> AbstractAsyncContextManager[AsyncSession]:
         """As `chappe_app`, which sees this tenant's rows and nobody else's."""
-        return self._transaction(Role.APP, str(scope.tenant_id))
+        return self._transaction(Role.APP, str(scope.tenant_id), origin=origin)
 
     def tenant_snapshot(self, scope: TenantScope) -> AbstractAsyncContextManager[AsyncSession]:
         """As `chappe_app`, read-only, everything as of one instant: figures that stand beside each other agree."""
         return self._transaction(Role.APP, str(scope.tenant_id), snapshot=True)
 
-    def ingest(self) -> AbstractAsyncContextManager[AsyncSession]:
+    def ingest(self, origin: Origin | None = None) -> AbstractAsyncContextManager[AsyncSession]:
         """As `chappe_ingest`: what regions do with grants, keys and usage, across tenants."""
-        return self._transaction(Role.INGEST)
+        return self._transaction(Role.INGEST, origin=origin)
 
-    def operator(self) -> AbstractAsyncContextManager[AsyncSession]:
+    def operator(self, origin: Origin | None = None) -> AbstractAsyncContextManager[AsyncSession]:
         """As `chappe_operator`: the telco's own work, across tenants."""
-        return self._transaction(Role.OPERATOR)
+        return self._transaction(Role.OPERATOR, origin=origin)
 
     def audit(self) -> AbstractAsyncContextManager[AsyncSession]:
         """As `chappe_operator`, read-only, everything as of one instant."""
@@ -88,15 +97,18 @@ class Database:
 
     @asynccontextmanager
     async def _transaction(
-        self, role: Role, tenant: str = "", *, snapshot: bool = False
+        self, role: Role, tenant: str = "", *, origin: Origin | None = None, snapshot: bool = False
     ) -> AsyncIterator[AsyncSession]:
+        named = origin or self._origin
         async with AsyncSession(self._engine, expire_on_commit=False) as session, session.begin():
             try:
                 if snapshot:
                     await session.connection(
                         execution_options={"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
                     )
-                await session.execute(_ENTER, {"role": role, "tenant": tenant})
+                await session.execute(
+                    _ENTER, {"role": role, "tenant": tenant, "origin": named.encoded() if named else ""}
+                )
             except (DBAPIError, PoolTimeoutError, OSError) as error:
                 raise Unavailable("the database does not answer", code="database_unavailable") from error
             yield session

@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from chappe_kernel.errors import ChappeError
 from chappe_kernel.process import prepare_process
 from chappe_kernel.settings import load_settings
+from chappe_store.audit_log.origin import command_origin
 from chappe_store.session import Database
 from chappe_tenants.operators import service
 from chappe_tenants.operators.queries import list_operators
@@ -90,7 +91,7 @@ def _run(work: Callable[[AsyncSession], Awaitable[T]]) -> T:
 
 
 async def _with_database(url: str, work: Callable[[AsyncSession], Awaitable[T]]) -> T:
-    database = Database(url)
+    database = Database(url, origin=command_origin())
     try:
         async with database.operator() as session:
             return await work(session)

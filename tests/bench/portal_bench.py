@@ -35,8 +35,9 @@ from litestar.routes import HTTPRoute
 
 from chappe_control.app import create_app
 from chappe_control.settings import ControlSettings
-from chappe_kernel.ids import KEY, REQUEST, TENANT, TenantId, encode_id
+from chappe_kernel.ids import KEY, REQUEST, TENANT, TenantId, encode_id, new_id
 from chappe_local import postgres as embedded
+from chappe_store.audit_log.origin import ActorKind, Origin
 from chappe_store.migrate import migrate
 from chappe_store.session import Database
 from chappe_tenants.peppers import parse_peppers
@@ -46,6 +47,8 @@ from tests.valkey_server import start_valkey
 
 MEMBER, OPERATOR, NOBODY = "member", "operator", "nobody"
 PEPPERS_TEXT = f"1:{base64.b64encode(b'b' * 32).decode()}"
+AUDIT_KEYS_TEXT = f"1:{base64.b64encode(b'a' * 32).decode()}"
+BENCH = Origin(ActorKind.COMMAND, "bench", None, new_id())
 REQUESTS = 200
 CONCURRENCIES = (1, 4)
 RESULT = Path(".chappe/bench/portal.json")
@@ -124,6 +127,7 @@ def control_process(data: Million, redis_url: str, port: int) -> Iterator[str]:
         "DATABASE_URL": data.app_url,
         "REDIS_URL": redis_url,
         "KEY_PEPPERS": PEPPERS_TEXT,
+        "AUDIT_KEYS": AUDIT_KEYS_TEXT,
         "PORT": str(port),
         "PORTAL_URL": origin,
     }
@@ -155,7 +159,7 @@ async def fill_database(
 ) -> Million:
     """Migrate, plant and fill; `connection` is the superuser's."""
     await migrate(owner_url, app_url)
-    database = Database(app_url)
+    database = Database(app_url, origin=BENCH)
     tenant_id = await million.plant(database, parse_peppers(PEPPERS_TEXT))
     await million.fill(database, connection, tenant_id, events)
     await database.close()
@@ -214,7 +218,13 @@ async def fill_server(socket_dir: Path, passwords: embedded.Passwords) -> Millio
 
 
 def find_all_targets(data: Million) -> list[Target]:
-    settings = ControlSettings(database_url=data.app_url, redis_url="redis://", key_peppers=PEPPERS_TEXT, port=1)
+    settings = ControlSettings(
+        database_url=data.app_url,
+        redis_url="redis://",
+        key_peppers=PEPPERS_TEXT,
+        audit_keys=AUDIT_KEYS_TEXT,
+        port=1,
+    )
     return find_targets(create_app(settings), data)
 
 

@@ -12,7 +12,7 @@ from chappe_kernel.errors import InsufficientFunds, Unavailable
 from chappe_kernel.wire.control import Grant
 from chappe_store.session import Database
 from tests.billing.conftest import Customer, MakeCustomer, Market
-from tests.conftest import DatabaseUrls
+from tests.conftest import TESTS, DatabaseUrls
 
 CONNECTIONS = 24
 
@@ -20,7 +20,7 @@ CONNECTIONS = 24
 @pytest.fixture
 async def database(database_urls: DatabaseUrls) -> AsyncIterator[Database]:
     """One connection for each that asks."""
-    opened = Database(database_urls.app, pool_size=CONNECTIONS)
+    opened = Database(database_urls.app, pool_size=CONNECTIONS, origin=TESTS)
     yield opened
     await opened.close()
 

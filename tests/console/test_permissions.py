@@ -9,7 +9,7 @@ from chappe_control.console.permissions import ALLOWED, MENU, Action, first_page
 from chappe_control.settings import ControlSettings
 from chappe_tenants.operators.service import OperatorRole
 from tests.console.world import ConsoleWorld, show
-from tests.control.world import PEPPERS_TEXT
+from tests.control.world import AUDIT_KEYS_TEXT, PEPPERS_TEXT
 from tests.portal.reading import read_page
 
 ALL = frozenset(OperatorRole)
@@ -38,7 +38,7 @@ FOR_EVERYBODY = {"/console/sign-in", "/console/sign-out"}
 
 @pytest.fixture(scope="module")
 def app() -> Litestar:
-    return create_app(ControlSettings("postgresql+asyncpg://x@/x", "unix:///x", PEPPERS_TEXT, 0))
+    return create_app(ControlSettings("postgresql+asyncpg://x@/x", "unix:///x", PEPPERS_TEXT, AUDIT_KEYS_TEXT, 0))
 
 
 def console_routes(app: Litestar) -> set[str]:

@@ -25,6 +25,7 @@ from chappe_kernel.api_keys import KeyKind, generate_key
 from chappe_store.session import Database
 from tests.conftest import DatabaseUrls
 from tests.control.world import (
+    AUDIT_KEYS_TEXT,
     CREDENTIALS,
     MANIFEST,
     PEPPERS,
@@ -53,6 +54,7 @@ def settings(database_urls: DatabaseUrls, valkey: Valkey) -> ControlSettings:
         database_url=database_urls.app,
         redis_url=valkey.url,
         key_peppers=PEPPERS_TEXT,
+        audit_keys=AUDIT_KEYS_TEXT,
         port=0,
         failed_sign_ins_per_minute=10_000,
         management_calls_per_minute=10_000,

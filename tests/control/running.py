@@ -20,9 +20,9 @@ from chappe_control.catalogue.service import apply_catalogue
 from chappe_control.settings import ControlSettings
 from chappe_store.session import Database
 from chappe_tenants import passwords
-from tests.conftest import TEMPLATE, DatabaseUrls, PostgresServer
+from tests.conftest import TEMPLATE, TESTS, DatabaseUrls, PostgresServer
 from tests.control.conftest import serve
-from tests.control.world import PEPPERS_TEXT, HandClock
+from tests.control.world import AUDIT_KEYS_TEXT, PEPPERS_TEXT, HandClock
 from tests.pages.browser import PORTAL_URL
 from tests.valkey_server import start_valkey
 
@@ -50,7 +50,7 @@ async def running_control(
     urls = await postgres.create_database(name, TEMPLATE)
     directory = Path(tempfile.mkdtemp(prefix="chappe-valkey-"))
     clock = HandClock()
-    database = Database(urls.app)
+    database = Database(urls.app, origin=TESTS)
     engine = create_async_engine(urls.superuser, isolation_level="AUTOCOMMIT", poolclass=NullPool)
     async with database.operator() as session:
         await apply_catalogue(session, read_manifest(msgspec.json.encode(manifest)), dict(credentials))
@@ -59,6 +59,7 @@ async def running_control(
             database_url=urls.app,
             redis_url=valkey.url,
             key_peppers=PEPPERS_TEXT,
+            audit_keys=AUDIT_KEYS_TEXT,
             port=0,
             portal_url=PORTAL_URL,
             sign_ups_per_minute=_MANY,

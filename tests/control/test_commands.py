@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import pwd
 import signal
 import socket
 import sys
@@ -16,7 +17,7 @@ import pytest
 from chappe_kernel.api_keys import KeyKind, generate_key, is_well_formed
 from chappe_store.session import Database
 from tests.conftest import DatabaseUrls
-from tests.control.world import CREDENTIALS, MANIFEST, PEPPERS_TEXT
+from tests.control.world import AUDIT_KEYS_TEXT, CREDENTIALS, MANIFEST, PEPPERS_TEXT
 from tests.valkey_server import Valkey
 
 
@@ -27,6 +28,7 @@ def environ(database_urls: DatabaseUrls, valkey: Valkey) -> dict[str, str]:
         "CHAPPE_DATABASE_URL": database_urls.app,
         "CHAPPE_REDIS_URL": valkey.url,
         "CHAPPE_KEY_PEPPERS": PEPPERS_TEXT,
+        "CHAPPE_AUDIT_KEYS": AUDIT_KEYS_TEXT,
         "CHAPPE_REGION_CREDENTIALS": json.dumps(CREDENTIALS),
     }
 
@@ -84,6 +86,24 @@ async def test_created_tenant_has_two_keys_that_are_shown_once(environ: dict[str
     assert is_well_formed(made["management_key"]) and made["management_key"].startswith("ck_m")
 
 
+async def test_what_is_done_to_operators_is_in_the_audit_log_with_who_typed_it(
+    environ: dict[str, str], owner_sql: Any
+) -> None:
+    password = "tidal lantern mosaic"
+    for arguments in (("create", "ops@example.org"), ("set-role", "ops@example.org", "auditor")):
+        assert (await _run(environ, "operator", *arguments, typed=password))[0] == 0
+    code, _, err = await _run(environ, "operator", "set-password", "ops@example.org", typed=password + " 42")
+    assert code == 0, err
+    rows = await owner_sql(
+        "SELECT action, actor_kind, actor, address, before::text, after::text FROM audit_entry ORDER BY sequence"
+    )
+    created, changed, new_password = [tuple(row) for row in rows]
+    somebody = ("command", pwd.getpwuid(os.getuid()).pw_name, socket.gethostname())
+    assert created[:4] == ("created", *somebody) and '"withheld"' in created[5]
+    assert changed == ("changed", *somebody, '{"role": "support"}', '{"role": "auditor"}')
+    assert new_password == ("changed", *somebody, *['{"password_hash": "withheld"}'] * 2)
+
+
 async def test_wrong_input_is_told_in_one_line_without_secrets(environ: dict[str, str], tmp_path: Path) -> None:
     secret = generate_key(KeyKind.INFERENCE)[:-1] + "!"
     seed = {
@@ -126,12 +146,14 @@ def _write(path: Path, content: Any) -> Path:
 
 async def _start(environ: dict[str, str], *arguments: str) -> Process:
     chappe = str(Path(sys.executable).parent / "chappe")
-    return await asyncio.create_subprocess_exec(chappe, *arguments, env=environ, stdout=PIPE, stderr=PIPE, cwd="/")
+    return await asyncio.create_subprocess_exec(
+        chappe, *arguments, env=environ, stdin=PIPE, stdout=PIPE, stderr=PIPE, cwd="/"
+    )
 
 
-async def _run(environ: dict[str, str], *arguments: str) -> tuple[int, str, str]:
+async def _run(environ: dict[str, str], *arguments: str, typed: str = "") -> tuple[int, str, str]:
     process = await _start(environ, *arguments)
-    out, err = await asyncio.wait_for(process.communicate(), 60)
+    out, err = await asyncio.wait_for(process.communicate(typed.encode()), 60)
     assert process.returncode is not None
     return process.returncode, out.decode(), err.decode()
 

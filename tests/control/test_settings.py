@@ -10,6 +10,7 @@ ENVIRON = {
     "CHAPPE_DATABASE_URL": "postgresql+asyncpg:///x",
     "CHAPPE_REDIS_URL": "redis:///",
     "CHAPPE_KEY_PEPPERS": "x",
+    "CHAPPE_AUDIT_KEYS": "x",
     "CHAPPE_PORT": "8400",
 }
 

@@ -12,6 +12,7 @@ from chappe_control.catalogue.service import apply_catalogue
 from chappe_control.settings import ControlSettings
 from chappe_control.snapshot import FRESH_S, SnapshotCache
 from chappe_kernel.clock import SystemClock
+from chappe_store.audit_log.origin import Origin
 from chappe_store.session import Database
 from tests.control.world import CHAT, CREDENTIALS, MANIFEST, PEPPERS, PRICE, World
 
@@ -21,9 +22,9 @@ class CountingDatabase(Database):
 
     readings = 0
 
-    def ingest(self) -> AbstractAsyncContextManager[AsyncSession]:
+    def ingest(self, origin: Origin | None = None) -> AbstractAsyncContextManager[AsyncSession]:
         self.readings += 1
-        return super().ingest()
+        return super().ingest(origin)
 
 
 class StandingClock(SystemClock):

@@ -18,6 +18,7 @@ from chappe_tenants.api_keys.service import digest_all
 from chappe_tenants.peppers import parse_peppers
 
 PEPPERS_TEXT = ",".join(f"{version}:{base64.b64encode(bytes([version]) * 32).decode()}" for version in (1, 2))
+AUDIT_KEYS_TEXT = f"1:{base64.b64encode(b'a' * 32).decode()}"
 PEPPERS: tuple[Pepper, ...] = parse_peppers(PEPPERS_TEXT)
 WELCOME_NANO = 10_000_000_000
 CREDENTIALS = {"fr-par": "credential-of-fr-par-0123456789", "de-fra": "credential-of-de-fra-0123456789"}

@@ -8,6 +8,7 @@ import pytest
 
 from chappe_kernel.api_keys import is_well_formed
 from chappe_local.credentials import load_secrets
+from chappe_store.audit_log.signing import parse_signing_keys
 
 
 def test_secrets_are_kept_and_closed_to_others(tmp_path: Path) -> None:
@@ -19,6 +20,7 @@ def test_secrets_are_kept_and_closed_to_others(tmp_path: Path) -> None:
     keys = [first.api_key, first.fr_only_api_key, first.management_key, first.probe_key]
     assert all(is_well_formed(key) for key in keys)
     assert len(set(keys)) == 4
+    assert set(parse_signing_keys(first.audit_keys).public) == {1}
     assert len({first.cells["fr-par"].credential, first.cells["de-fra"].credential}) == 2
 
 

@@ -14,6 +14,8 @@ APPEND_ONLY = (
     "ledger_entry",
     "usage_event",
     "usage_quarantine",
+    "audit_entry",
+    "audit_checkpoint",
 )
 
 

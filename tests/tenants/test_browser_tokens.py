@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError
 
 from chappe_kernel.api_keys import KeyKind, is_browser_token, is_well_formed
 from chappe_kernel.errors import Denied, LimitExceeded, Unauthenticated
-from chappe_kernel.ids import KeyId, MemberId, ProjectId, TenantId
+from chappe_kernel.ids import KeyId, MemberId, ProjectId, TenantId, new_id
 from chappe_kernel.wire.control import KeyFacts
 from chappe_store.queries import read_keys_revision
 from chappe_store.session import Database, TenantScope
@@ -81,8 +81,14 @@ async def make(database: Database, name: str) -> SignedIn:
             session, name=name, currency="EUR", allowed_regions=["fr-par", "DE"], requests_per_minute=60
         )
         project = await create_project(session, scope, name="default", regions=["FR"], jurisdiction_of=JURISDICTIONS)
-        member_id = await add_member(
-            session, scope, email=f"{name}@example.org", password_hash="$argon2id$x", role=Role.OWNER
+        member_id = MemberId(new_id())
+        await add_member(
+            session,
+            scope,
+            member_id=member_id,
+            email=f"{name}@example.org",
+            password_hash="$argon2id$x",
+            role=Role.OWNER,
         )
     return await sign_in(database, scope, member_id, ProjectId(project.id))
 

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
 from chappe_kernel.errors import Conflict
-from chappe_kernel.ids import MemberId, OperatorUserId
+from chappe_kernel.ids import MemberId, OperatorUserId, new_id
 from chappe_store.session import NOBODY, Database, TenantScope
 from chappe_tenants.members import queries as members
 from chappe_tenants.members.service import Role, add_member, put_member
@@ -21,7 +21,7 @@ from chappe_tenants.operators import queries as operators
 from chappe_tenants.operators.service import OperatorRole, put_operator
 from chappe_tenants.organisations.service import create_organisation
 from chappe_tenants.sessions import service as sessions
-from tests.conftest import TEMPLATE, DatabaseUrls, PostgresServer
+from tests.conftest import TEMPLATE, TESTS, DatabaseUrls, PostgresServer
 
 HASH = "$argon2id$of-no-password"
 Sql = Callable[..., Awaitable[list[Any]]]
@@ -61,7 +61,7 @@ async def sql(urls: DatabaseUrls) -> AsyncIterator[Sql]:
 
 @pytest.fixture(scope="module")
 async def opened(urls: DatabaseUrls) -> AsyncIterator[Database]:
-    database = Database(urls.app)
+    database = Database(urls.app, origin=TESTS)
     yield database
     await database.close()
 
@@ -80,7 +80,8 @@ async def make_person(database: Database, name: str) -> Person:
         scope = await create_organisation(
             session, name=name, currency="EUR", allowed_regions=["fr-par"], requests_per_minute=60
         )
-        member_id = await add_member(session, scope, email=email, password_hash=HASH, role=Role.OWNER)
+        member_id = MemberId(new_id())
+        await add_member(session, scope, member_id=member_id, email=email, password_hash=HASH, role=Role.OWNER)
     return Person(scope, member_id, email, await _start(database, scope, member_id))
 
 
@@ -185,6 +186,20 @@ async def test_being_seen_is_written_at_most_once_a_minute(database: Database, m
             assert written == (due and repeat == 0)
 
 
+async def test_a_console_session_is_prolonged_in_the_same_way(database: Database, sql: Sql) -> None:
+    await put(database, "ops@example.eu")
+    secret = await _start_operator(database, "ops@example.eu")
+    for seconds, due in ((59, False), (61, True)):
+        await sql(f"UPDATE operator_session SET seen_at = now() - interval '{seconds} seconds'")
+        async with database.operator() as session:
+            found = await sessions.find_operator(session, secret)
+            assert found is not None
+            visitor, rested = found
+            await sessions.touch_operator_session(session, visitor)
+        assert rested == due
+        assert await sql("SELECT now() - seen_at < interval '50 seconds' FROM operator_session") == [(due,)]
+
+
 async def test_sessions_that_are_over_are_deleted_in_passing(
     database: Database, mia: Person, noor: Person, sql: Sql
 ) -> None:
@@ -285,7 +300,14 @@ async def test_look_ups_cannot_be_led_astray_by_a_search_path(database: Database
 async def test_one_address_is_one_member_across_tenants(database: Database, mia: Person, noor: Person) -> None:
     with pytest.raises(Conflict):
         async with database.operator() as session:
-            await add_member(session, noor.scope, email=mia.email, password_hash=HASH, role=Role.OWNER)
+            await add_member(
+                session,
+                noor.scope,
+                member_id=MemberId(new_id()),
+                email=mia.email,
+                password_hash=HASH,
+                role=Role.OWNER,
+            )
     with pytest.raises(Conflict):
         async with database.operator() as session:
             await put_member(session, noor.scope, email=mia.email, password="tidal lantern 42", role=Role.OWNER)

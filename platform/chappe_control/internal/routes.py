@@ -16,6 +16,7 @@ from chappe_catalogue.regions.service import beat
 from chappe_control.authentication import RegionGuard
 from chappe_control.bodies import check_body
 from chappe_control.internal.admission import check_tenant_may_run
+from chappe_control.origins import origin_of
 from chappe_control.state import Given
 from chappe_kernel.errors import Invalid, NotFound
 from chappe_kernel.wire import control as wire
@@ -53,13 +54,13 @@ async def list_deployments(request: RegionRequest, services: Given) -> list[wire
 async def report_deployments(
     request: RegionRequest, services: Given, data: JSONBody[list[wire.DeploymentStatus]]
 ) -> None:
-    async with services.database.ingest() as session:
+    async with services.database.ingest(origin_of(request)) as session:
         await deployments.report_statuses(session, request.auth, data)
 
 
 @post("/heartbeat", status_code=HTTPStatus.NO_CONTENT)
 async def heartbeat(request: RegionRequest, services: Given, data: JSONBody[wire.Heartbeat]) -> None:
-    async with services.database.ingest() as session:
+    async with services.database.ingest(origin_of(request)) as session:
         await beat(session, region=request.auth, heartbeat=data)
 
 
@@ -79,7 +80,7 @@ async def grant(request: RegionRequest, services: Given, data: JSONBody[wire.Ask
     _check_gateway(data.gateway)
     if not 0 <= data.minimum_nano <= data.wanted_nano <= MAX_NANO:
         raise Invalid("0 ≤ minimum_nano ≤ wanted_nano must hold", param="wanted_nano")
-    async with services.database.ingest() as session:
+    async with services.database.ingest(origin_of(request)) as session:
         await check_tenant_may_run(session, data.tenant_id, request.auth)
         return await ask_grant(session, region=request.auth, ask=data, terms=services.terms)
 
@@ -90,7 +91,7 @@ async def give_back(
 ) -> None:
     if not 0 <= data.returned_nano <= MAX_NANO:
         raise Invalid("returned_nano must not be negative", param="returned_nano")
-    async with services.database.ingest() as session:
+    async with services.database.ingest(origin_of(request)) as session:
         await return_grant(session, region=request.auth, grant_id=grant_id, returned_nano=data.returned_nano)
 
 
@@ -99,7 +100,7 @@ async def post_usage(request: RegionRequest, services: Given, data: JSONBody[wir
     _check_gateway(data.gateway)
     if len(data.events) > MAX_BATCH_EVENTS:
         raise Invalid(f"a batch has at most {MAX_BATCH_EVENTS} events", code="batch_too_large", param="events")
-    async with services.database.ingest() as session:
+    async with services.database.ingest(origin_of(request)) as session:
         receipt = await ingest(session, region=request.auth, batch=data)
         used_at = {(event.tenant_id, event.key_id): event.finished_at for event in data.events}
         await api_keys.touch_keys(session, used_at)

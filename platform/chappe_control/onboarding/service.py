@@ -7,7 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from chappe_billing.credit.service import give_welcome_credit
 from chappe_catalogue.regions.queries import read_jurisdictions
-from chappe_kernel.ids import ProjectId
+from chappe_kernel.ids import MemberId, ProjectId
 from chappe_store.session import TenantScope
 from chappe_tenants.members.service import Role, add_member
 from chappe_tenants.organisations.service import create_organisation
@@ -49,11 +49,15 @@ async def open_organisation(session: AsyncSession, *, name: str, terms: Terms) -
     return Opened(scope, ProjectId(project.id), jurisdiction_of)
 
 
-async def sign_up(session: AsyncSession, *, organisation: str, email: str, password_hash: str, terms: Terms) -> str:
+async def sign_up(
+    session: AsyncSession, *, organisation: str, owner_id: MemberId, email: str, password_hash: str, terms: Terms
+) -> str:
     """A new organisation with its owner, who is signed in: the session's secret. As the operator.
 
     Raises `Conflict` if somebody has the address: nothing of it is kept, since the transaction ends with it.
     """
     opened = await open_organisation(session, name=organisation, terms=terms)
-    member_id = await add_member(session, opened.scope, email=email, password_hash=password_hash, role=Role.OWNER)
-    return await start_member_session(session, opened.scope, member_id)
+    await add_member(
+        session, opened.scope, member_id=owner_id, email=email, password_hash=password_hash, role=Role.OWNER
+    )
+    return await start_member_session(session, opened.scope, owner_id)

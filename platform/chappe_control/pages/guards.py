@@ -9,10 +9,12 @@ from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 from litestar.response import Redirect
 
+from chappe_control.origins import source_of
 from chappe_control.pages.cookies import CONSOLE_COOKIE, PORTAL_COOKIE
 from chappe_control.problems import Problem, handle_chappe_error
 from chappe_control.state import Services
 from chappe_kernel.errors import Unauthenticated
+from chappe_store.audit_log.origin import ActorKind
 from chappe_store.session import NOBODY
 from chappe_tenants.sessions import service as sessions
 from chappe_tenants.sessions.service import MemberVisitor, OperatorVisitor
@@ -65,7 +67,8 @@ async def read_member(connection: _Connection) -> MemberVisitor | None:
         return None
     visitor, rested = found
     if rested:
-        async with services.database.tenant(visitor.scope) as session:
+        origin = source_of(connection).origin(ActorKind.MEMBER, visitor.member_id)
+        async with services.database.tenant(visitor.scope, origin) as session:
             await sessions.touch_member_session(session, visitor)
     return visitor
 
@@ -77,7 +80,15 @@ async def read_operator(connection: _Connection) -> OperatorVisitor | None:
         return None
     services: Services = connection.app.state.services
     async with services.database.operator() as session:
-        return await sessions.find_operator(session, secret)
+        found = await sessions.find_operator(session, secret)
+    if found is None:
+        return None
+    visitor, rested = found
+    if rested:
+        origin = source_of(connection).origin(ActorKind.OPERATOR_USER, visitor.user_id)
+        async with services.database.operator(origin) as session:
+            await sessions.touch_operator_session(session, visitor)
+    return visitor
 
 
 def handle_sign_in_required(request: Request[Any, Any, Any], error: SignInRequired) -> Response[Problem | None]:

@@ -13,6 +13,7 @@ from chappe_catalogue.listings.queries import unknown_listings
 from chappe_catalogue.regions.queries import read_jurisdictions
 from chappe_control.cursors import cut_page, decode_cursor
 from chappe_control.idempotency import service as idempotency
+from chappe_control.origins import origin_of
 from chappe_control.public import answers
 from chappe_control.public.parameters import DEFAULT_LIMIT, Cursor, IdempotencyKey, Limit
 from chappe_control.state import Given
@@ -65,7 +66,7 @@ async def create_key(
     and create another one."""
     caller = request.auth
     call = idempotency.read_call("POST /keys", idempotency_key, await request.body())
-    async with services.database.tenant(caller.scope) as session:
+    async with services.database.tenant(caller.scope, origin_of(request)) as session:
         await idempotency.begin(session, caller.scope, call)
         key, secret = await service.create_key(
             session,
@@ -96,7 +97,7 @@ async def revoke_key(
     except Invalid:
         raise NotFound("no such API key") from None
     scope = request.auth.scope
-    async with services.database.tenant(scope) as session:
+    async with services.database.tenant(scope, origin_of(request)) as session:
         await service.revoke_key(session, scope, found)
 
 

@@ -12,6 +12,7 @@ from msgspec import Struct
 from chappe_catalogue.regions.queries import read_jurisdictions
 from chappe_control.cursors import cut_page, decode_cursor
 from chappe_control.idempotency import service as idempotency
+from chappe_control.origins import origin_of
 from chappe_control.public import answers
 from chappe_control.public.parameters import DEFAULT_LIMIT, Cursor, IdempotencyKey, Limit
 from chappe_control.state import Given
@@ -54,7 +55,7 @@ async def create_project(
     `Idempotency-Key` and body gets the same answer."""
     scope = request.auth.scope
     call = idempotency.read_call("POST /projects", idempotency_key, await request.body())
-    async with services.database.tenant(scope) as session:
+    async with services.database.tenant(scope, origin_of(request)) as session:
         kept = await idempotency.begin(session, scope, call)
         if kept is not None:
             return msgspec.convert(kept, ProjectView)

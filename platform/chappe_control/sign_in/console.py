@@ -4,6 +4,7 @@ from typing import Any
 
 from litestar import Response, get, post
 
+from chappe_control.origins import source_of
 from chappe_control.pages.cookies import CONSOLE_COOKIE, ended_cookie, session_cookie
 from chappe_control.pages.forms import Form, read_fields
 from chappe_control.pages.guards import CONSOLE_SIGN_IN, read_operator
@@ -27,7 +28,11 @@ async def sign_in_to_console(request: PageRequest, services: Given) -> Response[
     fields = await read_fields(request, "email", "password", "next")
     target = console_target(fields["next"])
     asked = service.SignIn(
-        fields["email"], fields["password"], client_address(request), request.cookies.get(CONSOLE_COOKIE)
+        fields["email"],
+        fields["password"],
+        client_address(request),
+        source_of(request),
+        request.cookies.get(CONSOLE_COOKIE),
     )
     try:
         secret = await service.sign_in_operator(services, asked)
@@ -41,7 +46,7 @@ async def sign_in_to_console(request: PageRequest, services: Given) -> Response[
 
 @post("/console/sign-out", status_code=SEE_OTHER)
 async def sign_out_of_console(request: PageRequest, services: Given) -> Response[Any]:
-    await service.sign_out_operator(services, request.cookies.get(CONSOLE_COOKIE))
+    await service.sign_out_operator(services, request.cookies.get(CONSOLE_COOKIE), source_of(request))
     response = go_to(CONSOLE_SIGN_IN)
     response.set_cookie(ended_cookie(CONSOLE_COOKIE))
     return response

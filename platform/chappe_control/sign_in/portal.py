@@ -4,6 +4,7 @@ from typing import Any
 
 from litestar import Response, get, post
 
+from chappe_control.origins import source_of
 from chappe_control.pages.cookies import PORTAL_COOKIE, ended_cookie, session_cookie
 from chappe_control.pages.forms import Form, read_fields
 from chappe_control.pages.guards import PORTAL_SIGN_IN, read_member
@@ -39,7 +40,11 @@ async def sign_in(request: PageRequest, services: Given) -> Response[Any]:
     fields = await read_fields(request, "email", "password", "next")
     target = portal_target(fields["next"])
     asked = service.SignIn(
-        fields["email"], fields["password"], client_address(request), request.cookies.get(PORTAL_COOKIE)
+        fields["email"],
+        fields["password"],
+        client_address(request),
+        source_of(request),
+        request.cookies.get(PORTAL_COOKIE),
     )
     try:
         secret = await service.sign_in_member(services, asked)
@@ -54,7 +59,7 @@ async def sign_in(request: PageRequest, services: Given) -> Response[Any]:
 @post("/sign-out", status_code=SEE_OTHER)
 async def sign_out(request: PageRequest, services: Given) -> Response[Any]:
     """For whoever holds the cookie, signed in or not any more."""
-    await service.sign_out_member(services, request.cookies.get(PORTAL_COOKIE))
+    await service.sign_out_member(services, request.cookies.get(PORTAL_COOKIE), source_of(request))
     response = go_to(PORTAL_SIGN_IN)
     response.set_cookie(ended_cookie(PORTAL_COOKIE))
     return response
@@ -78,11 +83,12 @@ async def sign_up(request: PageRequest, services: Given) -> Response[Any]:
     if errors:
         return _sign_up_page(request, services, Form(typed, errors), status=UNPROCESSABLE)
     try:
-        secret = await service.sign_up(services, service.SignUp(**clean, address=client_address(request)))
+        asked = service.SignUp(**clean, address=client_address(request), source=source_of(request))
+        secret = await service.sign_up(services, asked)
     except ChappeError as error:
         form, status, headers = refused(request, error, typed)
         return _sign_up_page(request, services, form, status=status, headers=headers)
-    await service.sign_out_member(services, request.cookies.get(PORTAL_COOKIE))
+    await service.sign_out_member(services, request.cookies.get(PORTAL_COOKIE), source_of(request))
     response = go_to(_WELCOME)
     response.set_cookie(session_cookie(PORTAL_COOKIE, secret))
     return response

@@ -1,14 +1,15 @@
 """What happens at a sign-in: the password is looked at outside of every transaction, and only then a session begins."""
 
 from msgspec import Struct
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from chappe_control.onboarding.service import Terms
 from chappe_control.onboarding.service import sign_up as open_account
+from chappe_control.origins import CallSource
 from chappe_control.sign_in.attempts import Attempts, Realm
 from chappe_control.state import Services
 from chappe_kernel.errors import Denied, Invalid
-from chappe_kernel.ids import MemberId, OperatorUserId, TenantId
+from chappe_kernel.ids import MemberId, OperatorUserId, TenantId, new_id
+from chappe_store.audit_log.origin import ActorKind
 from chappe_store.session import NOBODY, TenantScope
 from chappe_tenants.members import queries as members
 from chappe_tenants.naming import clean_email
@@ -18,11 +19,13 @@ from chappe_tenants.sessions import service as sessions
 
 
 class SignIn(Struct, frozen=True):
-    """What somebody sent. `address` is the client's, `presented` the session's secret that the browser has already."""
+    """What somebody sent. `address` is what attempts are counted by, `presented` the session's secret that the
+    browser has already."""
 
     email: str
     password: str
     address: str
+    source: CallSource
     presented: str | None = None
 
 
@@ -33,6 +36,7 @@ class SignUp(Struct, frozen=True):
     email: str
     password: str
     address: str
+    source: CallSource
 
 
 async def sign_in_member(services: Services, asked: SignIn) -> str:
@@ -53,22 +57,23 @@ async def sign_in_member(services: Services, asked: SignIn) -> str:
     if found.tenant_state != TenantState.ACTIVE:
         raise Denied("this organisation is not active", code="tenant_not_active")
     scope = TenantScope(TenantId(found.tenant_id))
-    async with services.database.tenant(scope) as session:
+    origin = asked.source.origin(ActorKind.MEMBER, found.member_id)
+    async with services.database.tenant(scope, origin) as session:
         secret = await sessions.start_member_session(session, scope, MemberId(found.member_id))
-    await sign_out_member(services, asked.presented)
+    await sign_out_member(services, asked.presented, asked.source)
     return secret
 
 
-async def sign_out_member(services: Services, secret: str | None) -> None:
+async def sign_out_member(services: Services, secret: str | None, source: CallSource) -> None:
     """The session ends, if there is one: its row is gone, and with it whatever hangs on it."""
     if not secret:
         return
     async with services.database.tenant(NOBODY) as session:
-        found = await sessions.find_own_session(session, secret)
-    if found is not None:
-        scope, session_id = found
-        async with services.database.tenant(scope) as session:
-            await sessions.end_member_session(session, scope, session_id)
+        own = await sessions.find_own_session(session, secret)
+    if own is not None:
+        origin = source.origin(ActorKind.MEMBER, own.member_id)
+        async with services.database.tenant(own.scope, origin) as session:
+            await sessions.end_member_session(session, own.scope, own.session_id)
 
 
 async def sign_up(services: Services, asked: SignUp) -> str:
@@ -80,9 +85,15 @@ async def sign_up(services: Services, asked: SignUp) -> str:
     await services.throttle.count("sign-ups", asked.address, settings.sign_ups_per_minute)
     password_hash = await services.passwords.hash(asked.password)
     terms = Terms(settings.sign_up_currency, settings.sign_up_requests_per_minute, settings.welcome_credit_nano)
-    async with services.database.operator() as session:
+    owner_id = MemberId(new_id())
+    async with services.database.operator(asked.source.origin(ActorKind.SIGN_UP, owner_id)) as session:
         return await open_account(
-            session, organisation=asked.organisation, email=asked.email, password_hash=password_hash, terms=terms
+            session,
+            organisation=asked.organisation,
+            owner_id=owner_id,
+            email=asked.email,
+            password_hash=password_hash,
+            terms=terms,
         )
 
 
@@ -97,22 +108,22 @@ async def sign_in_operator(services: Services, asked: SignIn) -> str:
     if user is None or not right:
         raise _wrong()
     await attempts.succeed(noted)
-    async with services.database.operator() as session:
+    async with services.database.operator(asked.source.origin(ActorKind.OPERATOR_USER, user.id)) as session:
         secret = await sessions.start_operator_session(session, OperatorUserId(user.id))
-        await _end_operator_session(session, asked.presented)
+    await sign_out_operator(services, asked.presented, asked.source)
     return secret
 
 
-async def sign_out_operator(services: Services, secret: str | None) -> None:
+async def sign_out_operator(services: Services, secret: str | None, source: CallSource) -> None:
     """The session ends, if there is one."""
+    if not secret:
+        return
     async with services.database.operator() as session:
-        await _end_operator_session(session, secret)
-
-
-async def _end_operator_session(session: AsyncSession, secret: str | None) -> None:
-    found = await sessions.find_operator(session, secret) if secret else None
+        found = await sessions.find_operator(session, secret)
     if found is not None:
-        await sessions.end_operator_session(session, found.session_id)
+        visitor, _ = found
+        async with services.database.operator(source.origin(ActorKind.OPERATOR_USER, visitor.user_id)) as session:
+            await sessions.end_operator_session(session, visitor.session_id)
 
 
 def _readable_email(text: str) -> str:

@@ -26,19 +26,24 @@ async def put_member(session: AsyncSession, scope: TenantScope, *, email: str, p
     address = clean_email(email)
     member = await queries.find_by_email(session, scope, address)
     if member is None:
-        await add_member(session, scope, email=address, password_hash=hash_password(password), role=role)
+        await add_member(
+            session,
+            scope,
+            member_id=MemberId(new_id()),
+            email=address,
+            password_hash=hash_password(password),
+            role=role,
+        )
     elif not verify_password(member.password_hash, password):
         await queries.set_password(session, scope, member.id, hash_password(password))
 
 
 async def add_member(
-    session: AsyncSession, scope: TenantScope, *, email: str, password_hash: str, role: Role
-) -> MemberId:
+    session: AsyncSession, scope: TenantScope, *, member_id: MemberId, email: str, password_hash: str, role: Role
+) -> None:
     """A new member. `email` is clean. Raises `Conflict` if somebody has the address, in whatever tenant."""
-    member_id = MemberId(new_id())
     added = await queries.insert_member(
         session, scope, member_id=member_id, email=email, role=role, password_hash=password_hash
     )
     if not added:
         raise Conflict("somebody has this address already", code="email_taken", param="email")
-    return member_id

@@ -44,6 +44,14 @@ class OperatorVisitor(Struct, frozen=True):
     role: OperatorRole
 
 
+class OwnSession(Struct, frozen=True):
+    """A member's session, to be ended and for nothing else."""
+
+    scope: TenantScope
+    session_id: UUID
+    member_id: MemberId
+
+
 async def start_member_session(session: AsyncSession, scope: TenantScope, member_id: MemberId) -> str:
     """A new session's secret, which nobody can read again. Sessions of this tenant that are over are deleted."""
     await queries.delete_expired_member_sessions(session, scope, PORTAL.idle)
@@ -77,10 +85,12 @@ async def find_member(session: AsyncSession, secret: str) -> tuple[MemberVisitor
     return visitor, found.rested
 
 
-async def find_own_session(session: AsyncSession, secret: str) -> tuple[TenantScope, UUID] | None:
+async def find_own_session(session: AsyncSession, secret: str) -> OwnSession | None:
     """The session behind a secret, to end it: whoever holds the secret may, also where the tenant is not active."""
     found = await _find_member_session(session, secret)
-    return None if found is None else (TenantScope(TenantId(found.tenant_id)), found.session_id)
+    if found is None:
+        return None
+    return OwnSession(TenantScope(TenantId(found.tenant_id)), found.session_id, MemberId(found.member_id))
 
 
 async def touch_member_session(session: AsyncSession, visitor: MemberVisitor) -> None:
@@ -103,21 +113,25 @@ async def start_operator_session(session: AsyncSession, user_id: OperatorUserId)
     return secret
 
 
-async def find_operator(session: AsyncSession, secret: str) -> OperatorVisitor | None:
-    """Whose session this is, noting that it was seen. None: the session is over, or never was."""
+async def find_operator(session: AsyncSession, secret: str) -> tuple[OperatorVisitor, bool] | None:
+    """Whose session this is, and whether it is time to `touch_operator_session`. None: it is over, or never was."""
     if not _is_well_formed(secret):
         return None
     found = await queries.find_operator_session(session, _digest(secret), CONSOLE.idle)
     if found is None:
         return None
-    if found.rested:
-        await queries.touch_operator_session(session, found.session_id)
-    return OperatorVisitor(
+    visitor = OperatorVisitor(
         session_id=found.session_id,
         user_id=OperatorUserId(found.user_id),
         email=found.email,
         role=OperatorRole(found.role),
     )
+    return visitor, found.rested
+
+
+async def touch_operator_session(session: AsyncSession, visitor: OperatorVisitor) -> None:
+    """Note in the database's time that the session was seen."""
+    await queries.touch_operator_session(session, visitor.session_id)
 
 
 async def end_operator_session(session: AsyncSession, session_id: UUID) -> None:

@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from chappe_control.cursors import decode_cursor
 from chappe_control.idempotency.service import read_call
+from chappe_control.origins import origin_of
 from chappe_control.pages.flash import flash
 from chappe_control.pages.forms import WHOLE_FORM, Form, read_fields
 from chappe_control.pages.languages import N_, translate
@@ -68,7 +69,7 @@ async def create_key(request: MemberRequest, services: Given) -> Response[Any]:
     try:
         order, project_id = _order(posted)
         call = read_call("POST /keys of the portal", posted.form_id or None, await request.body())
-        async with services.database.tenant(request.auth.scope) as session:
+        async with services.database.tenant(request.auth.scope, origin_of(request)) as session:
             made = await make_key(session, request.auth.scope, project_id, order, call, peppers=services.peppers)
     except Conflict as error:
         if error.code == "already_completed":
@@ -90,7 +91,7 @@ async def revoke_key(request: MemberRequest, services: Given, key_id: Annotated[
     except Invalid:
         raise NotFound("no such API key") from None
     scope = request.auth.scope
-    async with services.database.tenant(scope) as session:
+    async with services.database.tenant(scope, origin_of(request)) as session:
         await api_keys.revoke_key(session, scope, wanted)
         key = await api_keys.get_key(session, scope, wanted)
     return _back(request, translate(request, N_("The key “%(name)s” is revoked."), name=key.name), "green")

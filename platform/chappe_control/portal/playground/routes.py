@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from chappe_billing.request_log.queries import find_request
 from chappe_catalogue.regions.queries import read_jurisdictions
+from chappe_control.origins import origin_of
 from chappe_control.pages.render import page
 from chappe_control.portal.playground.service import (
     Offers,
@@ -67,7 +68,7 @@ async def list_offers(request: MemberRequest, services: Given) -> Offers:
 async def create_token(request: MemberRequest, services: Given) -> IssuedToken:
     """What the browser calls the gateways with for the next minutes. It is shown this once."""
     visitor = request.auth
-    async with services.database.tenant(visitor.scope) as session:
+    async with services.database.tenant(visitor.scope, origin_of(request)) as session:
         return await issue_token(
             session,
             visitor,

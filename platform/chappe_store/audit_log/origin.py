@@ -1,0 +1,50 @@
+"""By whom and from where: what a transaction says of itself, so that the log can."""
+
+import os
+import pwd
+import socket
+from enum import StrEnum
+from uuid import UUID
+
+import msgspec
+from msgspec import Struct
+
+from chappe_kernel.ids import new_id
+
+
+class ActorKind(StrEnum):
+    """Who can change something."""
+
+    MEMBER = "member"
+    SIGN_UP = "sign_up"
+    """Who is nobody yet, and becomes the first member of an organisation with it: `actor` is that member's id."""
+    OPERATOR_USER = "operator_user"
+    MANAGEMENT_KEY = "management_key"
+    REGION = "region"
+    COMMAND = "command"
+    DATABASE = "database"
+    """Somebody with the database itself, around the application. The triggers alone write this."""
+
+
+class Origin(Struct, frozen=True):
+    """`actor` is the id of a person or key, a region's name, or who ran a command. `address` is the peer's own, as the
+    socket gives it; of a command the machine's name. All that one call or command does shares its `request_id`."""
+
+    kind: ActorKind
+    actor: str
+    address: str | None
+    request_id: UUID
+
+    def encoded(self) -> str:
+        """As the triggers read it."""
+        return msgspec.json.encode(self).decode()
+
+
+def command_origin() -> Origin:
+    """This process, as a command: the user by the operating system's own word, not by a variable."""
+    user = os.getuid()
+    try:
+        name = pwd.getpwuid(user).pw_name
+    except KeyError:  # A container may run as a number that has no name.
+        name = str(user)
+    return Origin(ActorKind.COMMAND, name, socket.gethostname(), new_id())

@@ -1,0 +1,111 @@
+"""Nothing that the application may change escapes: every table and every column is watched, or listed with a reason."""
+
+from sqlalchemy import text
+
+from chappe_store.session import Database
+
+# Tables that the application changes without an entry, and why.
+NOT_AUDITED = {
+    "audit_checkpoint": "the log's own",
+    "outbox": "messages about changes that are audited themselves, or posted",
+    "keys_revision": "a counter that follows audited changes",
+    "idempotency_record": "a call's own memory of itself for a day; what the call changed is audited",
+    "ledger_account": "opened by the postings that need it",
+    "ledger_entry": "the ledger is append-only, balanced, and verified by a command of its own",
+    "budget_grant": "leased a hundred times a minute; verified against usage and ledger",
+    "usage_event": "append-only and verified, request by request",
+    "usage_hour": "sums of the usage events",
+    "usage_day": "sums of the usage hours",
+    "usage_month": "sums of the usage hours",
+    "member_session": "who is signed in, not what they changed; it ends by itself, and its row goes with it",
+    "operator_session": "the same",
+    "browser_token": "minutes of a session's; the key that it stands for is audited",
+    "usage_quarantine": "append-only, with region and gateway in each row",
+    "gateway_heartbeat": "once a second",
+    "deployment_state": "what a region reports of itself, not what somebody decided",
+}
+# Columns of audited tables that no trigger watches.
+NOT_WATCHED = {
+    "created_at": "the entry's own time says it",
+    "api_key.last_used_at": "changes with use",
+    "budget.posted_nano": "the ledger's to tell",
+    "budget.pending_nano": "the grants' to tell",
+}
+
+_CHANGEABLE = """
+    SELECT DISTINCT c.relname::text FROM pg_class c, unnest(ARRAY['chappe_app', 'chappe_ingest', 'chappe_operator']) r,
+        unnest(ARRAY['INSERT', 'UPDATE']) p
+    WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relnamespace = 'public'::regnamespace
+      AND (has_any_column_privilege(r, c.oid, p) OR has_table_privilege(r, c.oid, 'DELETE'))
+"""
+_AUDIT_TRIGGERS = """
+    SELECT tgrelid::regclass::text, string_to_array(encode(tgargs, 'escape'), '\\000') FROM pg_trigger
+    WHERE tgfoid = 'audit_change'::regproc AND tgenabled = 'O' AND tgdeferrable AND tginitdeferred
+"""
+
+
+async def test_every_table_that_can_change_is_audited_or_listed(database: Database) -> None:
+    async with database.operator() as session:
+        changeable = set((await session.execute(text(_CHANGEABLE))).scalars())
+        audited = {row[0] for row in await session.execute(text(_AUDIT_TRIGGERS))}
+    assert changeable - audited == set(NOT_AUDITED)
+
+
+async def test_every_column_of_an_audited_table_is_watched_or_listed(database: Database) -> None:
+    unwatched: set[str] = set()
+    unused = set(NOT_WATCHED)
+    async with database.operator() as session:
+        for table, arguments in (await session.execute(text(_AUDIT_TRIGGERS))).all():
+            columns = await session.execute(
+                text(
+                    "SELECT attname::text FROM pg_attribute "
+                    "WHERE attrelid = cast(:table AS text)::regclass AND attnum > 0 AND NOT attisdropped"
+                ),
+                {"table": table},
+            )
+            watched = {column for argument in arguments for column in argument.split(",")}
+            for column in set(columns.scalars()) - watched:
+                reason = next((name for name in (column, f"{table}.{column}") if name in NOT_WATCHED), None)
+                unused.discard(reason or "")
+                unwatched |= set() if reason else {f"{table}.{column}"}
+    assert (unwatched, unused) == (set(), set())
+
+
+async def test_secret_columns_are_withheld(database: Database) -> None:
+    """By their names and types: bytes and hashes are never written into the log."""
+    async with database.operator() as session:
+        for table, arguments in (await session.execute(text(_AUDIT_TRIGGERS))).all():
+            shown = arguments[1].split(",") + arguments[2].split(",")
+            statement = """
+                SELECT attname::text FROM pg_attribute
+                WHERE attrelid = cast(:table AS text)::regclass AND attname = ANY (:shown)
+                  AND (atttypid = 'bytea'::regtype OR attname ~ '(hash|digest|secret|password|token|pepper$)')
+                  AND attname !~ '(_tokens|_per_token)$'
+            """
+            assert list((await session.execute(text(statement), {"table": table, "shown": shown})).scalars()) == []
+
+
+async def test_no_deferred_trigger_takes_a_lock_after_the_chains(database: Database) -> None:
+    """Deferred triggers run at the commit in the order of their events. One that waited for a row while holding the
+    chain's lock could deadlock with another commit; the ledger's only reads."""
+    async with database.operator() as session:
+        statement = "SELECT DISTINCT tgfoid::regproc::text FROM pg_trigger WHERE tgdeferrable AND NOT tgisinternal"
+        functions = set((await session.execute(text(statement))).scalars())
+    assert functions == {"audit_change", "check_ledger_balanced"}
+
+
+async def test_only_the_triggers_can_write_an_entry(database: Database) -> None:
+    async with database.operator() as session:
+        for role in ("chappe_app", "chappe_ingest", "chappe_operator", "chappe_lookup"):
+            for privilege in ("INSERT", "UPDATE", "DELETE", "TRUNCATE"):
+                held = await session.scalar(
+                    text("SELECT has_table_privilege(:role, 'audit_entry', :privilege)"),
+                    {"role": role, "privilege": privilege},
+                )
+                assert held is False, (role, privilege)
+            for function in ("append_audit_entry", "audit_change"):
+                held = await session.scalar(
+                    text("SELECT has_function_privilege(:role, cast(:name AS text)::regproc, 'EXECUTE')"),
+                    {"role": role, "name": function},
+                )
+                assert held is False, (role, function)

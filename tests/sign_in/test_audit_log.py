@@ -1,0 +1,106 @@
+"""What people do on the pages is in the audit log with who they are; that they come and go is not."""
+
+import json
+from typing import Any
+
+import httpx
+import pytest
+from litestar import Request
+from litestar.testing import RequestFactory
+
+from chappe_control.origins import origin_of
+from chappe_kernel.ids import REQUEST, MemberId, OperatorUserId, TenantId, decode_id, new_id
+from chappe_store.audit_log.origin import ActorKind
+from chappe_store.session import TenantScope
+from chappe_tenants.members.service import Role
+from chappe_tenants.operators.service import OperatorRole
+from chappe_tenants.sessions.service import MemberVisitor, OperatorVisitor
+from tests.pages.browser import PASSWORD
+from tests.sign_in.site import OPERATOR, Site
+
+
+async def test_sign_up_is_told_as_the_doing_of_the_member_that_it_makes(site: Site) -> None:
+    email = "told@example.eu"
+    answer = await site.visitor().post("/sign-up", organisation="Told", email=email, password=PASSWORD)
+    assert answer.status_code == 303
+    ((member_id, tenant_id),) = await site.sql("SELECT id, tenant_id FROM member WHERE email = $1", email)
+    entries = await told_of(site, answer)
+    assert [entry["noun"] for entry in entries] == [
+        *("tenant", "project", "budget", "ledger_transaction", "budget", "member")
+    ]
+    for entry in entries:
+        assert (entry["actor_kind"], entry["actor"]) == ("sign_up", str(member_id))
+        assert (entry["address"], entry["tenant_id"]) == ("127.0.0.1", str(tenant_id))
+    assert entries[-1]["after"] == {"email": email, "role": "owner", "password_hash": "withheld"}
+
+
+async def test_a_sign_up_that_is_refused_is_not_told(site: Site) -> None:
+    _, email = await site.member()
+    known = await site.count("audit_entry")
+    answer = await site.visitor().post("/sign-up", organisation="Again", email=email, password=PASSWORD)
+    assert answer.status_code == 422
+    assert await site.count("audit_entry") == known
+
+
+async def test_signing_in_being_seen_and_signing_out_are_not_told(site: Site) -> None:
+    visitor, email = await site.member()
+    await visitor.post("/sign-out")
+    known = await site.count("audit_entry")
+    await visitor.sign_in(email)
+    await visitor.console_sign_in(OPERATOR)
+    for table in ("member_session", "operator_session"):
+        await site.sql(f"UPDATE {table} SET seen_at = now() - interval '5 minutes'")
+    for page in ("/keys", "/console/prices"):
+        assert (await visitor.get(page)).status_code == 200
+    for table in ("member_session", "operator_session"):
+        assert await site.sql(f"SELECT 1 FROM {table} WHERE seen_at > now() - interval '1 minute'")
+    await visitor.sign_in(email)
+    await visitor.console_sign_in(OPERATOR)
+    for path in ("/sign-out", "/console/sign-out"):
+        assert (await visitor.post(path)).status_code == 303
+    assert await site.count("audit_entry") == known
+
+
+async def test_a_members_keys_are_told_with_the_member(site: Site) -> None:
+    visitor, email = await site.member()
+    ((member_id, tenant_id),) = await site.sql("SELECT id, tenant_id FROM member WHERE email = $1", email)
+    made = await visitor.post("/keys", name="app", kind="inference")
+    (entry,) = await told_of(site, made)
+    assert (entry["action"], entry["noun"], entry["tenant_id"]) == ("created", "api_key", str(tenant_id))
+    assert (entry["actor_kind"], entry["actor"], entry["address"]) == ("member", str(member_id), "127.0.0.1")
+    assert (entry["after"]["name"], entry["after"]["digest"], entry["after"]["purpose"]) == ("app", "withheld", None)
+
+
+async def test_the_playgrounds_key_is_told_once_and_its_tokens_never(site: Site) -> None:
+    visitor, email = await site.member()
+    ((member_id,),) = await site.sql("SELECT id FROM member WHERE email = $1", email)
+    first, second = [await visitor.post_json("/playground/token") for _ in range(2)]
+    assert (first.status_code, second.status_code) == (201, 201)
+    (entry,) = await told_of(site, first)
+    assert (entry["noun"], entry["actor"], entry["after"]["purpose"]) == ("api_key", str(member_id), "playground")
+    assert await told_of(site, second) == []
+
+
+@pytest.mark.parametrize("kind", [ActorKind.MEMBER, ActorKind.OPERATOR_USER])
+def test_who_is_signed_in_is_who_acts(kind: ActorKind) -> None:
+    person = new_id()
+    visitor = (
+        MemberVisitor(
+            TenantScope(TenantId(new_id())), new_id(), MemberId(person), "mia@example.eu", Role.OWNER, "Mia", "EUR"
+        )
+        if kind == ActorKind.MEMBER
+        else OperatorVisitor(new_id(), OperatorUserId(person), "ops@example.eu", OperatorRole.SUPPORT)
+    )
+    request: Request[Any, Any, Any] = RequestFactory().post("/", auth=visitor)
+    origin = origin_of(request)
+    assert (origin.kind, origin.actor) == (kind, str(person))
+    assert origin_of(request).request_id == origin.request_id
+
+
+async def told_of(site: Site, answer: httpx.Response) -> list[dict[str, Any]]:
+    """The entries of one call, by the id in its answer."""
+    rows = await site.sql(
+        "SELECT row_to_json(e)::text FROM audit_entry e WHERE request_id = $1 ORDER BY sequence",
+        decode_id(REQUEST, answer.headers["x-request-id"]),
+    )
+    return [json.loads(text) for (text,) in rows]
