@@ -27,6 +27,7 @@ async def test_real_answers_conform(world: World) -> None:
         ("POST", "/keys", "/keys", {"nam": "one"}),
         ("DELETE", "/keys/{key_id}", f"/keys/{key['id']}", None),
         ("DELETE", "/keys/{key_id}", "/keys/none", None),
+        ("GET", "/audit", "/audit", None),
         ("GET", "/listings", "/listings", None),
         ("GET", "/regions", "/regions", None),
     ]

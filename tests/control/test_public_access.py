@@ -15,6 +15,7 @@ ROUTES: list[tuple[str, str, Any]] = [
     ("GET", "/keys", None),
     ("POST", "/keys", {"name": "a key"}),
     ("DELETE", f"/keys/{encode_id(KEY, new_id())}", None),
+    ("GET", "/audit", None),
     ("GET", "/listings", None),
     ("GET", "/regions", None),
 ]

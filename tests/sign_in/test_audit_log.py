@@ -1,6 +1,7 @@
 """What people do on the pages is in the audit log with who they are; that they come and go is not."""
 
 import json
+import re
 from typing import Any
 
 import httpx
@@ -9,7 +10,7 @@ from litestar import Request
 from litestar.testing import RequestFactory
 
 from chappe_control.origins import origin_of
-from chappe_kernel.ids import REQUEST, MemberId, OperatorUserId, TenantId, decode_id, new_id
+from chappe_kernel.ids import MEMBER, REQUEST, MemberId, OperatorUserId, TenantId, decode_id, encode_id, new_id
 from chappe_store.audit_log.origin import ActorKind
 from chappe_store.session import TenantScope
 from chappe_tenants.members.service import Role
@@ -79,6 +80,19 @@ async def test_the_playgrounds_key_is_told_once_and_its_tokens_never(site: Site)
     (entry,) = await told_of(site, first)
     assert (entry["noun"], entry["actor"], entry["after"]["purpose"]) == ("api_key", str(member_id), "playground")
     assert await told_of(site, second) == []
+
+
+async def test_an_organisation_reads_who_signed_it_up_and_who_made_its_keys(site: Site) -> None:
+    visitor, email = await site.member()
+    made = await visitor.post("/keys", name="programs", kind="management")
+    secret = re.search(r"ck_m\w+", made.text)
+    assert secret is not None
+    answer = await site.http.get("/api/v1/audit", headers={"authorization": f"Bearer {secret.group()}"})
+    ((member_id,),) = await site.sql("SELECT id FROM member WHERE email = $1", email)
+    owner = {"id": encode_id(MEMBER, member_id), "address": "127.0.0.1"}
+    newest, *first = answer.json()["items"]
+    assert newest["actor"] == {"kind": "member", **owner}
+    assert first and all(entry["actor"] == {"kind": "sign_up", **owner} for entry in first)
 
 
 @pytest.mark.parametrize("kind", [ActorKind.MEMBER, ActorKind.OPERATOR_USER])

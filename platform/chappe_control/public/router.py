@@ -4,7 +4,7 @@ from litestar import Router
 
 from chappe_control.authentication import require_management_key
 from chappe_control.bodies import check_body
-from chappe_control.public import balance, keys, marketplace, projects, usage
+from chappe_control.public import audit, balance, keys, marketplace, projects, usage
 
 MANAGEMENT_KEY = "managementKey"
 
@@ -21,6 +21,7 @@ def make_router() -> Router:
             keys.list_keys,
             keys.create_key,
             keys.revoke_key,
+            audit.list_entries,
             marketplace.list_listings,
             marketplace.list_regions,
         ],
