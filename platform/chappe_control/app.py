@@ -20,18 +20,22 @@ from chappe_billing.usage.queries import ensure_partitions
 from chappe_control.checkpoints import sign_regularly
 from chappe_control.console.router import make_router as make_console_router
 from chappe_control.internal.routes import make_router as make_internal_router
+from chappe_control.operator_api.router import CONSOLE_SESSION
+from chappe_control.operator_api.router import make_router as make_operator_router
 from chappe_control.origins import request_id_header
 from chappe_control.pages.assets import load_assets
 from chappe_control.pages.canonical import CanonicalHost
+from chappe_control.pages.cookies import CONSOLE_COOKIE, PORTAL_COOKIE
 from chappe_control.pages.csp_reports import CspReports
 from chappe_control.pages.csrf import OwnPagesOnly, make_csrf_config
 from chappe_control.pages.errors import with_pages
 from chappe_control.pages.guards import SignInRequired, handle_sign_in_required
 from chappe_control.pages.render import make_pages
 from chappe_control.pages.router import make_router as make_pages_router
+from chappe_control.permissions import check_routes
 from chappe_control.portal.router import make_router as make_portal_router
 from chappe_control.problems import EXCEPTION_HANDLERS
-from chappe_control.public.router import MANAGEMENT_KEY
+from chappe_control.public.router import MANAGEMENT_KEY, PORTAL_SESSION
 from chappe_control.public.router import make_router as make_public_router
 from chappe_control.settings import ControlSettings
 from chappe_control.sign_in.router import make_router as make_sign_in_router
@@ -62,7 +66,8 @@ _MONTHS_AHEAD = 24
 
 _DESCRIPTION = (
     "What a tenant's programs need beside inference: the balance, usage, projects and API keys. Call it with a "
-    "management key (`ck_m…`). Amounts are decimal strings with nine decimals. Ids sort by their time. Errors are "
+    "management key (`ck_m…`), or signed in to the portal. Under `/operator` is what the operator's own people and "
+    "programs need. Amounts are decimal strings with nine decimals. Ids sort by their time. Errors are "
     "RFC 9457 problems with a stable `code`."
 )
 
@@ -117,11 +122,12 @@ def create_app(settings: ControlSettings, clock: Clock | None = None) -> Litesta
             await redis.aclose()
             await database.close()
 
-    return Litestar(
+    app = Litestar(
         route_handlers=[
             healthz,
             make_internal_router(),
             make_public_router(),
+            make_operator_router(),
             make_pages_router(),
             make_sign_in_router(),
             make_console_router(services.clock),
@@ -139,6 +145,8 @@ def create_app(settings: ControlSettings, clock: Clock | None = None) -> Litesta
         logging_config=None,
         debug=False,
     )
+    check_routes(app)
+    return app
 
 
 async def _prepare_months(database: Database) -> None:
@@ -161,13 +169,22 @@ async def _add_security_headers(message: Message, scope: Scope) -> None:
         ]
 
 
+def _cookie(name: str, whose: str) -> SecurityScheme:
+    text = f"{whose} What changes anything must have the portal's own `Origin`."
+    return SecurityScheme(type="apiKey", security_scheme_in="cookie", name=name, description=text)
+
+
 def _openapi() -> OpenAPIConfig:
-    key = SecurityScheme(type="http", scheme="bearer", description="A management key, `ck_m…`.")
+    schemes = {
+        MANAGEMENT_KEY: SecurityScheme(type="http", scheme="bearer", description="A management key, `ck_m…`."),
+        PORTAL_SESSION: _cookie(PORTAL_COOKIE, "Whoever is signed in to the portal."),
+        CONSOLE_SESSION: _cookie(CONSOLE_COOKIE, "Whoever is signed in to the console."),
+    }
     return OpenAPIConfig(
         title="Chappe control plane",
         version=version("chappe"),
         description=_DESCRIPTION,
-        components=Components(security_schemes={MANAGEMENT_KEY: key}),
+        components=Components(security_schemes=dict(schemes)),
         # The document alone: the framework's pages would load scripts from elsewhere.
         render_plugins=[JsonRenderPlugin()],
         path="/schema",

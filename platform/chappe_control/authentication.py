@@ -1,25 +1,72 @@
-"""Who calls. Each guard reads one `Authorization` header and nothing else: no other header can change the answer."""
+"""Who calls. A guard reads one `Authorization` header, or else one cookie: no other header can change the answer.
+
+A cookie is sent by the browser whoever's page asks: with one, what changes anything must come from our own pages.
+"""
 
 from typing import Any
 
+from litestar import Request
 from litestar.connection import ASGIConnection
+from litestar.datastructures import State
 from litestar.handlers import BaseRouteHandler
 
 from chappe_catalogue.regions.service import authenticate_region, digest_credential
+from chappe_control.pages.canonical import SAFE_METHODS
+from chappe_control.pages.csrf import check_origin
+from chappe_control.pages.guards import read_member, read_operator
 from chappe_control.state import Services
 from chappe_control.throttle import address_group
 from chappe_kernel.errors import Unauthenticated
 from chappe_store.session import NOBODY
-from chappe_tenants.api_keys.service import authenticate
+from chappe_tenants.api_keys.service import Caller, authenticate
+from chappe_tenants.sessions.service import MemberVisitor, OperatorVisitor
 
 _REGION_CACHE_S = 5.0
 _MAX_TOKEN_LENGTH = 200
 
+TenantCaller = Caller | MemberVisitor
+"""Who calls `/api/v1`: a program with a management key, or a member who is signed in."""
+
+TenantRequest = Request[Any, TenantCaller, State]
+OperatorRequest = Request[Any, OperatorVisitor, State]
+
 _Connection = ASGIConnection[Any, Any, Any, Any]
 
 
-async def require_management_key(connection: _Connection, _: BaseRouteHandler) -> None:
-    """Sets `request.auth` to the `Caller`. Raises `Unauthenticated`, `Denied` or `LimitExceeded`."""
+async def require_tenant_caller(connection: _Connection, _: BaseRouteHandler) -> None:
+    """Sets `request.auth` to the `Caller` of a management key or, without one, to the portal's `MemberVisitor`.
+
+    Raises `Unauthenticated`, `Denied` or `LimitExceeded`.
+    """
+    visitor = None if _sends_key(connection) else await read_member(connection)
+    if visitor is None:
+        await _require_management_key(connection)
+    else:
+        await _admit_visitor(connection, visitor, str(visitor.member_id))
+
+
+async def require_operator_caller(connection: _Connection, _: BaseRouteHandler) -> None:
+    """Sets `request.auth` to the console's `OperatorVisitor`. Raises `Unauthenticated`, `Denied` or `LimitExceeded`."""
+    visitor = await read_operator(connection)
+    if visitor is None:
+        raise Unauthenticated("sign in to the console first", code="sign_in_required")
+    await _admit_visitor(connection, visitor, str(visitor.user_id))
+
+
+def _sends_key(connection: _Connection) -> bool:
+    # Whoever sends a key means it: a bad one is refused, and no cookie stands in for it.
+    return "authorization" in connection.headers
+
+
+async def _admit_visitor(connection: _Connection, visitor: MemberVisitor | OperatorVisitor, caller: str) -> None:
+    services: Services = connection.app.state.services
+    if connection.scope.get("method") not in SAFE_METHODS:
+        check_origin(connection)
+    await services.throttle.count("calls", caller, services.settings.management_calls_per_minute)
+    connection.scope["auth"] = visitor
+
+
+async def _require_management_key(connection: _Connection) -> None:
     services: Services = connection.app.state.services
     secret = await _bearer(connection, services)
     try:

@@ -50,14 +50,20 @@ def test_document_is_consistent(openapi: dict[str, Any]) -> None:
     for schema in openapi["components"]["schemas"].values():
         Draft202012Validator.check_schema(schema)
     operations = [operation for path in openapi["paths"].values() for operation in path.values()]
+    tenants = [{"managementKey": []}, {"portalSession": []}]
+    operators = [{"consoleSession": []}]
     names = [operation["operationId"] for operation in operations]
     assert len(names) == len(set(names))
     schemes = openapi["components"]["securitySchemes"]
-    assert {name: (scheme["type"], scheme["scheme"]) for name, scheme in schemes.items()} == {
-        "managementKey": ("http", "bearer")
+    assert {name: (scheme["type"], scheme.get("scheme") or scheme["in"]) for name, scheme in schemes.items()} == {
+        "managementKey": ("http", "bearer"),
+        "portalSession": ("apiKey", "cookie"),
+        "consoleSession": ("apiKey", "cookie"),
     }
+    for path, methods in openapi["paths"].items():
+        for operation in methods.values():
+            assert operation["security"] == (operators if path.startswith("/api/v1/operator/") else tenants)
     for operation in operations:
-        assert operation["security"] == [{"managementKey": []}]
         assert operation["summary"] and operation["description"]
         assert {"401", "403", "429", "503"} <= operation["responses"].keys()
         for parameter in operation.get("parameters", ()):

@@ -9,7 +9,7 @@ from litestar import Request, Response
 from litestar.datastructures import State
 from markupsafe import Markup
 
-from chappe_control.console.permissions import ROLE_NAMES, may
+from chappe_control.console.menu import ROLE_NAMES
 from chappe_control.pages.formats import ago
 from chappe_control.pages.languages import LOCALES, language_of
 from chappe_control.pages.render import fragment, page
@@ -34,5 +34,4 @@ def _ago(request: ConsoleRequest, now: datetime) -> Callable[[datetime | None], 
 
 def about_role(request: ConsoleRequest) -> dict[str, Any]:
     """What the console's layout asks."""
-    role = request.auth.role
-    return {"may": partial(may, role), "role_name": ROLE_NAMES[role]}
+    return {"role_name": ROLE_NAMES[request.auth.role]}

@@ -6,7 +6,7 @@ from litestar import Response, Router, get
 from litestar.response import Redirect
 
 from chappe_control.console.deployments import routes as deployments
-from chappe_control.console.permissions import first_page, require_permission
+from chappe_control.console.menu import first_page
 from chappe_control.console.prices import routes as prices
 from chappe_control.console.regions import routes as regions
 from chappe_control.console.rendering import ConsoleRequest, about_role
@@ -16,6 +16,7 @@ from chappe_control.console.tenants import routes as tenants
 from chappe_control.pages.gallery import show_gallery, show_gallery_live
 from chappe_control.pages.guards import require_operator
 from chappe_control.pages.render import page
+from chappe_control.permissions import Permission, require_permission
 from chappe_kernel.clock import Clock
 from chappe_kernel.errors import Denied
 
@@ -23,7 +24,7 @@ _SEE_OTHER: Final = 303
 _FORBIDDEN = 403
 
 
-@get("/")
+@get("/", permission=Permission.USE_CONSOLE)
 async def go_to_first_page(request: ConsoleRequest) -> Redirect:
     return Redirect(first_page(request.auth.role), status_code=_SEE_OTHER)
 

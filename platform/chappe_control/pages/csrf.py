@@ -12,6 +12,7 @@ from urllib.parse import unquote_to_bytes
 
 from litestar import Request
 from litestar.config.csrf import CSRFConfig
+from litestar.connection import ASGIConnection
 from litestar.enums import RequestEncodingType
 from litestar.middleware.csrf import CSRF_SECRET_LENGTH, generate_csrf_hash
 from litestar.types import ASGIApp, Receive, Scope, Send
@@ -58,12 +59,12 @@ class OwnPagesOnly:
             if request.method in SAFE_METHODS:
                 _forget_foreign_token(request)
             else:
-                _check_origin(request)
+                check_origin(request)
                 await _check_form(request)
         await self._app(scope, receive, send)
 
 
-def _check_origin(request: Request[Any, Any, Any]) -> None:
+def check_origin(request: ASGIConnection[Any, Any, Any, Any]) -> None:
     """Fails closed: a browser that says nothing of where the request comes from is refused."""
     portal_url: str = request.app.state.services.settings.portal_url
     origins = request.headers.getall("origin", [])

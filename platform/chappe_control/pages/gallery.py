@@ -7,6 +7,7 @@ from litestar import Request, Response, get
 
 from chappe_control.console.rendering import about_role
 from chappe_control.pages.render import fragment, page
+from chappe_control.permissions import Permission
 
 _START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 _MINUTES = 48
@@ -28,12 +29,12 @@ curl https://fr-par.example/v1/chat/completions \\
 """
 
 
-@get("/gallery")
+@get("/gallery", permission=Permission.SEE_GALLERY)
 async def show_gallery(request: Request[Any, Any, Any]) -> Response[bytes]:
     return page(request, "gallery/gallery.html", **about_role(request), **gallery_values())
 
 
-@get("/gallery/live")
+@get("/gallery/live", permission=Permission.SEE_GALLERY)
 async def show_gallery_live(request: Request[Any, Any, Any]) -> Response[bytes]:
     return fragment(request, "gallery/live.html", **gallery_values())
 

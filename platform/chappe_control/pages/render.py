@@ -23,8 +23,10 @@ from chappe_control.pages.forms import Form
 from chappe_control.pages.languages import LANGUAGES, LOCALES, gettext_of, language_of
 from chappe_control.pages.security import page_headers
 from chappe_control.pages.theme import THEMES, theme_of
+from chappe_control.permissions import Permission, may
 from chappe_kernel.clock import Clock
 from chappe_kernel.ids import encode_id
+from chappe_tenants.sessions.service import MemberVisitor, OperatorVisitor
 
 TEMPLATE_FOLDER = Path(__file__).resolve().parents[1] / "templates"
 HTML = "text/html"
@@ -112,8 +114,18 @@ def _context(request: Request[Any, Any, Any], language: str) -> dict[str, Any]:
         "query": dict(request.query_params),
         "csrf_token": csrf_token({"request": request}),
         "visitor": request.scope.get("auth"),
+        "may": _make_may(request.scope.get("auth")),
         "link": _make_link(request),
     }
+
+
+def _make_may(visitor: Any) -> Callable[[str], bool]:
+    """`may("manage keys")`: whether to show what takes this permission. The route decides again whether to do it."""
+
+    def may_visitor(permission: str) -> bool:
+        return isinstance(visitor, MemberVisitor | OperatorVisitor) and may(visitor.role, Permission(permission))
+
+    return may_visitor
 
 
 def _make_link(request: Request[Any, Any, Any]) -> Callable[..., str]:

@@ -3,6 +3,7 @@
 from litestar import Router
 
 from chappe_control.pages.guards import require_member
+from chappe_control.permissions import require_permission
 from chappe_control.portal.keys import routes as keys
 from chappe_control.portal.overview import routes as overview
 from chappe_control.portal.playground import routes as playground
@@ -26,5 +27,5 @@ def make_router() -> Router:
             playground.create_token,
             playground.show_settled,
         ],
-        guards=[require_member],
+        guards=[require_member, require_permission],
     )

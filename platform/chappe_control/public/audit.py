@@ -5,11 +5,12 @@ from typing import Annotated, Any
 from uuid import UUID
 
 import msgspec
-from litestar import Request, get
-from litestar.datastructures import State
+from litestar import get
 from msgspec import Meta, Struct
 
+from chappe_control.authentication import TenantRequest
 from chappe_control.cursors import cut_page, decode_cursor
+from chappe_control.permissions import Permission
 from chappe_control.public import answers
 from chappe_control.public.parameters import DEFAULT_LIMIT, Cursor, Limit
 from chappe_control.state import Given
@@ -17,7 +18,6 @@ from chappe_kernel.ids import AUDIT_ENTRY, KEY, LEDGER_TRANSACTION, MEMBER, PROJ
 from chappe_store.audit_log import queries
 from chappe_store.audit_log.origin import ActorKind
 from chappe_store.audit_log.queries import ListedEntry
-from chappe_tenants.api_keys.service import Caller
 
 # How the API writes the ids of what a tenant can see changed.
 _PREFIXES = {
@@ -62,13 +62,14 @@ class AuditEntryList(Struct, frozen=True):
 
 @get(
     "/audit",
+    permission=Permission.READ_AUDIT_LOG,
     tags=["Audit"],
     summary="List the audit log",
     operation_id="list_audit_entries",
     responses=answers.LIST,
 )
 async def list_entries(
-    request: Request[Any, Caller, State], services: Given, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = None
+    request: TenantRequest, services: Given, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = None
 ) -> AuditEntryList:
     """Every change of the organisation's own things, newest first: by whom, from where and when. New entries never
     shift the pages that follow."""

@@ -1,17 +1,17 @@
 """The calling tenant's balance."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
-from litestar import Request, get
-from litestar.datastructures import State
+from litestar import get
 from msgspec import Meta, Struct
 
 from chappe_billing.balance.queries import read_balance
+from chappe_control.authentication import TenantRequest
+from chappe_control.permissions import Permission
 from chappe_control.public import answers
 from chappe_control.public.parameters import Amount
 from chappe_control.state import Given
 from chappe_kernel.money import format_nano
-from chappe_tenants.api_keys.service import Caller
 
 
 class BalanceView(Struct, frozen=True):
@@ -21,8 +21,15 @@ class BalanceView(Struct, frozen=True):
     credit_limit: Amount
 
 
-@get("/balance", tags=["Money"], summary="Read the balance", operation_id="get_balance", responses=answers.READ)
-async def get_balance(request: Request[Any, Caller, State], services: Given) -> BalanceView:
+@get(
+    "/balance",
+    tags=["Money"],
+    summary="Read the balance",
+    operation_id="get_balance",
+    responses=answers.READ,
+    permission=Permission.READ_BALANCE,
+)
+async def get_balance(request: TenantRequest, services: Given) -> BalanceView:
     """What the organisation has left, exact to the nano."""
     scope = request.auth.scope
     async with services.database.tenant(scope) as session:

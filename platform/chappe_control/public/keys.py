@@ -1,19 +1,20 @@
 """API keys of the calling tenant."""
 
 from http import HTTPStatus
-from typing import Annotated, Any
+from typing import Annotated
 
-from litestar import Request, delete, get, post
-from litestar.datastructures import State
+from litestar import delete, get, post
 from litestar.params import JSONBody, PathParameter
 from msgspec import Struct
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from chappe_catalogue.listings.queries import unknown_listings
 from chappe_catalogue.regions.queries import read_jurisdictions
+from chappe_control.authentication import TenantCaller, TenantRequest
 from chappe_control.cursors import cut_page, decode_cursor
 from chappe_control.idempotency import service as idempotency
 from chappe_control.origins import origin_of
+from chappe_control.permissions import Permission
 from chappe_control.public import answers
 from chappe_control.public.parameters import DEFAULT_LIMIT, Cursor, IdempotencyKey, Limit
 from chappe_control.state import Given
@@ -24,8 +25,6 @@ from chappe_tenants.api_keys.schemas import CreatedKey, CreateKey, KeyView, show
 from chappe_tenants.api_keys.service import Caller, KeyOrder
 from chappe_tenants.naming import clean_name
 
-TenantRequest = Request[Any, Caller, State]
-
 
 class KeyList(Struct, frozen=True):
     items: list[KeyView]
@@ -34,6 +33,7 @@ class KeyList(Struct, frozen=True):
 
 @get(
     "/keys",
+    permission=Permission.READ_KEYS,
     tags=["API keys"],
     summary="List API keys",
     operation_id="list_keys",
@@ -52,6 +52,7 @@ async def list_keys(
 
 @post(
     "/keys",
+    permission=Permission.MANAGE_KEYS,
     tags=["API keys"],
     summary="Create an API key",
     operation_id="create_key",
@@ -81,6 +82,7 @@ async def create_key(
 
 @delete(
     "/keys/{key_id:str}",
+    permission=Permission.MANAGE_KEYS,
     tags=["API keys"],
     summary="Revoke an API key",
     operation_id="revoke_key",
@@ -101,11 +103,11 @@ async def revoke_key(
         await service.revoke_key(session, scope, found)
 
 
-def _project_id(text: str | None, caller: Caller) -> ProjectId:
-    if text is None:
+def _project_id(text: str | None, caller: TenantCaller) -> ProjectId:
+    if text is None and isinstance(caller, Caller):
         return caller.project_id
     try:
-        return ProjectId(decode_id(PROJECT, text))
+        return ProjectId(decode_id(PROJECT, text or ""))
     except Invalid as error:
         raise Invalid(error.message, code=error.code, param="project_id") from None
 

@@ -1,13 +1,14 @@
 """What is on sale, where, and for how much."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
-from litestar import Request, get
-from litestar.datastructures import State
+from litestar import get
 from msgspec import Meta, Struct
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from chappe_catalogue.regions.queries import read_jurisdictions
+from chappe_control.authentication import TenantRequest
+from chappe_control.permissions import Permission
 from chappe_control.public import answers
 from chappe_control.public.parameters import Amount
 from chappe_control.snapshot import price_in_force, read_listings, read_regions
@@ -18,10 +19,8 @@ from chappe_kernel.rating import Price
 from chappe_kernel.residency import expand
 from chappe_kernel.wire import control as wire
 from chappe_store.session import TenantScope
-from chappe_tenants.api_keys.service import Caller
 from chappe_tenants.organisations.service import get_organisation
 
-TenantRequest = Request[Any, Caller, State]
 Allowed = Annotated[bool, Meta(description="Whether your organisation's requests may run there.")]
 _MILLION = 1_000_000
 
@@ -79,6 +78,7 @@ class RegionList(Struct, frozen=True):
 
 @get(
     "/listings",
+    permission=Permission.READ_MARKETPLACE,
     tags=["Marketplace"],
     summary="List models and prices",
     operation_id="list_listings",
@@ -105,6 +105,7 @@ async def list_listings(request: TenantRequest, services: Given) -> ListingList:
 
 @get(
     "/regions",
+    permission=Permission.READ_MARKETPLACE,
     tags=["Marketplace"],
     summary="List regions",
     operation_id="list_regions",

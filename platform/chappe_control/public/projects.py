@@ -1,26 +1,23 @@
 """Projects of the calling tenant."""
 
 from http import HTTPStatus
-from typing import Any
 
 import msgspec
-from litestar import Request, get, post
-from litestar.datastructures import State
+from litestar import get, post
 from litestar.params import JSONBody
 from msgspec import Struct
 
 from chappe_catalogue.regions.queries import read_jurisdictions
+from chappe_control.authentication import TenantRequest
 from chappe_control.cursors import cut_page, decode_cursor
 from chappe_control.idempotency import service as idempotency
 from chappe_control.origins import origin_of
+from chappe_control.permissions import Permission
 from chappe_control.public import answers
 from chappe_control.public.parameters import DEFAULT_LIMIT, Cursor, IdempotencyKey, Limit
 from chappe_control.state import Given
-from chappe_tenants.api_keys.service import Caller
 from chappe_tenants.projects import queries, service
 from chappe_tenants.projects.schemas import CreateProject, ProjectView, show_project
-
-TenantRequest = Request[Any, Caller, State]
 
 
 class ProjectList(Struct, frozen=True):
@@ -28,7 +25,14 @@ class ProjectList(Struct, frozen=True):
     next_cursor: str | None
 
 
-@get("/projects", tags=["Projects"], summary="List projects", operation_id="list_projects", responses=answers.LIST)
+@get(
+    "/projects",
+    tags=["Projects"],
+    summary="List projects",
+    operation_id="list_projects",
+    responses=answers.LIST,
+    permission=Permission.READ_PROJECTS,
+)
 async def list_projects(
     request: TenantRequest, services: Given, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = None
 ) -> ProjectList:
@@ -42,6 +46,7 @@ async def list_projects(
 
 @post(
     "/projects",
+    permission=Permission.MANAGE_PROJECTS,
     tags=["Projects"],
     summary="Create a project",
     operation_id="create_project",

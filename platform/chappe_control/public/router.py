@@ -2,11 +2,13 @@
 
 from litestar import Router
 
-from chappe_control.authentication import require_management_key
+from chappe_control.authentication import require_tenant_caller
 from chappe_control.bodies import check_body
+from chappe_control.permissions import require_permission
 from chappe_control.public import audit, balance, keys, marketplace, projects, usage
 
 MANAGEMENT_KEY = "managementKey"
+PORTAL_SESSION = "portalSession"
 
 
 def make_router() -> Router:
@@ -25,7 +27,7 @@ def make_router() -> Router:
             marketplace.list_listings,
             marketplace.list_regions,
         ],
-        guards=[require_management_key],
+        guards=[require_tenant_caller, require_permission],
         before_request=check_body,
-        security=[{MANAGEMENT_KEY: []}],
+        security=[{MANAGEMENT_KEY: []}, {PORTAL_SESSION: []}],
     )

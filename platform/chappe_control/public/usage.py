@@ -1,17 +1,18 @@
 """What the calling tenant used, request by request and in sums."""
 
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any
+from typing import Annotated
 
-from litestar import Request, get
-from litestar.datastructures import State
+from litestar import get
 from litestar.params import QueryParameter
 from msgspec import Meta, Struct
 
 from chappe_billing.balance.queries import read_balance
 from chappe_billing.usage import queries
 from chappe_billing.usage.queries import ListedEvent
+from chappe_control.authentication import TenantRequest
 from chappe_control.cursors import cut_page, decode_cursor
+from chappe_control.permissions import Permission
 from chappe_control.public import answers
 from chappe_control.public.parameters import DEFAULT_LIMIT, Amount, Cursor, Limit
 from chappe_control.state import Given
@@ -19,9 +20,6 @@ from chappe_kernel.errors import Invalid
 from chappe_kernel.ids import KEY, PRICE_VERSION, REQUEST, RequestId, encode_id
 from chappe_kernel.money import format_nano
 from chappe_kernel.rating import Outcome
-from chappe_tenants.api_keys.service import Caller
-
-TenantRequest = Request[Any, Caller, State]
 
 MAX_SPAN = timedelta(days=400)
 
@@ -74,6 +72,7 @@ Until = Annotated[datetime | None, QueryParameter(description="Hours that begin 
 
 @get(
     "/usage/events",
+    permission=Permission.READ_USAGE,
     tags=["Usage"],
     summary="List usage events",
     operation_id="list_usage_events",
@@ -95,6 +94,7 @@ async def list_events(
 
 @get(
     "/usage/summary",
+    permission=Permission.READ_USAGE,
     tags=["Usage"],
     summary="Sum up usage",
     operation_id="summarise_usage",

@@ -12,7 +12,9 @@ from chappe_tenants.api_keys.service import MAX_MODELS, MAX_REQUESTS_PER_MINUTE
 from chappe_tenants.naming import MAX_NAME_LENGTH
 from chappe_tenants.projects.schemas import Name, Regions
 
-ProjectRef = Annotated[str, Meta(max_length=40, description="Defaults to the project of the key that asks.")]
+ProjectRef = Annotated[
+    str, Meta(max_length=40, description="Defaults to the project of the key that asks; a member must name one.")
+]
 Models = Annotated[
     list[Annotated[str, Meta(min_length=1, max_length=MAX_NAME_LENGTH)]],
     Meta(min_length=1, max_length=MAX_MODELS, description="Names of listings. Null allows every model."),

@@ -16,6 +16,10 @@ class Role(StrEnum):
     """What a member may do in their tenant."""
 
     OWNER = "owner"
+    ADMIN = "admin"
+    DEVELOPER = "developer"
+    BILLING = "billing"
+    VIEWER = "viewer"
 
 
 async def put_member(session: AsyncSession, scope: TenantScope, *, email: str, password: str, role: Role) -> None:

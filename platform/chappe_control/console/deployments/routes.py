@@ -8,15 +8,16 @@ from chappe_control.console.deployments.states import describe
 from chappe_control.console.regions.health import RECONCILER_ALIVE_S
 from chappe_control.console.regions.queries import read_cells
 from chappe_control.console.rendering import ConsoleRequest, console_fragment, console_page
+from chappe_control.permissions import Permission
 from chappe_control.state import Given, Services
 
 
-@get("/deployments")
+@get("/deployments", permission=Permission.SEE_DEPLOYMENTS)
 async def show_deployments(request: ConsoleRequest, services: Given) -> Response[bytes]:
     return console_page(request, "console/deployments.html", **await _values(services))
 
 
-@get("/deployments/live")
+@get("/deployments/live", permission=Permission.SEE_DEPLOYMENTS)
 async def show_deployments_live(request: ConsoleRequest, services: Given) -> Response[bytes]:
     return console_fragment(request, "console/deployments_live.html", **await _values(services))
 

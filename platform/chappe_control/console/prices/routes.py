@@ -9,12 +9,13 @@ from chappe_catalogue.publishers.queries import publisher_names
 from chappe_control.console.prices.book import arrange
 from chappe_control.console.prices.queries import list_versions
 from chappe_control.console.rendering import ConsoleRequest, console_page
+from chappe_control.permissions import Permission
 from chappe_control.state import Given
 from chappe_kernel.ids import PRICE_VERSION, encode_id
 from chappe_store.queries import read_now
 
 
-@get("/prices")
+@get("/prices", permission=Permission.SEE_PRICES)
 async def show_prices(request: ConsoleRequest, services: Given) -> Response[bytes]:
     async with services.database.audit() as session:
         now = await read_now(session)

@@ -7,13 +7,13 @@ from typing import Any
 from litestar import Response, get
 from msgspec import Struct
 
-from chappe_control.console.permissions import Action, may
 from chappe_control.console.regions.health import Health, Newest, RegionState, assess, is_behind
 from chappe_control.console.regions.queries import Cell, Gateway, read_cells
 from chappe_control.console.regions.texts import STATES, explain
 from chappe_control.console.rendering import ConsoleRequest, console_fragment, console_page
 from chappe_control.console.revenue.hours import HourBook, begin_of_day
 from chappe_control.console.revenue.queries import Sums, UsedInHour
+from chappe_control.permissions import Permission, may
 from chappe_control.state import Given, Services
 
 _LAST = len(RegionState)
@@ -41,11 +41,11 @@ class RegionView(Struct, frozen=True):
 
 
 def make_handlers(book: HourBook) -> list[Any]:
-    @get("/regions")
+    @get("/regions", permission=Permission.SEE_REGIONS)
     async def show_regions(request: ConsoleRequest, services: Given) -> Response[bytes]:
         return console_page(request, "console/regions.html", **await _values(request, services, book))
 
-    @get("/regions/live")
+    @get("/regions/live", permission=Permission.SEE_REGIONS)
     async def show_regions_live(request: ConsoleRequest, services: Given) -> Response[bytes]:
         return console_fragment(request, "console/regions_live.html", **await _values(request, services, book))
 
@@ -75,7 +75,7 @@ async def _values(request: ConsoleRequest, services: Services, book: HourBook) -
         "before_now": before_now,
         "newest": newest,
         "totals": _totals(views, found.currencies),
-        "sees_revenue": may(request.auth.role, Action.SEE_REVENUE),
+        "sees_revenue": may(request.auth.role, Permission.SEE_REVENUE),
     }
 
 

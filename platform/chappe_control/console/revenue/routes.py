@@ -10,6 +10,7 @@ from chappe_catalogue.regions.queries import list_regions
 from chappe_control.console.rendering import ConsoleRequest, console_fragment, console_page
 from chappe_control.console.revenue.day import make_days
 from chappe_control.console.revenue.hours import HourBook, begin_of_day
+from chappe_control.permissions import Permission
 from chappe_control.state import Given, Services
 from chappe_kernel.money import format_nano
 from chappe_store.queries import read_now
@@ -18,11 +19,11 @@ _DAY = timedelta(days=1)
 
 
 def make_handlers(book: HourBook) -> list[Any]:
-    @get("/revenue")
+    @get("/revenue", permission=Permission.SEE_REVENUE)
     async def show_revenue(request: ConsoleRequest, services: Given) -> Response[bytes]:
         return console_page(request, "console/revenue.html", **await _values(services, book))
 
-    @get("/revenue/live")
+    @get("/revenue/live", permission=Permission.SEE_REVENUE)
     async def show_revenue_live(request: ConsoleRequest, services: Given) -> Response[bytes]:
         return console_fragment(request, "console/revenue_live.html", **await _values(services, book))
 

@@ -7,11 +7,11 @@ from litestar import Response, get
 from litestar.params import FromPath
 
 from chappe_billing.figures.queries import sum_by_offer
-from chappe_control.console.permissions import Action, may
 from chappe_control.console.rendering import ConsoleRequest, console_fragment, console_page
 from chappe_control.console.tenants import queries
 from chappe_control.console.tenants.paging import encode_after, read_listing
 from chappe_control.console.tenants.texts import KEY_KINDS, MEMBER_ROLES, STATES, TRANSACTIONS
+from chappe_control.permissions import Permission, may
 from chappe_control.state import Given, Services
 from chappe_kernel.errors import Invalid, NotFound
 from chappe_kernel.ids import TENANT, TenantId, decode_id, encode_id
@@ -19,22 +19,22 @@ from chappe_store.queries import read_now
 from chappe_store.session import TenantScope
 
 
-@get("/tenants")
+@get("/tenants", permission=Permission.SEE_TENANTS)
 async def show_tenants(request: ConsoleRequest, services: Given) -> Response[bytes]:
     return console_page(request, "console/tenants.html", **await _list_values(request, services))
 
 
-@get("/tenants/live")
+@get("/tenants/live", permission=Permission.SEE_TENANTS)
 async def show_tenants_live(request: ConsoleRequest, services: Given) -> Response[bytes]:
     return console_fragment(request, "console/tenants_live.html", **await _list_values(request, services))
 
 
-@get("/tenants/{tenant_id:str}")
+@get("/tenants/{tenant_id:str}", permission=Permission.SEE_TENANTS)
 async def show_tenant(request: ConsoleRequest, services: Given, tenant_id: FromPath[str]) -> Response[bytes]:
     return console_page(request, "console/tenant.html", **await _tenant_values(request, services, tenant_id))
 
 
-@get("/tenants/{tenant_id:str}/live")
+@get("/tenants/{tenant_id:str}/live", permission=Permission.SEE_TENANTS)
 async def show_tenant_live(request: ConsoleRequest, services: Given, tenant_id: FromPath[str]) -> Response[bytes]:
     return console_fragment(request, "console/tenant_live.html", **await _tenant_values(request, services, tenant_id))
 
@@ -58,7 +58,7 @@ async def _list_values(request: ConsoleRequest, services: Services) -> dict[str,
 
 async def _tenant_values(request: ConsoleRequest, services: Services, text: str) -> dict[str, Any]:
     scope = _scope(text)
-    sees_members = may(request.auth.role, Action.SEE_MEMBERS)
+    sees_members = may(request.auth.role, Permission.SEE_TENANT_MEMBERS)
     async with services.database.audit() as session:
         now = await read_now(session)
         tenant = await queries.read_tenant(session, scope, _begin_of_month(now))

@@ -20,5 +20,11 @@ STATES = {
     TenantState.CLOSED: StateText(N_("Closed"), "secondary"),
 }
 KEY_KINDS = {KeyKind.INFERENCE: N_("Inference"), KeyKind.MANAGEMENT: N_("Management")}
-MEMBER_ROLES = {Role.OWNER: N_("Owner")}
+MEMBER_ROLES = {
+    Role.OWNER: N_("Owner"),
+    Role.ADMIN: N_("Admin"),
+    Role.DEVELOPER: N_("Developer"),
+    Role.BILLING: N_("Billing"),
+    Role.VIEWER: N_("Viewer"),
+}
 TRANSACTIONS = {TransactionKind.WELCOME_CREDIT: N_("Welcome credit"), TransactionKind.USAGE: N_("Usage")}

@@ -16,6 +16,7 @@ from chappe_control.pages.flash import flash
 from chappe_control.pages.forms import WHOLE_FORM, Form, read_fields
 from chappe_control.pages.languages import N_, translate
 from chappe_control.pages.render import page
+from chappe_control.permissions import Permission
 from chappe_control.portal.keys.service import KeysPage, MadeKey, make_key, read_keys
 from chappe_control.portal.keys.snippets import inference_snippets, management_snippets
 from chappe_control.state import Given, Services
@@ -57,12 +58,12 @@ class KeyForm(Struct, frozen=True):
     models: tuple[str, ...] = ()
 
 
-@get("/keys", include_in_schema=False)
+@get("/keys", include_in_schema=False, permission=Permission.READ_KEYS)
 async def list_keys(request: MemberRequest, services: Given) -> Response[bytes]:
     return await _keys(request, services, await _read(request, services))
 
 
-@post("/keys", include_in_schema=False)
+@post("/keys", include_in_schema=False, permission=Permission.MANAGE_KEYS)
 async def create_key(request: MemberRequest, services: Given) -> Response[Any]:
     """The answer is the only place where the secret ever is: in no address, no cookie, no log, and not stored."""
     posted = await _read_form(request)
@@ -83,7 +84,7 @@ async def create_key(request: MemberRequest, services: Given) -> Response[Any]:
     return _show_made(request, services, made)
 
 
-@post("/keys/{key_id:str}/revoke", include_in_schema=False)
+@post("/keys/{key_id:str}/revoke", include_in_schema=False, permission=Permission.MANAGE_KEYS)
 async def revoke_key(request: MemberRequest, services: Given, key_id: Annotated[str, PathParameter()]) -> Response[Any]:
     """Safe to repeat."""
     try:

@@ -7,6 +7,7 @@ from litestar.datastructures import State
 from litestar.response import Redirect
 
 from chappe_control.pages.render import fragment, page
+from chappe_control.permissions import Permission
 from chappe_control.portal.overview.service import read_overview
 from chappe_control.state import Given, Services
 from chappe_tenants.sessions.service import MemberVisitor
@@ -18,17 +19,17 @@ PERIODS = ("today", "month")
 _SEE_OTHER: Final = 303
 
 
-@get("/", include_in_schema=False)
+@get("/", include_in_schema=False, permission=Permission.READ_USAGE)
 async def open_portal() -> Redirect:
     return Redirect("/overview", status_code=_SEE_OTHER)
 
 
-@get("/overview", include_in_schema=False)
+@get("/overview", include_in_schema=False, permission=Permission.READ_USAGE)
 async def show_overview(request: MemberRequest, services: Given) -> Response[bytes]:
     return page(request, "portal/overview.html", **await _values(request, services))
 
 
-@get("/overview/live", include_in_schema=False)
+@get("/overview/live", include_in_schema=False, permission=Permission.READ_USAGE)
 async def show_overview_live(request: MemberRequest, services: Given) -> Response[bytes]:
     return fragment(request, "portal/overview_figures.html", **await _values(request, services))
 

@@ -15,6 +15,7 @@ from chappe_billing.request_log.queries import find_request
 from chappe_catalogue.regions.queries import read_jurisdictions
 from chappe_control.origins import origin_of
 from chappe_control.pages.render import page
+from chappe_control.permissions import Permission
 from chappe_control.portal.playground.service import (
     Offers,
     gateway_origins,
@@ -44,7 +45,7 @@ class SettledRequest(Struct, frozen=True):
     amount_nano: str = "0"
 
 
-@get("/playground", include_in_schema=False)
+@get("/playground", include_in_schema=False, permission=Permission.USE_PLAYGROUND)
 async def show_playground(request: MemberRequest, services: Given) -> Response[bytes]:
     allowed, offers = await _read(request, services)
     return page(
@@ -57,14 +58,14 @@ async def show_playground(request: MemberRequest, services: Given) -> Response[b
     )
 
 
-@get("/playground/offers", include_in_schema=False)
+@get("/playground/offers", include_in_schema=False, permission=Permission.USE_PLAYGROUND)
 async def list_offers(request: MemberRequest, services: Given) -> Offers:
     """The same as the page was made from, as of now: a page stays open while prices and health change."""
     _, offers = await _read(request, services)
     return offers
 
 
-@post("/playground/token", include_in_schema=False)
+@post("/playground/token", include_in_schema=False, permission=Permission.USE_PLAYGROUND)
 async def create_token(request: MemberRequest, services: Given) -> IssuedToken:
     """What the browser calls the gateways with for the next minutes. It is shown this once."""
     visitor = request.auth
@@ -78,7 +79,7 @@ async def create_token(request: MemberRequest, services: Given) -> IssuedToken:
         )
 
 
-@get("/playground/requests/{request_id:str}", include_in_schema=False)
+@get("/playground/requests/{request_id:str}", include_in_schema=False, permission=Permission.USE_PLAYGROUND)
 async def show_settled(
     request: MemberRequest, services: Given, request_id: Annotated[str, PathParameter(max_length=100)]
 ) -> SettledRequest:

@@ -10,6 +10,7 @@ from litestar.params import PathParameter
 from chappe_billing.request_log.queries import SEARCHED
 from chappe_control.pages.languages import N_, translate
 from chappe_control.pages.render import page
+from chappe_control.permissions import Permission
 from chappe_control.portal.requests.log_query import LIMITS, LogQuery, read_log_query
 from chappe_control.portal.requests.service import Choices, LogPage, read_choices, read_page, read_request
 from chappe_control.state import Given
@@ -32,7 +33,7 @@ _PROBLEMS = {
 }
 
 
-@get("/requests", include_in_schema=False)
+@get("/requests", include_in_schema=False, permission=Permission.READ_USAGE)
 async def list_requests(request: MemberRequest, services: Given) -> Response[bytes]:
     scope = request.auth.scope
     problem, query, found = None, LogQuery(), LogPage([], None, None)
@@ -50,7 +51,7 @@ async def list_requests(request: MemberRequest, services: Given) -> Response[byt
     return _log(request, query, choices, found, problem)
 
 
-@get("/requests/{request_id:str}", include_in_schema=False)
+@get("/requests/{request_id:str}", include_in_schema=False, permission=Permission.READ_USAGE)
 async def show_request(
     request: MemberRequest, services: Given, request_id: Annotated[str, PathParameter()]
 ) -> Response[bytes]:

@@ -1,0 +1,1 @@
+"""What the operator's own people and programs do: `/api/v1/operator`, across tenants."""

@@ -1,0 +1,148 @@
+"""Who may do what: one table for members, management keys and the operator's people, and the one guard that goes by it.
+
+A route names the permission that it takes, `@get(…, permission=Permission.READ_KEYS)`. Behind `require_permission` a
+route that names none cannot be served: the application does not start with it.
+"""
+
+from enum import StrEnum
+from typing import Any, assert_never
+
+from litestar import Litestar
+from litestar.connection import ASGIConnection
+from litestar.handlers import BaseRouteHandler, HTTPRouteHandler
+
+from chappe_kernel.errors import Denied
+from chappe_tenants.api_keys.service import Caller
+from chappe_tenants.members.service import Role
+from chappe_tenants.operators.service import OperatorRole
+from chappe_tenants.sessions.service import MemberVisitor, OperatorVisitor
+
+_Connection = ASGIConnection[Any, Any, Any, Any]
+
+
+class KeyHolder(StrEnum):
+    """A program: what a management key may do, whoever made it."""
+
+    MANAGEMENT_KEY = "management key"
+
+
+Holder = Role | OperatorRole | KeyHolder
+
+
+class Permission(StrEnum):
+    """What can be allowed. Every tenant's holders act in their own tenant alone, whatever the table says."""
+
+    READ_ORGANISATION = "read the organisation"
+    MANAGE_ORGANISATION = "manage the organisation"
+    READ_MEMBERS = "read members"
+    MANAGE_MEMBERS = "manage members"
+    READ_PROJECTS = "read projects"
+    MANAGE_PROJECTS = "manage projects"
+    READ_KEYS = "read keys"
+    MANAGE_KEYS = "manage keys"
+    READ_QUOTAS = "read quotas"
+    MANAGE_QUOTAS = "manage quotas"
+    READ_USAGE = "read usage"
+    READ_BALANCE = "read the balance"
+    READ_MARKETPLACE = "read the marketplace"
+    READ_AUDIT_LOG = "read the audit log"
+    USE_PLAYGROUND = "use the playground"
+    READ_CUSTOMERS = "read customers"
+    MANAGE_CUSTOMERS = "manage customers"
+
+    USE_CONSOLE = "use the console"
+    SEE_REGIONS = "see regions"
+    SEE_DEPLOYMENTS = "see deployments"
+    SEE_PRICES = "see prices"
+    SEE_REVENUE = "see revenue"
+    SEE_TENANTS = "see tenants"
+    MANAGE_TENANTS = "manage tenants"
+    SEE_TENANT_MEMBERS = "see tenants' members"
+    SET_CREDIT_LIMITS = "set credit limits"
+    SEE_TENANT_QUOTAS = "see tenants' quotas"
+    MANAGE_TENANT_QUOTAS = "manage tenants' quotas"
+    SEE_AUDIT_LOG = "see the audit log"
+    SEE_GALLERY = "see the gallery"
+
+
+_MEMBERS = frozenset(Role)
+_HEADS = frozenset({Role.OWNER, Role.ADMIN})
+_MAKERS = _HEADS | {Role.DEVELOPER}
+_KEY = frozenset({KeyHolder.MANAGEMENT_KEY})
+
+_OPERATOR = frozenset(OperatorRole)
+_ADMINISTRATOR = frozenset({OperatorRole.ADMINISTRATOR})
+_OPERATIONS = frozenset({OperatorRole.ADMINISTRATOR, OperatorRole.SUPPORT, OperatorRole.AUDITOR})
+_MONEY = frozenset({OperatorRole.ADMINISTRATOR, OperatorRole.FINANCE, OperatorRole.AUDITOR})
+_CARE = frozenset({OperatorRole.ADMINISTRATOR, OperatorRole.SUPPORT})
+
+ALLOWED: dict[Permission, frozenset[Holder]] = {
+    Permission.READ_ORGANISATION: _MEMBERS | _KEY,
+    Permission.MANAGE_ORGANISATION: _HEADS,
+    Permission.READ_MEMBERS: _MEMBERS | _KEY,
+    # Not for keys: whoever finds one must not be able to let themselves in for good.
+    Permission.MANAGE_MEMBERS: _HEADS,
+    Permission.READ_PROJECTS: _MEMBERS | _KEY,
+    Permission.MANAGE_PROJECTS: _HEADS | _KEY,
+    Permission.READ_KEYS: _MAKERS | {Role.VIEWER} | _KEY,
+    Permission.MANAGE_KEYS: _MAKERS | _KEY,
+    Permission.READ_QUOTAS: _MEMBERS | _KEY,
+    Permission.MANAGE_QUOTAS: _HEADS | _KEY,
+    Permission.READ_USAGE: _MEMBERS | _KEY,
+    Permission.READ_BALANCE: _MEMBERS | _KEY,
+    Permission.READ_MARKETPLACE: _MEMBERS | _KEY,
+    Permission.READ_AUDIT_LOG: _HEADS | _KEY,
+    Permission.USE_PLAYGROUND: _MAKERS,
+    Permission.READ_CUSTOMERS: _HEADS | {Role.BILLING, Role.VIEWER} | _KEY,
+    Permission.MANAGE_CUSTOMERS: _HEADS | _KEY,
+    Permission.USE_CONSOLE: _OPERATOR,
+    Permission.SEE_REGIONS: _OPERATIONS,
+    Permission.SEE_DEPLOYMENTS: _OPERATIONS,
+    Permission.SEE_PRICES: _OPERATOR,
+    Permission.SEE_REVENUE: _MONEY,
+    Permission.SEE_TENANTS: _OPERATOR,
+    Permission.MANAGE_TENANTS: _CARE,
+    Permission.SEE_TENANT_MEMBERS: _OPERATIONS,
+    Permission.SET_CREDIT_LIMITS: frozenset({OperatorRole.ADMINISTRATOR, OperatorRole.FINANCE}),
+    Permission.SEE_TENANT_QUOTAS: _OPERATOR,
+    Permission.MANAGE_TENANT_QUOTAS: _CARE,
+    Permission.SEE_AUDIT_LOG: frozenset({OperatorRole.ADMINISTRATOR, OperatorRole.AUDITOR}),
+    Permission.SEE_GALLERY: _ADMINISTRATOR,
+}
+"""Every permission with who holds it."""
+
+
+def may(holder: Holder, permission: Permission) -> bool:
+    return holder in ALLOWED[permission]
+
+
+def holder_of(auth: Caller | MemberVisitor | OperatorVisitor) -> Holder:
+    """As what somebody acts, by what a guard found out about them."""
+    match auth:
+        case Caller():
+            return KeyHolder.MANAGEMENT_KEY
+        case MemberVisitor() | OperatorVisitor():
+            return auth.role
+        case _:
+            assert_never(auth)
+
+
+async def require_permission(connection: _Connection, handler: BaseRouteHandler) -> None:
+    """After the guard that sets `request.auth`. Raises `Denied` unless the caller holds the route's permission."""
+    permission: Permission = handler.opt["permission"]
+    if not may(holder_of(connection.auth), permission):
+        raise Denied(f"your role may not {permission}", code="role_denied")
+
+
+def check_routes(app: Litestar) -> None:
+    """Raises `LookupError` for a route that the guard would not know how to decide."""
+    for route in app.routes:
+        for handler in getattr(route, "route_handlers", ()):
+            if isinstance(handler, HTTPRouteHandler) and require_permission in handler.resolve_guards():
+                _check_handler(handler, route.path)
+
+
+def _check_handler(handler: HTTPRouteHandler, path: str) -> None:
+    # The framework answers OPTIONS by itself: it says which methods there are, and does nothing.
+    if handler.http_methods != {"OPTIONS"} and not isinstance(handler.opt.get("permission"), Permission):
+        raise LookupError(f"{handler.http_methods} {path} names no permission")
