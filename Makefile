@@ -34,7 +34,12 @@ down status logs:
 	@exec $(CHAPPE) $@ $(ARGS)
 
 test: lint
+ifdef ARGS
 	.venv/bin/python -m pytest $(ARGS)
+else
+	.venv/bin/python -m pytest -n auto --maxprocesses 4 --dist loadgroup -m "not alone"
+	.venv/bin/python -m pytest -m alone
+endif
 
 lint:
 	@$(BOOTSTRAP) dev

@@ -23,18 +23,24 @@ from tests.instance import Instance, running_instance
 TEMPLATE = embedded.DATABASE
 TESTS = Origin(ActorKind.COMMAND, "tests", None, new_id())
 """Who a test is that changes something itself."""
-_INSTANCE_SUITES = ("browser", "journey")
-"""In this order, after all others: the journey ends with taking the instance down and up again."""
+_ALONE = ("serving", "browser", "journey")
+"""Suites that take the whole machine, in this order and after all others: first a Ray cluster, then an instance of 47
+processes, which the journey ends with taking down and up again."""
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The instance's suites go last, so that its 47 processes don't slow the others down."""
+    """Before `-m` chooses. What several workers share out among them are whole files, for the fixtures' sake."""
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(str(item.path)))
+        if _turn(item.path):
+            item.add_marker(pytest.mark.alone)
     items.sort(key=lambda item: _turn(item.path))
 
 
 def _turn(path: Path) -> int:
     suite = path.relative_to(Path(__file__).parent).parts[0]
-    return _INSTANCE_SUITES.index(suite) + 1 if suite in _INSTANCE_SUITES else 0
+    return _ALONE.index(suite) + 1 if suite in _ALONE else 0
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 from urllib.parse import quote
+from uuid import UUID
 
 import pytest
 
@@ -124,7 +125,7 @@ BAD = [
     "outcome=lost",
     "key=key_x",
     "key=app",
-    f"key={encode_id(KEY, new_id())}",
+    f"key={encode_id(KEY, UUID(int=5))}",
 ]
 
 

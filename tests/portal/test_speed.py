@@ -37,6 +37,7 @@ async def data(postgres: PostgresServer) -> AsyncIterator[Million]:
     await postgres.drop_database(_DATABASE)
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(600)
 async def test_every_page_answers_in_time(data: Million) -> None:
     directory = Path(tempfile.mkdtemp(prefix="chappe-valkey-"))
