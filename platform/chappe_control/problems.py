@@ -18,9 +18,11 @@ from chappe_kernel.errors import (
     Invalid,
     LimitExceeded,
     NotFound,
+    Stale,
     TooLarge,
     Unauthenticated,
     Unavailable,
+    Unconditional,
 )
 
 PROBLEM_JSON = "application/problem+json"
@@ -28,11 +30,13 @@ MAX_DETAIL_LENGTH = 300
 
 _STATUSES: dict[type[ChappeError], HTTPStatus] = {
     TooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    Unconditional: HTTPStatus.PRECONDITION_REQUIRED,
     Invalid: HTTPStatus.BAD_REQUEST,
     Unauthenticated: HTTPStatus.UNAUTHORIZED,
     InsufficientFunds: HTTPStatus.PAYMENT_REQUIRED,
     Denied: HTTPStatus.FORBIDDEN,
     NotFound: HTTPStatus.NOT_FOUND,
+    Stale: HTTPStatus.PRECONDITION_FAILED,
     Conflict: HTTPStatus.CONFLICT,
     LimitExceeded: HTTPStatus.TOO_MANY_REQUESTS,
     Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,

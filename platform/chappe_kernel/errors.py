@@ -52,6 +52,18 @@ class Conflict(ChappeError):
     default_code = "conflict"
 
 
+class Stale(Conflict):
+    """It has changed since the caller saw it."""
+
+    default_code = "stale"
+
+
+class Unconditional(Invalid):
+    """The caller must say which state it wants to change, so that it undoes nobody else's change unseen."""
+
+    default_code = "if_match_required"
+
+
 class InsufficientFunds(ChappeError):
     """The budget is used up and no unsettled money could still come back."""
 

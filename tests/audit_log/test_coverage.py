@@ -10,6 +10,7 @@ NOT_AUDITED = {
     "outbox": "messages about changes that are audited themselves, or posted",
     "keys_revision": "a counter that follows audited changes",
     "idempotency_record": "a call's own memory of itself for a day; what the call changed is audited",
+    "operator_idempotency_record": "the same",
     "ledger_account": "opened by the postings that need it",
     "ledger_entry": "the ledger is append-only, balanced, and verified by a command of its own",
     "budget_grant": "leased a hundred times a minute; verified against usage and ledger",
@@ -28,6 +29,7 @@ NOT_AUDITED = {
 NOT_WATCHED = {
     "created_at": "the entry's own time says it",
     "api_key.last_used_at": "changes with use",
+    "operator_token.last_used_at": "the same",
     "budget.posted_nano": "the ledger's to tell",
     "budget.pending_nano": "the grants' to tell",
 }

@@ -28,7 +28,8 @@ EXEMPT: dict[str, dict[str, str]] = {
     "SEC001": {
         r"public\.alembic_version": "Alembic's own; one role may read it",
         r"public\.(region|publisher|listing|listing_region|deployment|price_version)": "the marketplace, for everybody",
-        r"public\.(region_credential|deployment_state|gateway_heartbeat|operator_user|operator_session)": "no tenant's",
+        r"public\.(region_credential|deployment_state|gateway_heartbeat)": "no tenant's",
+        r"public\.operator_(user|session|token|idempotency_record)": "no tenant's",
         r"public\.(instance|keys_revision)": "one row, no tenant's",
         r"public\.outbox": "tenants' role may insert and never read",
         r"public\.audit_checkpoint": "hashes and signatures; only the operator's role reads it",

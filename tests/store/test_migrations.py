@@ -89,6 +89,13 @@ FILL = {
                                       '00000000-0000-7000-8000-000000000004', 'fr-par', 1, 2, 1, 4, 5, 6;
     """,
     "0008": "UPDATE tenant SET name = 'U'",
+    "0015": """
+        INSERT INTO operator_token (id, user_id, name, role, prefix, pepper_version, digest, expires_at)
+            VALUES (uuidv7(), '00000000-0000-7000-8000-000000000006', 'billing export', 'finance', 'co_abcd', 1,
+                    sha256('t'), now() + interval '1 day');
+        INSERT INTO operator_idempotency_record (user_id, route, key, body_digest)
+            VALUES ('00000000-0000-7000-8000-000000000006', 'POST /x', 'k', sha256('b'));
+    """,
 }
 
 

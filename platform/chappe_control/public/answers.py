@@ -19,7 +19,9 @@ _TEXTS = {
     HTTPStatus.FORBIDDEN: "An inference key, or an organisation that is not active.",
     HTTPStatus.NOT_FOUND: "It does not exist, or belongs to somebody else.",
     HTTPStatus.CONFLICT: "It contradicts the present state.",
+    HTTPStatus.PRECONDITION_FAILED: "It has changed since you read it: `If-Match` names another state.",
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "The body is over 64 KiB.",
+    HTTPStatus.PRECONDITION_REQUIRED: "`If-Match` is missing.",
     HTTPStatus.TOO_MANY_REQUESTS: "Too many calls in this minute; see `Retry-After`.",
     HTTPStatus.INTERNAL_SERVER_ERROR: "The fault is ours.",
     HTTPStatus.SERVICE_UNAVAILABLE: "We cannot do it now; try again.",
@@ -41,4 +43,13 @@ CREATE = problems(
     HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT, HTTPStatus.REQUEST_ENTITY_TOO_LARGE
 )
 READ = problems()
+READ_ONE = problems(HTTPStatus.NOT_FOUND)
+CHANGE = problems(
+    HTTPStatus.BAD_REQUEST,
+    HTTPStatus.NOT_FOUND,
+    HTTPStatus.CONFLICT,
+    HTTPStatus.PRECONDITION_FAILED,
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    HTTPStatus.PRECONDITION_REQUIRED,
+)
 REVOKE = problems(HTTPStatus.NOT_FOUND)

@@ -66,7 +66,7 @@ async def create_key(
     and body creates no second key and gets 409 `already_completed`: if the first answer was lost, revoke that key
     and create another one."""
     caller = request.auth
-    call = idempotency.read_call("POST /keys", idempotency_key, await request.body())
+    call = await idempotency.call_of(request)
     async with services.database.tenant(caller.scope, origin_of(request)) as session:
         await idempotency.begin(session, caller.scope, call)
         key, secret = await service.create_key(

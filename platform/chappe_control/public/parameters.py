@@ -21,3 +21,4 @@ IdempotencyKey = Annotated[
         description="1 to 255 printable characters of your choice. A repeat within 24 hours has no second effect.",
     ),
 ]
+"""For a handler's signature, so that the OpenAPI document has it. `idempotency.call_of` reads the request itself."""

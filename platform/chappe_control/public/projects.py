@@ -1,11 +1,12 @@
 """Projects of the calling tenant."""
 
+from functools import partial
 from http import HTTPStatus
 
-import msgspec
 from litestar import get, post
 from litestar.params import JSONBody
 from msgspec import Struct
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from chappe_catalogue.regions.queries import read_jurisdictions
 from chappe_control.authentication import TenantRequest
@@ -16,6 +17,7 @@ from chappe_control.permissions import Permission
 from chappe_control.public import answers
 from chappe_control.public.parameters import DEFAULT_LIMIT, Cursor, IdempotencyKey, Limit
 from chappe_control.state import Given
+from chappe_store.session import TenantScope
 from chappe_tenants.projects import queries, service
 from chappe_tenants.projects.schemas import CreateProject, ProjectView, show_project
 
@@ -59,18 +61,17 @@ async def create_project(
     """A new project. Its regions, if given, narrow those of the organisation. A repeat with the same
     `Idempotency-Key` and body gets the same answer."""
     scope = request.auth.scope
-    call = idempotency.read_call("POST /projects", idempotency_key, await request.body())
+    call = await idempotency.call_of(request)
     async with services.database.tenant(scope, origin_of(request)) as session:
-        kept = await idempotency.begin(session, scope, call)
-        if kept is not None:
-            return msgspec.convert(kept, ProjectView)
-        project = await service.create_project(
-            session,
-            scope,
-            name=data.name,
-            regions=data.regions,
-            jurisdiction_of=await read_jurisdictions(session),
-        )
-        view = show_project(project)
-        await idempotency.finish(session, scope, call, msgspec.to_builtins(view))
-    return view
+        return await idempotency.once(session, scope, call, ProjectView, partial(_create, session, scope, data))
+
+
+async def _create(session: AsyncSession, scope: TenantScope, data: CreateProject) -> ProjectView:
+    project = await service.create_project(
+        session,
+        scope,
+        name=data.name,
+        regions=data.regions,
+        jurisdiction_of=await read_jurisdictions(session),
+    )
+    return show_project(project)
