@@ -1,0 +1,127 @@
+"""Who may do what, route by route: written down a second time on purpose, by hand, and not derived from the table of
+permissions. Whoever changes who may do what changes it here too; whoever adds a route adds a line here.
+
+A line reads like a sentence: `"DELETE /api/v1/keys/{key_id}": tenant_api(MAKERS | KEY, 204, of=things.a_key)`.
+"""
+
+from chappe_kernel.ids import new_id
+from tests.access import things
+from tests.access.expecting import (
+    ADMINISTRATOR,
+    CONSOLE_SIGN_IN,
+    HEADS,
+    KEY,
+    MAKERS,
+    MEMBERS,
+    MONEY,
+    OPERATIONS,
+    OPERATOR,
+    SIGN_IN,
+    Expected,
+    anybody,
+    console,
+    internal,
+    portal,
+    tenant_api,
+)
+from tests.access.world import Caller, unlike
+
+SIGNED_IN = (*MEMBERS, Caller.OTHER_OWNER)
+"""To the portal."""
+
+PUBLIC_API = {
+    "GET /api/v1/balance": tenant_api(MEMBERS | KEY),
+    "GET /api/v1/usage/events": tenant_api(MEMBERS | KEY),
+    "GET /api/v1/usage/summary": tenant_api(MEMBERS | KEY),
+    "GET /api/v1/projects": tenant_api(MEMBERS | KEY),
+    "POST /api/v1/projects": tenant_api(HEADS | KEY, 201, body=lambda _: {"name": unlike()}),
+    "GET /api/v1/keys": tenant_api(MAKERS | {Caller.VIEWER} | KEY),
+    "POST /api/v1/keys": tenant_api(
+        MAKERS | KEY, 201, body=lambda home: {"name": unlike(), "project_id": home.project_id}
+    ),
+    "DELETE /api/v1/keys/{key_id}": tenant_api(MAKERS | KEY, 204, of=things.a_key),
+    "GET /api/v1/audit": tenant_api(HEADS | KEY),
+    "GET /api/v1/listings": tenant_api(MEMBERS | KEY),
+    "GET /api/v1/regions": tenant_api(MEMBERS | KEY),
+}
+
+OPERATOR_API: dict[str, Expected] = {}
+
+PORTAL = {
+    "GET /": portal(MEMBERS, 303),
+    "GET /overview": portal(MEMBERS),
+    "GET /overview/live": portal(MEMBERS),
+    "GET /requests": portal(MEMBERS),
+    "GET /requests/{request_id}": portal(MEMBERS, of=things.a_request),
+    "GET /keys": portal(MAKERS | {Caller.VIEWER}),
+    "POST /keys": portal(MAKERS, 201, form=lambda _: {"name": unlike(), "kind": "inference"}),
+    "POST /keys/{key_id}/revoke": portal(MAKERS, 303, of=things.a_key),
+    "GET /playground": portal(MAKERS),
+    "GET /playground/offers": portal(MAKERS),
+    "POST /playground/token": portal(MAKERS, 201, script=True),
+    # It says "not settled yet" of another tenant's request, as of one that is not there.
+    "GET /playground/requests/{request_id}": portal(MAKERS, of=things.no_request).but(200, Caller.OTHER_OWNER),
+}
+
+CONSOLE = {
+    "GET /console": console(OPERATOR, 303),
+    "GET /console/regions": console(OPERATIONS),
+    "GET /console/regions/live": console(OPERATIONS),
+    "GET /console/deployments": console(OPERATIONS),
+    "GET /console/deployments/live": console(OPERATIONS),
+    "GET /console/tenants": console(OPERATOR),
+    "GET /console/tenants/live": console(OPERATOR),
+    "GET /console/tenants/{tenant_id}": console(OPERATOR, of=things.a_tenant),
+    "GET /console/tenants/{tenant_id}/live": console(OPERATOR, of=things.a_tenant),
+    "GET /console/revenue": console(MONEY),
+    "GET /console/revenue/live": console(MONEY),
+    "GET /console/prices": console(OPERATOR),
+    "GET /console/gallery": console(ADMINISTRATOR),
+    "GET /console/gallery/live": console(ADMINISTRATOR),
+}
+
+# Who is signed in already is sent on.
+FOR_EVERYBODY = {
+    "GET /sign-in": anybody().but(303, *SIGNED_IN),
+    "POST /sign-in": anybody(403, form=lambda _: {"email": "nobody@example.eu", "password": "wrong"}),
+    "GET /sign-up": anybody().but(303, *SIGNED_IN),
+    "POST /sign-up": anybody(422, form=lambda _: {"email": "no address", "password": "", "organisation": ""}),
+    "POST /sign-out": anybody(SIGN_IN, signs_out=True),
+    "GET /console/sign-in": anybody().but(303, *OPERATOR),
+    "POST /console/sign-in": anybody(403, form=lambda _: {"email": "nobody@example.eu", "password": "wrong"}),
+    "POST /console/sign-out": anybody(CONSOLE_SIGN_IN, signs_out=True),
+    "POST /preferences": anybody(303, form=lambda _: {"language": "fr"}),
+    "POST /csp-report": anybody(204, body=lambda _: {"csp-report": {}}),
+    "GET /static/{name}": anybody(of=things.an_asset),
+    "GET /schema/openapi.json": anybody(),
+    "GET /schema": anybody(),
+    "GET /schema/{path}": anybody(404),
+    "GET /healthz": anybody(),
+}
+
+INTERNAL = {
+    "GET /internal/v1/snapshot": internal(),
+    "GET /internal/v1/deployments": internal(),
+    "POST /internal/v1/deployments/status": internal(204, body=lambda _: []),
+    "POST /internal/v1/heartbeat": internal(
+        204, body=lambda _: {"gateway": "gw-1", "snapshot_version": "", "healthy_deployments": []}
+    ),
+    "POST /internal/v1/keys/resolve": internal(
+        404, body=lambda _: {"digests": [{"pepper_version": 1, "digest": "AAAA"}]}
+    ),
+    "POST /internal/v1/grants": internal(
+        body=lambda home: {
+            "grant_id": str(new_id()),
+            "tenant_id": str(home.id),
+            "gateway": "gw-1",
+            "wanted_nano": 1,
+            "minimum_nano": 1,
+        },
+    ),
+    "PUT /internal/v1/grants/{grant_id}/returned": internal(
+        204, of=things.a_grant, body=lambda _: {"returned_nano": 1}
+    ),
+    "POST /internal/v1/usage": internal(body=lambda _: {"gateway": "gw-1", "events": []}),
+}
+
+EXPECTED: dict[str, Expected] = PUBLIC_API | OPERATOR_API | PORTAL | CONSOLE | FOR_EVERYBODY | INTERNAL

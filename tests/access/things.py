@@ -1,0 +1,36 @@
+"""What paths name, made anew for whoever asks: things of Alpha's, of the operator's, of a region's."""
+
+from chappe_kernel.ids import REQUEST, TENANT, encode_id, new_id
+from tests.access.world import AccessWorld, Caller, make_tenant, unlike
+
+
+async def a_key(access: AccessWorld) -> dict[str, str]:
+    made = await access.made(Caller.MANAGEMENT_KEY, "/api/v1/keys", {"name": unlike("key")})
+    return {"key_id": made["id"]}
+
+
+async def a_tenant(access: AccessWorld) -> dict[str, str]:
+    tenant = await make_tenant(access.control, unlike("tenant"))
+    return {"tenant_id": encode_id(TENANT, tenant.id)}
+
+
+async def a_request(access: AccessWorld) -> dict[str, str]:
+    """One that ran in fr-par and was settled."""
+    cell = access.cell()
+    (event,) = await cell.use(access.alpha.keys["inference"], await cell.lease(access.alpha.id))
+    return {"request_id": encode_id(REQUEST, event.request_id)}
+
+
+async def a_grant(access: AccessWorld) -> dict[str, str]:
+    """Budget that fr-par holds."""
+    return {"grant_id": str(await access.cell().lease(access.alpha.id))}
+
+
+async def an_asset(access: AccessWorld) -> dict[str, str]:
+    page = (await access.http.get("/sign-in", headers={"host": "localhost:8400"})).text
+    return {"name": page.split("/static/")[1].split('"')[0]}
+
+
+async def no_request(_: AccessWorld) -> dict[str, str]:
+    """One that nobody has settled, or that is not there: the playground cannot tell."""
+    return {"request_id": encode_id(REQUEST, new_id())}
