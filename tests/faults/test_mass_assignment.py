@@ -1,0 +1,44 @@
+"""A field that nobody may set is refused by name, and changes nothing (LiteLLM CVE-2026-35029, CVE-2026-47102)."""
+
+import pytest
+
+from tests.access.expectations import EXPECTED
+from tests.access.knocking import ask, make_params
+from tests.access.test_repeats import caller_of
+from tests.access.world import AccessWorld
+
+# What somebody would like to decide for themselves.
+COVETED = {
+    "id": "key_00000000000000000000000000",
+    "tenant_id": "ten_00000000000000000000000000",
+    "owner_id": "mem_00000000000000000000000000",
+    "state": "active",
+    "is_admin": True,
+    "permissions": ["manage tenants"],
+    "credit_limit_nano": 10**18,
+    "funds_nano": 10**18,
+    "price": {"input_nano_per_token": 0},
+    "digest": "AAAA",
+    "secret": "ck_i0000000000000000000000000000",
+    "created_at": "2020-01-01T00:00:00Z",
+    "__class__": "Organisation",
+}
+WITH_BODY = [
+    route
+    for route, expected in EXPECTED.items()
+    if expected.body and route.startswith(("POST /api/", "PATCH /api/", "PUT /api/"))
+]
+
+
+@pytest.mark.parametrize("route", WITH_BODY)
+async def test_a_field_that_nobody_may_set_is_refused_and_changes_nothing(access: AccessWorld, route: str) -> None:
+    caller, expected = caller_of(route), EXPECTED[route]
+    assert expected.body
+    params = await make_params(access, expected)
+    body = expected.body(access.home(caller))
+    before = await access.last_change()
+    for field, value in COVETED.items():
+        if field not in body:
+            answer = await ask(access, caller, route, params, {**body, field: value})
+            assert (answer.status_code, answer.json().get("param")) == (400, field), answer.text
+    assert await access.last_change() == before
