@@ -20,7 +20,7 @@ from chappe_billing.usage.queries import ensure_partitions
 from chappe_control.checkpoints import sign_regularly
 from chappe_control.console.router import make_router as make_console_router
 from chappe_control.internal.routes import make_router as make_internal_router
-from chappe_control.operator_api.router import CONSOLE_SESSION
+from chappe_control.operator_api.router import CONSOLE_SESSION, OPERATOR_TOKEN
 from chappe_control.operator_api.router import make_router as make_operator_router
 from chappe_control.origins import request_id_header
 from chappe_control.pages.assets import load_assets
@@ -178,6 +178,9 @@ def _openapi() -> OpenAPIConfig:
     schemes = {
         MANAGEMENT_KEY: SecurityScheme(type="http", scheme="bearer", description="A management key, `ck_m…`."),
         PORTAL_SESSION: _cookie(PORTAL_COOKIE, "Whoever is signed in to the portal."),
+        OPERATOR_TOKEN: SecurityScheme(
+            type="http", scheme="bearer", description="A token of one of the operator's people, `co_…`."
+        ),
         CONSOLE_SESSION: _cookie(CONSOLE_COOKIE, "Whoever is signed in to the console."),
     }
     return OpenAPIConfig(

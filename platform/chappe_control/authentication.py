@@ -14,11 +14,14 @@ from chappe_catalogue.regions.service import authenticate_region, digest_credent
 from chappe_control.pages.canonical import SAFE_METHODS
 from chappe_control.pages.csrf import check_origin
 from chappe_control.pages.guards import read_member, read_operator
+from chappe_control.permissions import is_within
 from chappe_control.state import Services
 from chappe_control.throttle import address_group
-from chappe_kernel.errors import Unauthenticated
+from chappe_kernel.errors import Denied, Unauthenticated
 from chappe_store.session import NOBODY
 from chappe_tenants.api_keys.service import Caller, authenticate
+from chappe_tenants.operator_tokens import service as operator_tokens
+from chappe_tenants.operator_tokens.service import OperatorCaller
 from chappe_tenants.sessions.service import MemberVisitor, OperatorVisitor
 
 _REGION_CACHE_S = 5.0
@@ -28,7 +31,7 @@ TenantCaller = Caller | MemberVisitor
 """Who calls `/api/v1`: a program with a management key, or a member who is signed in."""
 
 TenantRequest = Request[Any, TenantCaller, State]
-OperatorRequest = Request[Any, OperatorVisitor, State]
+OperatorRequest = Request[Any, OperatorVisitor | OperatorCaller, State]
 
 _Connection = ASGIConnection[Any, Any, Any, Any]
 
@@ -46,11 +49,15 @@ async def require_tenant_caller(connection: _Connection, _: BaseRouteHandler) ->
 
 
 async def require_operator_caller(connection: _Connection, _: BaseRouteHandler) -> None:
-    """Sets `request.auth` to the console's `OperatorVisitor`. Raises `Unauthenticated`, `Denied` or `LimitExceeded`."""
-    visitor = await read_operator(connection)
+    """Sets `request.auth` to the `OperatorCaller` of a token or, without one, to the console's `OperatorVisitor`.
+
+    Raises `Unauthenticated`, `Denied` or `LimitExceeded`.
+    """
+    visitor = None if _sends_key(connection) else await read_operator(connection)
     if visitor is None:
-        raise Unauthenticated("sign in to the console first", code="sign_in_required")
-    await _admit_visitor(connection, visitor, str(visitor.user_id))
+        await _require_operator_token(connection)
+    else:
+        await _admit_visitor(connection, visitor, str(visitor.user_id))
 
 
 def _sends_key(connection: _Connection) -> bool:
@@ -76,6 +83,22 @@ async def _require_management_key(connection: _Connection) -> None:
         await _count_failure(connection, services)
         raise
     await services.throttle.count("calls", str(caller.key_id), services.settings.management_calls_per_minute)
+    connection.scope["auth"] = caller
+
+
+async def _require_operator_token(connection: _Connection) -> None:
+    services: Services = connection.app.state.services
+    secret = await _bearer(connection, services)
+    try:
+        async with services.database.operator() as session:
+            caller = await operator_tokens.authenticate(session, secret, services.peppers)
+    except Unauthenticated:
+        await _count_failure(connection, services)
+        raise
+    if not is_within(caller.role, caller.user_role):
+        # Its user was an administrator when it was made, say, and is none any more.
+        raise Denied("this token may do what its user may not any more", code="role_denied")
+    await services.throttle.count("calls", str(caller.token_id), services.settings.management_calls_per_minute)
     connection.scope["auth"] = caller
 
 

@@ -11,6 +11,7 @@ from msgspec import Struct
 from chappe_kernel.ids import REQUEST, encode_id, new_id
 from chappe_store.audit_log.origin import ActorKind, Origin
 from chappe_tenants.api_keys.service import Caller
+from chappe_tenants.operator_tokens.service import OperatorCaller
 from chappe_tenants.sessions.service import MemberVisitor, OperatorVisitor
 
 _REQUEST_ID = "chappe_request_id"
@@ -29,8 +30,8 @@ class CallSource(Struct, frozen=True):
 
 
 def origin_of(connection: _Connection) -> Origin:
-    """By what the guard found, never by what a header claims: a key's caller, a region's name, or who is signed in."""
-    found: Caller | MemberVisitor | OperatorVisitor | str = connection.auth
+    """By what the guard found, never by what a header claims: a key, a token, a region, or who is signed in."""
+    found: Caller | MemberVisitor | OperatorVisitor | OperatorCaller | str = connection.auth
     source = source_of(connection)
     match found:
         case str():
@@ -41,6 +42,8 @@ def origin_of(connection: _Connection) -> Origin:
             return source.origin(ActorKind.MEMBER, found.member_id)
         case OperatorVisitor():
             return source.origin(ActorKind.OPERATOR_USER, found.user_id)
+        case OperatorCaller():
+            return source.origin(ActorKind.OPERATOR_TOKEN, found.token_id)
         case _:
             assert_never(found)
 

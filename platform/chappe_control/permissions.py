@@ -14,6 +14,7 @@ from litestar.handlers import BaseRouteHandler, HTTPRouteHandler
 from chappe_kernel.errors import Denied
 from chappe_tenants.api_keys.service import Caller
 from chappe_tenants.members.service import Role
+from chappe_tenants.operator_tokens.service import OperatorCaller
 from chappe_tenants.operators.service import OperatorRole
 from chappe_tenants.sessions.service import MemberVisitor, OperatorVisitor
 
@@ -63,6 +64,8 @@ class Permission(StrEnum):
     MANAGE_TENANT_QUOTAS = "manage tenants' quotas"
     SEE_AUDIT_LOG = "see the audit log"
     SEE_GALLERY = "see the gallery"
+    HAVE_TOKENS = "have tokens"
+    MANAGE_TOKENS = "manage everybody's tokens"
 
 
 _MEMBERS = frozenset(Role)
@@ -108,6 +111,8 @@ ALLOWED: dict[Permission, frozenset[Holder]] = {
     Permission.MANAGE_TENANT_QUOTAS: _CARE,
     Permission.SEE_AUDIT_LOG: frozenset({OperatorRole.ADMINISTRATOR, OperatorRole.AUDITOR}),
     Permission.SEE_GALLERY: _ADMINISTRATOR,
+    Permission.HAVE_TOKENS: _OPERATOR,
+    Permission.MANAGE_TOKENS: _ADMINISTRATOR,
 }
 """Every permission with who holds it."""
 
@@ -116,12 +121,17 @@ def may(holder: Holder, permission: Permission) -> bool:
     return holder in ALLOWED[permission]
 
 
-def holder_of(auth: Caller | MemberVisitor | OperatorVisitor) -> Holder:
+def is_within(narrow: Holder, wide: Holder) -> bool:
+    """Whether `wide` may do all that `narrow` may."""
+    return all(may(wide, permission) for permission in Permission if may(narrow, permission))
+
+
+def holder_of(auth: Caller | MemberVisitor | OperatorVisitor | OperatorCaller) -> Holder:
     """As what somebody acts, by what a guard found out about them."""
     match auth:
         case Caller():
             return KeyHolder.MANAGEMENT_KEY
-        case MemberVisitor() | OperatorVisitor():
+        case MemberVisitor() | OperatorVisitor() | OperatorCaller():
             return auth.role
         case _:
             assert_never(auth)

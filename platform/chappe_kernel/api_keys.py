@@ -1,7 +1,8 @@
 """API keys: `ck_`, a letter for the kind, 22 base62 digits (131 random bits), 6 base62 digits of their CRC32.
 
 A browser token has the same form with the letter `b`. It stands for an inference key for some minutes and is no
-kind of key: no API that makes keys can be asked for one.
+kind of key: no API that makes keys can be asked for one. A token of one of the operator's people, for their programs,
+begins with `co_` and has no letter: it opens the operator's API and nothing of a tenant's.
 
 The checksum lets a gateway refuse a mistyped key, and a leak scanner recognise a real one, without a look-up.
 A key is stored as HMAC-SHA256 under a versioned pepper; several versions are valid at once, so that rotating
@@ -20,6 +21,7 @@ _ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _RANDOM_DIGITS = 22
 _CHECKSUM_DIGITS = 6
 _SHAPE = re.compile(rf"ck_[imb][0-9A-Za-z]{{{_RANDOM_DIGITS + _CHECKSUM_DIGITS}}}", re.ASCII)
+_OPERATOR_SHAPE = re.compile(rf"co_[0-9A-Za-z]{{{_RANDOM_DIGITS + _CHECKSUM_DIGITS}}}", re.ASCII)
 
 
 class KeyKind(StrEnum):
@@ -42,12 +44,17 @@ class Pepper(Struct, frozen=True):
 
 def generate_key(kind: KeyKind) -> str:
     """A new secret. It is shown once and never stored."""
-    return _generate(_LETTERS[kind])
+    return _generate(f"ck_{_LETTERS[kind]}")
 
 
 def generate_browser_token() -> str:
     """A new secret for a browser, which keeps it in memory only."""
-    return _generate(_BROWSER_LETTER)
+    return _generate(f"ck_{_BROWSER_LETTER}")
+
+
+def generate_operator_token() -> str:
+    """A new secret for a program of the operator's. It is shown once and never stored."""
+    return _generate("co_")
 
 
 def is_browser_token(key: str) -> bool:
@@ -57,9 +64,12 @@ def is_browser_token(key: str) -> bool:
 
 def is_well_formed(key: str) -> bool:
     """Whether shape and checksum are right, of a key or a browser token. Says nothing about whether it exists."""
-    return _SHAPE.fullmatch(key) is not None and hmac.compare_digest(
-        _checksum(key[:-_CHECKSUM_DIGITS]), key[-_CHECKSUM_DIGITS:]
-    )
+    return _SHAPE.fullmatch(key) is not None and _has_its_checksum(key)
+
+
+def is_operator_token(token: str) -> bool:
+    """The same of an operator token, which is never taken for a key, nor a key for one."""
+    return _OPERATOR_SHAPE.fullmatch(token) is not None and _has_its_checksum(token)
 
 
 def digest_key(key: str, pepper: Pepper) -> bytes:
@@ -72,10 +82,14 @@ def display_prefix(key: str) -> str:
     return key[:8]
 
 
-def _generate(letter: str) -> str:
+def _generate(beginning: str) -> str:
     number = int.from_bytes(token_bytes(17)) % 62**_RANDOM_DIGITS
-    body = f"ck_{letter}{_base62(number, _RANDOM_DIGITS)}"
+    body = beginning + _base62(number, _RANDOM_DIGITS)
     return body + _checksum(body)
+
+
+def _has_its_checksum(secret: str) -> bool:
+    return hmac.compare_digest(_checksum(secret[:-_CHECKSUM_DIGITS]), secret[-_CHECKSUM_DIGITS:])
 
 
 def _checksum(body: str) -> str:

@@ -15,6 +15,7 @@ ProjectId = NewType("ProjectId", UUID)
 KeyId = NewType("KeyId", UUID)
 MemberId = NewType("MemberId", UUID)
 OperatorUserId = NewType("OperatorUserId", UUID)
+OperatorTokenId = NewType("OperatorTokenId", UUID)
 RequestId = NewType("RequestId", UUID)
 GrantId = NewType("GrantId", UUID)
 PriceVersionId = NewType("PriceVersionId", UUID)
@@ -31,6 +32,7 @@ PRICE_VERSION = "prc"
 LISTING = "lst"
 AUDIT_ENTRY = "aud"
 LEDGER_TRANSACTION = "txn"
+OPERATOR_TOKEN = "otk"  # noqa: S105 -- a prefix, and no secret
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _PAIRS = tuple(high + low for high in _ALPHABET for low in _ALPHABET)

@@ -20,9 +20,16 @@ from chappe_kernel.process import prepare_process
 from chappe_kernel.settings import load_settings
 from chappe_store.audit_log.origin import command_origin
 from chappe_store.session import Database
+from chappe_tenants.operator_tokens.service import (
+    DEFAULT_LIFETIME_DAYS,
+    MAX_LIFETIME_DAYS,
+    create_token_for,
+    revoke_tokens_of,
+)
 from chappe_tenants.operators import service
 from chappe_tenants.operators.queries import list_operators
 from chappe_tenants.operators.service import OperatorRole
+from chappe_tenants.peppers import parse_peppers
 
 T = TypeVar("T")
 
@@ -33,6 +40,11 @@ _MAX_LINE = 1000
 @dataclass(frozen=True)
 class _Settings:
     database_url: str = field(repr=False)
+
+
+@dataclass(frozen=True)
+class _TokenSettings(_Settings):
+    key_peppers: str = field(repr=False)
 
 
 @click.group()
@@ -73,6 +85,24 @@ def set_password(email: str) -> None:
     """Give a user a new password and end their sessions. It is asked for, or the first line of standard input."""
     _run(partial(service.set_operator_password, email=email, password=_read_password()))
     click.echo(f"{email} has a new password; open sessions have ended")
+
+
+@operator.command()
+@click.argument("email")
+@click.argument("name")
+@click.option("--days", type=click.IntRange(1, MAX_LIFETIME_DAYS), default=DEFAULT_LIFETIME_DAYS, show_default=True)
+def create_token(email: str, name: str, days: int) -> None:
+    """Make a token for a program of this user's. It may do what the user may. Its secret is printed this once."""
+    peppers = parse_peppers(load_settings(_TokenSettings, os.environ).key_peppers)
+    click.echo(_run(partial(create_token_for, email=email, name=name, lifetime_days=days, peppers=peppers)))
+
+
+@operator.command()
+@click.argument("email")
+def revoke_tokens(email: str) -> None:
+    """End all tokens of this user's."""
+    _run(partial(revoke_tokens_of, email=email))
+    click.echo(f"no token of {email} opens anything now")
 
 
 def _read_password() -> str:

@@ -21,10 +21,11 @@ from tests.access.expecting import (
     anybody,
     console,
     internal,
+    operator_api,
     portal,
     tenant_api,
 )
-from tests.access.world import Caller, unlike
+from tests.access.world import TOKENS, Caller, unlike
 
 SIGNED_IN = (*MEMBERS, Caller.OTHER_OWNER)
 """To the portal."""
@@ -45,7 +46,17 @@ PUBLIC_API = {
     "GET /api/v1/regions": tenant_api(MEMBERS | KEY),
 }
 
-OPERATOR_API: dict[str, Expected] = {}
+OPERATOR_API = {
+    "GET /api/v1/operator/tokens": operator_api(OPERATOR),
+    # A token makes no tokens.
+    "POST /api/v1/operator/tokens": operator_api(OPERATOR, 201, body=lambda _: {"name": unlike()}).but(
+        403, *TOKENS.values()
+    ),
+    # An administrator's: nobody else knows of it.
+    "DELETE /api/v1/operator/tokens/{token_id}": operator_api(ADMINISTRATOR, 204, of=things.a_token).but(
+        404, *(OPERATOR - ADMINISTRATOR), *(TOKENS[caller] for caller in OPERATOR - ADMINISTRATOR)
+    ),
+}
 
 PORTAL = {
     "GET /": portal(MEMBERS, 303),

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, TypeAlias
 
-from tests.access.world import MEMBER_ROLES, OPERATOR_ROLES, AccessWorld, Caller, Home
+from tests.access.world import MEMBER_ROLES, OPERATOR_ROLES, TOKENS, AccessWorld, Caller, Home
 
 SIGN_IN = "to the portal's sign-in"
 CONSOLE_SIGN_IN = "to the console's sign-in"
@@ -80,9 +80,10 @@ def operator_api(
     of: Maker | None = None,
     body: Body = None,
 ) -> Expected:
-    """A route of `/api/v1/operator`, which knows no tenant's callers."""
+    """A route of `/api/v1/operator`, which knows no tenant's callers. A token may do what its role may."""
     outcomes: dict[Caller, Outcome] = dict.fromkeys(Caller, 401)
     outcomes |= {caller: ok if caller in may else 403 for caller in OPERATOR}
+    outcomes |= {token: outcomes[caller] for caller, token in TOKENS.items()}
     return Expected(outcomes, of=of, body=body)
 
 

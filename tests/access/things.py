@@ -1,7 +1,7 @@
 """What paths name, made anew for whoever asks: things of Alpha's, of the operator's, of a region's."""
 
 from chappe_kernel.ids import REQUEST, TENANT, encode_id, new_id
-from tests.access.world import AccessWorld, Caller, make_tenant, unlike
+from tests.access.world import AccessWorld, Caller, make_tenant, make_token, unlike
 
 
 async def a_key(access: AccessWorld) -> dict[str, str]:
@@ -12,6 +12,11 @@ async def a_key(access: AccessWorld) -> dict[str, str]:
 async def a_tenant(access: AccessWorld) -> dict[str, str]:
     tenant = await make_tenant(access.control, unlike("tenant"))
     return {"tenant_id": encode_id(TENANT, tenant.id)}
+
+
+async def a_token(access: AccessWorld) -> dict[str, str]:
+    """An administrator's."""
+    return {"token_id": (await make_token(access.doors[Caller.ADMINISTRATOR].visitor))["id"]}
 
 
 async def a_request(access: AccessWorld) -> dict[str, str]:

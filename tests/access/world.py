@@ -39,6 +39,10 @@ class Caller(StrEnum):
     SUPPORT = "the operator's support"
     FINANCE = "the operator's finance"
     AUDITOR = "the operator's auditor"
+    ADMINISTRATOR_TOKEN = "a token for administrators"
+    SUPPORT_TOKEN = "a token for support"
+    FINANCE_TOKEN = "a token for finance"
+    AUDITOR_TOKEN = "a token for auditors"
     REGION = "the region fr-par"
     OTHER_REGION = "the region de-fra"
 
@@ -55,6 +59,12 @@ OPERATOR_ROLES = {
     Caller.SUPPORT: OperatorRole.SUPPORT,
     Caller.FINANCE: OperatorRole.FINANCE,
     Caller.AUDITOR: OperatorRole.AUDITOR,
+}
+TOKENS = {
+    Caller.ADMINISTRATOR: Caller.ADMINISTRATOR_TOKEN,
+    Caller.SUPPORT: Caller.SUPPORT_TOKEN,
+    Caller.FINANCE: Caller.FINANCE_TOKEN,
+    Caller.AUDITOR: Caller.AUDITOR_TOKEN,
 }
 REGIONS = {Caller.REGION: "fr-par", Caller.OTHER_REGION: "de-fra"}
 
@@ -131,6 +141,8 @@ async def make_world(control: RunningControl) -> AccessWorld:
     doors[Caller.OTHER_OWNER] = Door(await sign_in_member(control, beta, Role.OWNER), {})
     for caller, operator_role in OPERATOR_ROLES.items():
         doors[caller] = Door(await sign_in_operator(control, operator_role), {})
+        secret = (await make_token(doors[caller].visitor))["secret"]
+        doors[TOKENS[caller]] = _program(control, {"authorization": f"Bearer {secret}"})
     return AccessWorld(control, alpha, beta, doors)
 
 
@@ -166,6 +178,19 @@ async def sign_in_operator(control: RunningControl, role: OperatorRole) -> Visit
     visitor = Visitor(control.http, control.settings.portal_url)
     await visitor.console_sign_in(email)
     return visitor
+
+
+async def make_token(visitor: Visitor, **fields: Any) -> dict[str, Any]:
+    """A token of whoever is signed in to the console."""
+    answer = await visitor.request(
+        "POST",
+        "/api/v1/operator/tokens",
+        headers={"origin": visitor.portal_url},
+        json={"name": unlike("token"), **fields},
+    )
+    assert answer.status_code == 201, answer.text
+    made: dict[str, Any] = answer.json()
+    return made
 
 
 def _programs(alpha: Home, beta: Home) -> dict[Caller, dict[str, str]]:

@@ -10,13 +10,18 @@ import pytest
 
 from chappe_tenants.operators.service import OperatorRole
 from tests.console.world import ConsoleWorld
+from tests.control.world import PEPPERS_TEXT
 from tests.pages.browser import PASSWORD
 
 NEW_PASSWORD = "granite orchard velvet 17"
 
 
 async def run(console: ConsoleWorld, *arguments: str, typed: str = "") -> tuple[int, str, str]:
-    environ = {"PATH": os.environ["PATH"], "CHAPPE_DATABASE_URL": console.urls.app}
+    environ = {
+        "PATH": os.environ["PATH"],
+        "CHAPPE_DATABASE_URL": console.urls.app,
+        "CHAPPE_KEY_PEPPERS": PEPPERS_TEXT,
+    }
     chappe = str(Path(sys.executable).with_name("chappe"))
     process = await asyncio.create_subprocess_exec(
         chappe, "operator", *arguments, env=environ, stdin=PIPE, stdout=PIPE, stderr=PIPE, cwd="/"
@@ -57,6 +62,18 @@ async def test_a_new_password_replaces_the_old_one_and_ends_sessions(console: Co
     await visitor.console_sign_in("paul@operator.example", NEW_PASSWORD)
 
 
+async def test_a_token_is_printed_once_opens_the_api_and_ends(console: ConsoleWorld) -> None:
+    await run(console, "create", "quinn@operator.example", "--role", "auditor", typed=PASSWORD)
+    code, secret, err = await run(console, "create-token", "quinn@operator.example", "billing export", "--days", "7")
+    assert (code, err) == (0, "")
+    headers = {"authorization": f"Bearer {secret.strip()}"}
+    answer = await console.http.get("/api/v1/operator/tokens", headers=headers)
+    (token,) = answer.json()["items"]
+    assert (token["user"], token["role"], token["name"]) == ("quinn@operator.example", "auditor", "billing export")
+    assert (await run(console, "revoke-tokens", "quinn@operator.example"))[0] == 0
+    assert (await console.http.get("/api/v1/operator/tokens", headers=headers)).status_code == 401
+
+
 @pytest.mark.parametrize(
     ("arguments", "typed", "expected"),
     [
@@ -67,6 +84,9 @@ async def test_a_new_password_replaces_the_old_one_and_ends_sessions(console: Co
         (("create", "new@operator.example"), "aaaaaaaaaaaaaaaa", "easy to guess"),
         (("set-role", "nobody@operator.example", "auditor"), "", "there is no operator"),
         (("set-password", "nobody@operator.example"), PASSWORD, "there is no operator"),
+        (("create-token", "nobody@operator.example", "x"), "", "there is no operator"),
+        (("create-token", "administrator@operator.example", "\u202ex"), "", "control characters"),
+        (("revoke-tokens", "nobody@operator.example"), "", "there is no operator"),
     ],
 )
 async def test_what_cannot_be_is_told_in_one_line(
@@ -86,6 +106,8 @@ async def test_what_cannot_be_is_told_in_one_line(
         ("create", "x@operator.example", "--password", PASSWORD),
         ("create", "x@operator.example", PASSWORD),
         ("set-password", "x@operator.example", PASSWORD),
+        ("create-token", "x@operator.example", "for ever", "--days", "0"),
+        ("create-token", "x@operator.example", "for ever", "--days", "10000"),
     ],
 )
 async def test_unknown_roles_and_passwords_as_arguments_are_refused(

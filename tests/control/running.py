@@ -66,6 +66,7 @@ async def running_control(
             sign_in_failures_per_minute=_MANY,
             account_failures_per_minute=_MANY,
             management_calls_per_minute=_MANY,
+            failed_sign_ins_per_minute=_MANY,
         )
         async with serve(settings, clock) as url, httpx.AsyncClient(base_url=url, timeout=20) as http:
             yield RunningControl(http, settings, database, engine, urls, clock)

@@ -51,13 +51,14 @@ def test_document_is_consistent(openapi: dict[str, Any]) -> None:
         Draft202012Validator.check_schema(schema)
     operations = [operation for path in openapi["paths"].values() for operation in path.values()]
     tenants = [{"managementKey": []}, {"portalSession": []}]
-    operators = [{"consoleSession": []}]
+    operators = [{"operatorToken": []}, {"consoleSession": []}]
     names = [operation["operationId"] for operation in operations]
     assert len(names) == len(set(names))
     schemes = openapi["components"]["securitySchemes"]
     assert {name: (scheme["type"], scheme.get("scheme") or scheme["in"]) for name, scheme in schemes.items()} == {
         "managementKey": ("http", "bearer"),
         "portalSession": ("apiKey", "cookie"),
+        "operatorToken": ("http", "bearer"),
         "consoleSession": ("apiKey", "cookie"),
     }
     for path, methods in openapi["paths"].items():

@@ -13,7 +13,9 @@ from chappe_kernel.api_keys import (
     display_prefix,
     generate_browser_token,
     generate_key,
+    generate_operator_token,
     is_browser_token,
+    is_operator_token,
     is_well_formed,
 )
 
@@ -93,3 +95,10 @@ def test_the_shown_prefix_tells_little() -> None:
     key = generate_key(KeyKind.INFERENCE)
     assert key.startswith(display_prefix(key))
     assert len(display_prefix(key)) == 8
+
+
+def test_an_operator_token_is_no_key_and_a_key_is_no_operator_token() -> None:
+    token = generate_operator_token()
+    assert token.startswith("co_") and is_operator_token(token) and not is_well_formed(token)
+    assert not is_operator_token(f"{token[:-1]}{'a' if token[-1] != 'a' else 'b'}")
+    assert not any(is_operator_token(key) for key in (generate_key(KeyKind.MANAGEMENT), generate_browser_token()))

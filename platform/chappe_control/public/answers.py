@@ -15,8 +15,8 @@ _ALWAYS = (
 )
 _TEXTS = {
     HTTPStatus.BAD_REQUEST: "A parameter or the body is wrong; `param` names the field.",
-    HTTPStatus.UNAUTHORIZED: "There is no such key, or it was revoked.",
-    HTTPStatus.FORBIDDEN: "An inference key, or an organisation that is not active.",
+    HTTPStatus.UNAUTHORIZED: "Nobody that we know: no credentials, or some that open nothing (any more).",
+    HTTPStatus.FORBIDDEN: "Your role or your key may not do this, or the organisation is not active.",
     HTTPStatus.NOT_FOUND: "It does not exist, or belongs to somebody else.",
     HTTPStatus.CONFLICT: "It contradicts the present state.",
     HTTPStatus.PRECONDITION_FAILED: "It has changed since you read it: `If-Match` names another state.",

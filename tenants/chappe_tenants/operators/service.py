@@ -51,18 +51,19 @@ async def create_operator(session: AsyncSession, *, email: str, password: str, r
 
 async def set_operator_role(session: AsyncSession, *, email: str, role: OperatorRole) -> None:
     """From the next request on, in open sessions too: each request reads the role. Raises `NotFound`."""
-    await queries.set_role(session, (await _find(session, email)).id, role)
+    await queries.set_role(session, (await find_operator(session, email)).id, role)
 
 
 async def set_operator_password(session: AsyncSession, *, email: str, password: str) -> None:
     """The old one opens nothing any more, and neither do sessions that it opened. Raises `NotFound`, `Invalid`."""
-    user = await _find(session, email)
+    user = await find_operator(session, email)
     check_password(password, [user.email])
     await queries.set_password(session, user.id, hash_password(password))
     await sessions.delete_sessions_of_operator(session, user.id)
 
 
-async def _find(session: AsyncSession, email: str) -> OperatorUser:
+async def find_operator(session: AsyncSession, email: str) -> OperatorUser:
+    """Raises `NotFound`, and `Invalid` for what is no address."""
     user = await queries.find_by_email(session, clean_email(email))
     if user is None:
         raise NotFound("there is no operator with this address", param="email")
