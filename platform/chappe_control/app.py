@@ -2,15 +2,11 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from importlib.metadata import version
 
 import structlog
 from litestar import Litestar, get
 from litestar.datastructures import State
 from litestar.di import Provide
-from litestar.openapi import OpenAPIConfig
-from litestar.openapi.plugins import JsonRenderPlugin
-from litestar.openapi.spec import Components, SecurityScheme
 from litestar.types import Message, Scope
 from msgspec import Struct
 from redis.asyncio import Redis
@@ -20,12 +16,11 @@ from chappe_billing.usage.queries import ensure_partitions
 from chappe_control.checkpoints import sign_regularly
 from chappe_control.console.router import make_router as make_console_router
 from chappe_control.internal.routes import make_router as make_internal_router
-from chappe_control.operator_api.router import CONSOLE_SESSION, OPERATOR_TOKEN
+from chappe_control.openapi.config import make_config as make_openapi_config
 from chappe_control.operator_api.router import make_router as make_operator_router
 from chappe_control.origins import request_id_header
 from chappe_control.pages.assets import load_assets
 from chappe_control.pages.canonical import CanonicalHost
-from chappe_control.pages.cookies import CONSOLE_COOKIE, PORTAL_COOKIE
 from chappe_control.pages.csp_reports import CspReports
 from chappe_control.pages.csrf import OwnPagesOnly, make_csrf_config
 from chappe_control.pages.errors import with_pages
@@ -35,7 +30,6 @@ from chappe_control.pages.router import make_router as make_pages_router
 from chappe_control.permissions import check_routes
 from chappe_control.portal.router import make_router as make_portal_router
 from chappe_control.problems import EXCEPTION_HANDLERS
-from chappe_control.public.router import MANAGEMENT_KEY, PORTAL_SESSION
 from chappe_control.public.router import make_router as make_public_router
 from chappe_control.settings import ControlSettings
 from chappe_control.sign_in.router import make_router as make_sign_in_router
@@ -63,13 +57,6 @@ _SECURITY_HEADERS = (
     (b"cache-control", b"no-store"),
 )
 _MONTHS_AHEAD = 24
-
-_DESCRIPTION = (
-    "What a tenant's programs need beside inference: the balance, usage, projects and API keys. Call it with a "
-    "management key (`ck_m…`), or signed in to the portal. Under `/operator` is what the operator's own people and "
-    "programs need. Amounts are decimal strings with nine decimals. Ids sort by their time. Errors are "
-    "RFC 9457 problems with a stable `code`."
-)
 
 
 class Health(Struct, frozen=True):
@@ -140,7 +127,7 @@ def create_app(settings: ControlSettings, clock: Clock | None = None) -> Litesta
         middleware=[CanonicalHost, OwnPagesOnly],
         csrf_config=make_csrf_config(services.peppers),
         before_send=[_add_security_headers],
-        openapi_config=_openapi(),
+        openapi_config=make_openapi_config(),
         request_max_body_size=MAX_BODY_BYTES,
         logging_config=None,
         debug=False,
@@ -167,29 +154,3 @@ async def _add_security_headers(message: Message, scope: Scope) -> None:
             *(header for header in _SECURITY_HEADERS if header[0] not in present),
             *request_id_header(scope),
         ]
-
-
-def _cookie(name: str, whose: str) -> SecurityScheme:
-    text = f"{whose} What changes anything must have the portal's own `Origin`."
-    return SecurityScheme(type="apiKey", security_scheme_in="cookie", name=name, description=text)
-
-
-def _openapi() -> OpenAPIConfig:
-    schemes = {
-        MANAGEMENT_KEY: SecurityScheme(type="http", scheme="bearer", description="A management key, `ck_m…`."),
-        PORTAL_SESSION: _cookie(PORTAL_COOKIE, "Whoever is signed in to the portal."),
-        OPERATOR_TOKEN: SecurityScheme(
-            type="http", scheme="bearer", description="A token of one of the operator's people, `co_…`."
-        ),
-        CONSOLE_SESSION: _cookie(CONSOLE_COOKIE, "Whoever is signed in to the console."),
-    }
-    return OpenAPIConfig(
-        title="Chappe control plane",
-        version=version("chappe"),
-        description=_DESCRIPTION,
-        components=Components(security_schemes=dict(schemes)),
-        # The document alone: the framework's pages would load scripts from elsewhere.
-        render_plugins=[JsonRenderPlugin()],
-        path="/schema",
-        use_handler_docstrings=True,
-    )

@@ -17,6 +17,7 @@ from sqlalchemy.pool import NullPool
 from chappe_catalogue.manifest import read_manifest
 from chappe_control.app import create_app
 from chappe_control.catalogue.service import apply_catalogue
+from chappe_control.openapi.completing import complete
 from chappe_control.seeding.schemas import Seed, SeedKey, SeedTenant
 from chappe_control.seeding.service import plant_seed
 from chappe_control.server import make_server
@@ -114,7 +115,7 @@ async def serve(settings: ControlSettings, clock: HandClock) -> AsyncIterator[st
 @pytest.fixture
 async def openapi(settings: ControlSettings) -> dict[str, Any]:
     """The document, without a server."""
-    return create_app(settings).openapi_schema.to_schema()
+    return complete(create_app(settings).openapi_schema.to_schema())
 
 
 @pytest.fixture

@@ -50,8 +50,8 @@ def test_document_is_consistent(openapi: dict[str, Any]) -> None:
     for schema in openapi["components"]["schemas"].values():
         Draft202012Validator.check_schema(schema)
     operations = [operation for path in openapi["paths"].values() for operation in path.values()]
-    tenants = [{"managementKey": []}, {"portalSession": []}]
-    operators = [{"operatorToken": []}, {"consoleSession": []}]
+    tenants: Any = [{"managementKey": []}, {"portalSession": []}]
+    operators: Any = [{"operatorToken": []}, {"consoleSession": []}]
     names = [operation["operationId"] for operation in operations]
     assert len(names) == len(set(names))
     schemes = openapi["components"]["securitySchemes"]
@@ -75,14 +75,67 @@ def test_document_is_consistent(openapi: dict[str, Any]) -> None:
             target = target[part]
 
 
+def test_every_operation_has_examples_that_fit(openapi: dict[str, Any]) -> None:
+    """Of each parameter, body and answer. Whoever adds a field whose example does not fit adds a value to
+    `openapi/examples.py`."""
+    for path, methods in openapi["paths"].items():
+        for operation in methods.values():
+            where = operation["operationId"]
+            shown = [(parameter["schema"], parameter["example"]) for parameter in operation.get("parameters", ())]
+            for part in (operation.get("requestBody", {}), *operation["responses"].values()):
+                shown += [(media["schema"], media["example"]) for media in part.get("content", {}).values()]
+            assert len(shown) > 3, (path, where)
+            for schema, example in shown:
+                errors = [error.message for error in _validator(openapi, schema).iter_errors(example)]
+                assert errors == [], (where, schema, example)
+
+
+def test_every_problem_is_shown_with_its_own_status(openapi: dict[str, Any]) -> None:
+    for methods in openapi["paths"].values():
+        for operation in methods.values():
+            for status, response in operation["responses"].items():
+                if int(status) >= 400:
+                    example = response["content"]["application/problem+json"]["example"]
+                    assert example["status"] == int(status) and example["code"] and example["detail"]
+
+
+def test_bodies_take_no_field_that_they_do_not_name(openapi: dict[str, Any]) -> None:
+    """As the server does: a mistyped field is refused, and a generator of clients should know."""
+    for methods in openapi["paths"].values():
+        for operation in methods.values():
+            for media in operation.get("requestBody", {}).get("content", {}).values():
+                name = media["schema"]["$ref"].rpartition("/")[2]
+                assert openapi["components"]["schemas"][name]["additionalProperties"] is False, name
+
+
+def test_every_post_takes_an_idempotency_key_and_every_update_a_tag(openapi: dict[str, Any]) -> None:
+    for path, methods in openapi["paths"].items():
+        for method, operation in methods.items():
+            headers = {found["name"] for found in operation.get("parameters", ()) if found["in"] == "header"}
+            if method == "post":
+                assert "Idempotency-Key" in headers, path
+                assert {"400", "409"} <= operation["responses"].keys(), path
+            if method in {"patch", "put"}:
+                assert "If-Match" in headers, path
+                assert {"400", "404", "412", "428"} <= operation["responses"].keys(), path
+
+
 def test_internal_api_is_not_in_the_public_document(openapi: dict[str, Any]) -> None:
     assert all(path.startswith("/api/v1/") for path in openapi["paths"])
 
 
 def _validator(document: dict[str, Any], schema: dict[str, Any]) -> Draft202012Validator:
     registry: Registry[Any] = Registry().with_resource(DOCUMENT, Resource.opaque(document))
-    absolute = {"$ref": f"{DOCUMENT}{schema['$ref']}"}
-    return Draft202012Validator(absolute, registry=registry, format_checker=Draft202012Validator.FORMAT_CHECKER)
+    return Draft202012Validator(
+        _absolute(schema), registry=registry, format_checker=Draft202012Validator.FORMAT_CHECKER
+    )
+
+
+def _absolute(node: Any) -> Any:
+    """With references to the document by its address."""
+    if isinstance(node, dict):
+        return {key: f"{DOCUMENT}{value}" if key == "$ref" else _absolute(value) for key, value in node.items()}
+    return [_absolute(value) for value in node] if isinstance(node, list) else node
 
 
 def _references(node: Any) -> list[str]:

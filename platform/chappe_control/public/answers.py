@@ -43,7 +43,7 @@ CREATE = problems(
     HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT, HTTPStatus.REQUEST_ENTITY_TOO_LARGE
 )
 READ = problems()
-READ_ONE = problems(HTTPStatus.NOT_FOUND)
+READ_ONE = problems(HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND)
 CHANGE = problems(
     HTTPStatus.BAD_REQUEST,
     HTTPStatus.NOT_FOUND,
@@ -52,4 +52,4 @@ CHANGE = problems(
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     HTTPStatus.PRECONDITION_REQUIRED,
 )
-REVOKE = problems(HTTPStatus.NOT_FOUND)
+REVOKE = problems(HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND)
