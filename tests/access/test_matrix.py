@@ -52,6 +52,17 @@ async def test_a_route_answers_everybody_as_expected(access: AccessWorld, route:
     assert {caller: found[caller] for caller in Caller} == dict(expected.outcomes)
 
 
+async def test_asking_for_a_routes_methods_tells_no_more_than_them(access: AccessWorld) -> None:
+    """The framework answers OPTIONS by itself, behind the same guards."""
+    for route, expected in EXPECTED.items():
+        path = route.split(" ")[1].replace("{", "").replace("}", "")
+        for caller in (Caller.NOBODY, Caller.MANAGEMENT_KEY, Caller.OWNER, Caller.SUPPORT, Caller.REGION):
+            answer = await access.call(caller, "OPTIONS", path)
+            assert answer.status_code in {204, 303, 401, 403, 404}, (caller, path)
+            assert answer.status_code != 204 or (answer.content == b"" and "OPTIONS" in answer.headers["allow"])
+            assert answer.status_code == 204 or expected.outcomes[caller] not in {200, 201}, (caller, path)
+
+
 @pytest.mark.parametrize("route", [route for route, expected in EXPECTED.items() if expected.of])
 async def test_what_is_another_tenants_looks_like_what_is_not_there(access: AccessWorld, route: str) -> None:
     expected = EXPECTED[route]
