@@ -27,6 +27,7 @@ def median_ns(work: Callable[[str], object], texts: Sequence[str]) -> list[float
     return [statistics.median(times) for times in taken]
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("kind", KeyKind)
 def test_where_a_key_is_wrong_takes_no_longer_to_see(kind: KeyKind) -> None:
     """Its digest is looked up by an index, and an attacker cannot choose what a digest begins with."""
