@@ -33,6 +33,7 @@ _PASSWORD_ERRORS = {
 _REFUSALS = {
     "wrong_sign_in": N_("The e-mail address or the password is wrong."),
     "tenant_not_active": N_("Your organisation's account is not active. Please contact your provider."),
+    "no_organisation": N_("Your account belongs to no organisation any more. Ask one of its owners for an invitation."),
     "email_taken": N_("No account could be created with this e-mail address. If you have one already, sign in."),
 }
 _TOO_MANY = N_("Too many attempts. Wait a minute, then try again.")

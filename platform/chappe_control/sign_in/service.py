@@ -1,5 +1,7 @@
 """What happens at a sign-in: the password is looked at outside of every transaction, and only then a session begins."""
 
+from collections.abc import Sequence
+
 from msgspec import Struct
 
 from chappe_control.onboarding.service import Terms
@@ -11,7 +13,8 @@ from chappe_kernel.errors import Denied, Invalid
 from chappe_kernel.ids import MemberId, OperatorUserId, TenantId, new_id
 from chappe_store.audit_log.origin import ActorKind
 from chappe_store.session import NOBODY, TenantScope
-from chappe_tenants.members import queries as members
+from chappe_tenants.accounts import queries as accounts
+from chappe_tenants.accounts.queries import Membership
 from chappe_tenants.naming import clean_email
 from chappe_tenants.operators import queries as operators
 from chappe_tenants.organisations.service import TenantState
@@ -43,23 +46,23 @@ async def sign_in_member(services: Services, asked: SignIn) -> str:
     """A new session's secret; the session that the browser had before is ended.
 
     Raises `Denied` with code `wrong_sign_in`, the same for an unknown address and a wrong password, and after as much
-    work; `Denied` with code `tenant_not_active`, only to those who have the password; `LimitExceeded`.
+    work; `Denied` with code `tenant_not_active` or `no_organisation`, only to those who have the password;
+    `LimitExceeded`. Of several organisations it is the one that was signed in to last, of those that are active.
     """
     email = _readable_email(asked.email)
     attempts = Attempts(services.throttle, services.settings, Realm.PORTAL)
     noted = await attempts.begin(email, asked.address)
     async with services.database.tenant(NOBODY) as session:
-        found = await members.find_sign_in(session, email)
+        found = await accounts.find_account(session, email)
     right = await services.passwords.verify(found.password_hash if found else None, asked.password)
     if found is None or not right:
         raise _wrong()
     await attempts.succeed(noted)
-    if found.tenant_state != TenantState.ACTIVE:
-        raise Denied("this organisation is not active", code="tenant_not_active")
-    scope = TenantScope(TenantId(found.tenant_id))
-    origin = asked.source.origin(ActorKind.MEMBER, found.member_id)
+    membership = _choose(found.memberships)
+    scope = TenantScope(TenantId(membership.tenant_id))
+    origin = asked.source.origin(ActorKind.MEMBER, membership.member_id)
     async with services.database.tenant(scope, origin) as session:
-        secret = await sessions.start_member_session(session, scope, MemberId(found.member_id))
+        secret = await sessions.start_member_session(session, scope, MemberId(membership.member_id))
     await sign_out_member(services, asked.presented, asked.source)
     return secret
 
@@ -124,6 +127,16 @@ async def sign_out_operator(services: Services, secret: str | None, source: Call
         visitor, _ = found
         async with services.database.operator(source.origin(ActorKind.OPERATOR_USER, visitor.user_id)) as session:
             await sessions.end_operator_session(session, visitor.session_id)
+
+
+def _choose(memberships: Sequence[Membership]) -> Membership:
+    """The first that somebody may sign in to."""
+    for membership in memberships:
+        if membership.tenant_state == TenantState.ACTIVE:
+            return membership
+    if memberships:
+        raise Denied("this organisation is not active", code="tenant_not_active")
+    raise Denied("this account is a member of no organisation", code="no_organisation")
 
 
 def _readable_email(text: str) -> str:

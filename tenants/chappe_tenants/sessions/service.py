@@ -11,8 +11,9 @@ from uuid import UUID
 from msgspec import Struct
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from chappe_kernel.ids import MemberId, OperatorUserId, TenantId, new_id
+from chappe_kernel.ids import AccountId, MemberId, OperatorUserId, TenantId, new_id
 from chappe_store.session import TenantScope
+from chappe_tenants.members.queries import note_sign_in
 from chappe_tenants.members.service import Role
 from chappe_tenants.operators.service import OperatorRole
 from chappe_tenants.organisations.service import TenantState
@@ -23,16 +24,28 @@ _SECRET_BYTES = 32
 _SHAPE = re.compile(r"[A-Za-z0-9_-]{43}", re.ASCII)
 
 
+class OwnOrganisation(Struct, frozen=True):
+    """One that the visitor's account is a member of. Its scope is proof of that, and good for switching to it."""
+
+    scope: TenantScope
+    name: str
+
+
 class MemberVisitor(Struct, frozen=True):
-    """A signed-in member. Only a look-up of the session's secret makes one, and its scope opens this tenant alone."""
+    """A signed-in member. Only a look-up of the session's secret makes one, and its scope opens this tenant alone.
+
+    `organisations` are all that the account is a member of, by name, this one among them.
+    """
 
     scope: TenantScope
     session_id: UUID
     member_id: MemberId
+    account_id: AccountId
     email: str
     role: Role
     tenant_name: str
     currency: str
+    organisations: tuple[OwnOrganisation, ...]
 
 
 class OperatorVisitor(Struct, frozen=True):
@@ -55,6 +68,7 @@ class OwnSession(Struct, frozen=True):
 async def start_member_session(session: AsyncSession, scope: TenantScope, member_id: MemberId) -> str:
     """A new session's secret, which nobody can read again. Sessions of this tenant that are over are deleted."""
     await queries.delete_expired_member_sessions(session, scope, PORTAL.idle)
+    await note_sign_in(session, scope, member_id)
     secret = _new_secret()
     await queries.insert_member_session(
         session,
@@ -77,10 +91,15 @@ async def find_member(session: AsyncSession, secret: str) -> tuple[MemberVisitor
         scope=TenantScope(TenantId(found.tenant_id)),
         session_id=found.session_id,
         member_id=MemberId(found.member_id),
+        account_id=AccountId(found.account_id),
         email=found.email,
         role=Role(found.role),
         tenant_name=found.tenant_name,
         currency=found.currency,
+        organisations=tuple(
+            OwnOrganisation(TenantScope(TenantId(tenant_id)), name)
+            for tenant_id, name in zip(found.organisation_ids, found.organisation_names, strict=True)
+        ),
     )
     return visitor, found.rested
 
