@@ -53,3 +53,4 @@ CHANGE = problems(
     HTTPStatus.PRECONDITION_REQUIRED,
 )
 REVOKE = problems(HTTPStatus.NOT_FOUND)
+REMOVE = problems(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT)

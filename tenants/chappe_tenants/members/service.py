@@ -4,7 +4,7 @@ from enum import StrEnum
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from chappe_kernel.errors import Conflict, NotFound
+from chappe_kernel.errors import Conflict, Denied, NotFound
 from chappe_kernel.ids import AccountId, MemberId, new_id
 from chappe_store.session import TenantScope
 from chappe_tenants.accounts.service import put_account
@@ -24,7 +24,7 @@ class Role(StrEnum):
 
 
 def may_give(giver: Role, role: Role) -> bool:
-    """Whether somebody who manages members in the role `giver` may give `role`, or take it away.
+    """Whether somebody whose role is `giver`, and who may manage members at all, may give `role` or take it away.
 
     Only owners make owners and unmake them, so that nobody rises through somebody whom they invite.
     """
@@ -57,3 +57,52 @@ async def get_member(session: AsyncSession, scope: TenantScope, member_id: Membe
     if member is None:
         raise NotFound("no such member")
     return member
+
+
+async def change_role(
+    session: AsyncSession, scope: TenantScope, member_id: MemberId, role: Role, *, giver: MemberId | None
+) -> MemberRecord:
+    """From the next request on, in open sessions too: each request reads the role. `giver` is None for the operator.
+
+    Raises `NotFound`, also for another tenant's; `Denied` for a role that is not the giver's to give or to take;
+    `Conflict` for the last owner.
+    """
+    await queries.lock_owners(session, scope)
+    member = await get_member(session, scope, member_id)
+    if member.role != role:
+        await check_may_give(session, scope, giver, Role(member.role))
+        await check_may_give(session, scope, giver, role)
+        await _check_other_owner(session, scope, member)
+        await queries.set_role(session, scope, member_id, role)
+    return await get_member(session, scope, member_id)
+
+
+async def remove_member(
+    session: AsyncSession, scope: TenantScope, member_id: MemberId, *, giver: MemberId | None
+) -> MemberRecord:
+    """Who it was. Their sessions and browser tokens end with it. Whoever is no owner may leave, whatever their role.
+
+    Raises as `change_role` does.
+    """
+    await queries.lock_owners(session, scope)
+    member = await get_member(session, scope, member_id)
+    if giver != member_id:
+        await check_may_give(session, scope, giver, Role(member.role))
+    await _check_other_owner(session, scope, member)
+    await queries.delete_member(session, scope, member_id)
+    return member
+
+
+async def check_may_give(session: AsyncSession, scope: TenantScope, giver: MemberId | None, role: Role) -> None:
+    """Raises `Denied` unless the giver may give this role, by the role that they have now. None is the operator."""
+    if giver is None:
+        return
+    member = await queries.read_member(session, scope, giver)
+    if member is None or not may_give(Role(member.role), role):
+        raise Denied("only owners make owners, change them and remove them", code="owners_only", param="role")
+
+
+async def _check_other_owner(session: AsyncSession, scope: TenantScope, member: MemberRecord) -> None:
+    """Under `lock_owners`. The database refuses it too, less politely."""
+    if member.role == Role.OWNER and await queries.count_owners(session, scope) == 1:
+        raise Conflict("an organisation keeps at least one owner: make somebody else one first", code="last_owner")
