@@ -15,5 +15,5 @@ MEMBER_ROLE_TEXTS = {
     Role.ADMIN: N_("May do everything, except for owners."),
     Role.DEVELOPER: N_("Makes keys, tries models in the playground, and sees usage and the balance."),
     Role.BILLING: N_("Sees usage, the balance and what there is to pay."),
-    Role.VIEWER: N_("Sees everything that members see, and changes nothing."),
+    Role.VIEWER: N_("Looks on: sees keys, usage and settings, and changes nothing."),
 }
