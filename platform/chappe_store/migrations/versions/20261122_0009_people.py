@@ -92,8 +92,8 @@ def _grant_membership() -> None:
     op.execute(f"REVOKE UPDATE ON member FROM {Role.OPERATOR}")
     for role in (Role.APP, Role.OPERATOR):
         op.execute(f"GRANT UPDATE (role, last_signed_in_at), DELETE ON member TO {role}")
-    for role in (Role.APP, LOOKUP):
-        op.execute(f"GRANT SELECT (account_id, last_signed_in_at) ON member TO {role}")
+    for reader in (Role.APP.value, LOOKUP):
+        op.execute(f"GRANT SELECT (account_id, last_signed_in_at) ON member TO {reader}")
 
 
 def _keep_an_owner() -> None:
