@@ -13,7 +13,9 @@ from chappe_kernel.errors import Invalid
 TenantId = NewType("TenantId", UUID)
 ProjectId = NewType("ProjectId", UUID)
 KeyId = NewType("KeyId", UUID)
+AccountId = NewType("AccountId", UUID)
 MemberId = NewType("MemberId", UUID)
+InvitationId = NewType("InvitationId", UUID)
 OperatorUserId = NewType("OperatorUserId", UUID)
 OperatorTokenId = NewType("OperatorTokenId", UUID)
 RequestId = NewType("RequestId", UUID)
@@ -27,6 +29,7 @@ TENANT = "ten"
 PROJECT = "prj"
 KEY = "key"
 MEMBER = "mem"
+INVITATION = "inv"
 REQUEST = "req"
 PRICE_VERSION = "prc"
 LISTING = "lst"

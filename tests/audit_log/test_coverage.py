@@ -30,6 +30,7 @@ NOT_WATCHED = {
     "created_at": "the entry's own time says it",
     "api_key.last_used_at": "changes with use",
     "operator_token.last_used_at": "the same",
+    "member.last_signed_in_at": "the same",
     "budget.posted_nano": "the ledger's to tell",
     "budget.pending_nano": "the grants' to tell",
 }

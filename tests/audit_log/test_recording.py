@@ -60,7 +60,8 @@ async def test_catalogue_and_seed_are_told_in_full_and_repeats_not_at_all(log: L
         *[("created", noun) for noun in ("publisher", "listing", "listing_region", "listing_region")],
         *[("created", "price_version")] * 2,
         *[("created", "deployment")] * 2,
-        *[("created", noun) for noun in ("tenant", "project", "api_key", "api_key", "member", "operator_user")],
+        *[("created", noun) for noun in ("tenant", "project", "api_key", "api_key")],
+        *[("created", noun) for noun in ("account", "member", "operator_user")],
         *[("created", "budget"), ("created", "ledger_transaction"), ("changed", "budget")],
     ]
     for _ in range(2):
@@ -93,13 +94,13 @@ async def test_secrets_hashes_and_digests_are_never_in_the_log(
     async with log.database.operator() as session:
         await put_member(session, scope, email="mia@example.org", password=PASSWORD + "!", role=Role.OWNER)
     last = (await log.entries())[-1]
-    assert (last.action, last.noun, bytes(last.after)) == ("changed", "member", b'{"password_hash": "withheld"}')
+    assert (last.action, last.noun, bytes(last.after)) == ("changed", "account", b'{"password_hash": "withheld"}')
     connection = await postgres.superuser(database_urls.name)
     try:
         written = await connection.fetchval("SELECT string_agg(row_to_json(e)::text, ' ') FROM audit_entry e")
         stored = await connection.fetch(
             "SELECT encode(digest, 'hex') FROM api_key UNION ALL SELECT encode(digest, 'hex') FROM region_credential "
-            "UNION ALL SELECT password_hash FROM member UNION ALL SELECT password_hash FROM operator_user"
+            "UNION ALL SELECT password_hash FROM account UNION ALL SELECT password_hash FROM operator_user"
         )
     finally:
         await connection.close()

@@ -104,8 +104,9 @@ async def test_a_members_cookie_under_the_consoles_name_opens_nothing(console: C
 async def test_revenue_and_members_show_only_where_the_role_may_see_them(console: ConsoleWorld) -> None:
     tenant = await console.tenant("With members")
     await console.sql(
-        "INSERT INTO member (tenant_id, id, email, role, password_hash) "
-        "VALUES ($1, uuidv7(), 'mia@with-members.example', 'owner', '$argon2id$x')",
+        "WITH a AS (INSERT INTO account (id, email, password_hash) "
+        "VALUES (uuidv7(), 'mia@with-members.example', '$argon2id$x') RETURNING id, email) "
+        "INSERT INTO member (tenant_id, id, account_id, email, role) SELECT $1, uuidv7(), id, email, 'owner' FROM a",
         tenant.id,
     )
     for role in OperatorRole:

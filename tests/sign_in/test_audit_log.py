@@ -10,7 +10,17 @@ from litestar import Request
 from litestar.testing import RequestFactory
 
 from chappe_control.origins import origin_of
-from chappe_kernel.ids import MEMBER, REQUEST, MemberId, OperatorUserId, TenantId, decode_id, encode_id, new_id
+from chappe_kernel.ids import (
+    MEMBER,
+    REQUEST,
+    AccountId,
+    MemberId,
+    OperatorUserId,
+    TenantId,
+    decode_id,
+    encode_id,
+    new_id,
+)
 from chappe_store.audit_log.origin import ActorKind
 from chappe_store.session import TenantScope
 from chappe_tenants.members.service import Role
@@ -27,12 +37,16 @@ async def test_sign_up_is_told_as_the_doing_of_the_member_that_it_makes(site: Si
     ((member_id, tenant_id),) = await site.sql("SELECT id, tenant_id FROM member WHERE email = $1", email)
     entries = await told_of(site, answer)
     assert [entry["noun"] for entry in entries] == [
-        *("tenant", "project", "budget", "ledger_transaction", "budget", "member")
+        *("tenant", "project", "budget", "ledger_transaction", "budget", "account", "member")
     ]
     for entry in entries:
         assert (entry["actor_kind"], entry["actor"]) == ("sign_up", str(member_id))
-        assert (entry["address"], entry["tenant_id"]) == ("127.0.0.1", str(tenant_id))
-    assert entries[-1]["after"] == {"email": email, "role": "owner", "password_hash": "withheld"}
+        # An account is no organisation's.
+        told_to = None if entry["noun"] == "account" else str(tenant_id)
+        assert (entry["address"], entry["tenant_id"]) == ("127.0.0.1", told_to)
+    account, member = entries[-2:]
+    assert account["after"] == {"email": email, "password_hash": "withheld"}
+    assert member["after"] == {"account_id": account["subject"], "email": email, "role": "owner"}
 
 
 async def test_a_sign_up_that_is_refused_is_not_told(site: Site) -> None:
@@ -100,7 +114,15 @@ def test_who_is_signed_in_is_who_acts(kind: ActorKind) -> None:
     person = new_id()
     visitor = (
         MemberVisitor(
-            TenantScope(TenantId(new_id())), new_id(), MemberId(person), "mia@example.eu", Role.OWNER, "Mia", "EUR"
+            scope=TenantScope(TenantId(new_id())),
+            session_id=new_id(),
+            member_id=MemberId(person),
+            account_id=AccountId(new_id()),
+            email="mia@example.eu",
+            role=Role.OWNER,
+            tenant_name="Mia",
+            currency="EUR",
+            organisations=(),
         )
         if kind == ActorKind.MEMBER
         else OperatorVisitor(new_id(), OperatorUserId(person), "ops@example.eu", OperatorRole.SUPPORT)

@@ -34,11 +34,11 @@ async def test_no_password_and_no_sessions_secret_in_any_table_log_or_page(
         pages.append((await strict.visitor().post("/sign-up", email=email, password=WRONG_PASSWORD)).text)
         await strict.visitor().get(f"/sign-in?email={email}&password={WRONG_PASSWORD}")
         strict.clock.advance(60)
-        await site.sql("ALTER FUNCTION find_member_by_email(text) RENAME TO gone")
+        await site.sql("ALTER FUNCTION find_account(text) RENAME TO gone")
         try:
             failed = await strict.visitor().post("/sign-in", email=email, password=SECRET_PASSWORD)
         finally:
-            await site.sql("ALTER FUNCTION gone(text) RENAME TO find_member_by_email")
+            await site.sql("ALTER FUNCTION gone(text) RENAME TO find_account")
         assert failed.status_code == 500
         secrets = [
             SECRET_PASSWORD,

@@ -9,6 +9,7 @@ from chappe_tenants.passwords import verify_password
 from tests.pages.browser import PASSWORD
 from tests.sign_in.site import Site, at_once, is_signed_in
 
+TABLES = ("tenant", "project", "budget", "account", "member", "ledger_transaction")
 GOOD = {"organisation": "Société Exemple", "email": "first@example.eu", "password": PASSWORD}
 
 
@@ -25,7 +26,9 @@ async def test_sign_up_makes_an_organisation_with_its_owner_signed_in(site: Site
     assert await site.sql("SELECT name FROM project WHERE tenant_id = $1", tenant) == [("default",)]
     assert await site.sql("SELECT funds_nano FROM budget WHERE tenant_id = $1", tenant) == [(10 * 10**9,)]
     ((email, role, password_hash),) = await site.sql(
-        "SELECT email, role, password_hash FROM member WHERE tenant_id = $1", tenant
+        "SELECT a.email, m.role, a.password_hash FROM member m JOIN account a ON a.id = m.account_id "
+        "WHERE m.tenant_id = $1",
+        tenant,
     )
     assert (email, role, verify_password(password_hash, PASSWORD)) == (GOOD["email"], "owner", True)
     assert len(await site.sql("SELECT id FROM member_session WHERE tenant_id = $1", tenant)) == 1
@@ -62,13 +65,13 @@ async def test_fields_that_nobody_asked_for_have_no_effect(site: Site) -> None:
 
 async def test_a_known_address_leaves_nothing_behind(site: Site) -> None:
     _, email = await site.member()
-    before = [await site.count(table) for table in ("tenant", "project", "budget", "member", "ledger_transaction")]
+    before = [await site.count(table) for table in TABLES]
     visitor = site.visitor()
     answer = await visitor.post("/sign-up", organisation="Second", email=email.upper(), password=PASSWORD)
     assert answer.status_code == 422
     assert "If you have one already, sign in." in answer.text
     assert "__Host-chappe" not in visitor.cookies
-    after = [await site.count(table) for table in ("tenant", "project", "budget", "member", "ledger_transaction")]
+    after = [await site.count(table) for table in TABLES]
     assert after == before
 
 
@@ -78,7 +81,7 @@ async def test_one_address_at_once_makes_one_account(site: Site) -> None:
         await visitor.csrf_token()
     answers = await at_once(*(visitor.post("/sign-up", **GOOD | {"email": "race@example.eu"}) for visitor in visitors))
     assert sorted(answer.status_code for answer in answers) == [303, *[422] * 5]
-    assert await site.sql("SELECT count(*) FROM member WHERE email = 'race@example.eu'") == [(1,)]
+    assert await site.sql("SELECT count(*) FROM account WHERE email = 'race@example.eu'") == [(1,)]
 
 
 @pytest.mark.parametrize(
@@ -112,7 +115,7 @@ async def test_what_cannot_work_is_named_at_its_field(site: Site, changed: dict[
     assert len(re.findall(r'aria-invalid="true"', answer.text)) == 1
     typed = changed.get("password")
     assert not typed or typed not in answer.text
-    assert await site.sql("SELECT count(*) FROM member WHERE email = 'refused@example.eu'") == [(0,)]
+    assert await site.sql("SELECT count(*) FROM account WHERE email = 'refused@example.eu'") == [(0,)]
 
 
 @pytest.mark.parametrize("path", ["/sign-up", "/sign-in", "/console/sign-in", "/sign-out", "/preferences"])
@@ -172,7 +175,7 @@ async def test_closed_sign_up_makes_nothing(site: Site) -> None:
         assert "Sign-up is closed" in (await visitor.get("/sign-up")).text
         answer = await visitor.post("/sign-up", **GOOD | {"email": "closed@example.eu"})
         assert answer.status_code == 403
-    assert await site.sql("SELECT count(*) FROM member WHERE email = 'closed@example.eu'") == [(0,)]
+    assert await site.sql("SELECT count(*) FROM account WHERE email = 'closed@example.eu'") == [(0,)]
 
 
 async def test_sign_ups_of_one_address_are_bounded(site: Site) -> None:

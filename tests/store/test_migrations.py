@@ -96,6 +96,11 @@ FILL = {
         INSERT INTO operator_idempotency_record (user_id, route, key, body_digest)
             VALUES ('00000000-0000-7000-8000-000000000006', 'POST /x', 'k', sha256('b'));
     """,
+    "0009": """
+        INSERT INTO invitation (tenant_id, id, email, role, digest, expires_at)
+            VALUES ('00000000-0000-7000-8000-000000000001', uuidv7(), 'noor@example.org', 'viewer', sha256('i'),
+                    now() + interval '7 days');
+    """,
 }
 
 

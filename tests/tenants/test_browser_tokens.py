@@ -16,6 +16,7 @@ from chappe_kernel.ids import KeyId, MemberId, ProjectId, TenantId, new_id
 from chappe_kernel.wire.control import KeyFacts
 from chappe_store.queries import read_keys_revision
 from chappe_store.session import Database, TenantScope
+from chappe_tenants.accounts.service import open_account
 from chappe_tenants.api_keys import queries as keys
 from chappe_tenants.api_keys.service import (
     PLAYGROUND_NAME,
@@ -82,14 +83,9 @@ async def make(database: Database, name: str) -> SignedIn:
         )
         project = await create_project(session, scope, name="default", regions=["FR"], jurisdiction_of=JURISDICTIONS)
         member_id = MemberId(new_id())
-        await add_member(
-            session,
-            scope,
-            member_id=member_id,
-            email=f"{name}@example.org",
-            password_hash="$argon2id$x",
-            role=Role.OWNER,
-        )
+        email = f"{name}@example.org"
+        account_id = await open_account(session, email=email, password_hash="$argon2id$x")
+        await add_member(session, scope, member_id=member_id, account_id=account_id, email=email, role=Role.OWNER)
     return await sign_in(database, scope, member_id, ProjectId(project.id))
 
 

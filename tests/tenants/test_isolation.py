@@ -95,7 +95,7 @@ async def test_tenant_cannot_write_for_another(database: Database, two: tuple[Ma
         "UPDATE api_key SET kind = 'management'",
         "UPDATE api_key SET revoked_at = NULL, digest = ''",
         "DELETE FROM api_key",
-        "SELECT password_hash FROM member",
+        "SELECT password_hash FROM account",
         "SELECT * FROM operator_user",
         "SELECT * FROM region_credential",
         "INSERT INTO region (name, jurisdiction, gateway_url, position) VALUES ('x', 'XX', 'x', 1)",

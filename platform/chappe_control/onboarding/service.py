@@ -9,6 +9,7 @@ from chappe_billing.credit.service import give_welcome_credit
 from chappe_catalogue.regions.queries import read_jurisdictions
 from chappe_kernel.ids import MemberId, ProjectId
 from chappe_store.session import TenantScope
+from chappe_tenants.accounts.service import open_account
 from chappe_tenants.members.service import Role, add_member
 from chappe_tenants.organisations.service import create_organisation
 from chappe_tenants.projects.service import create_project
@@ -57,7 +58,6 @@ async def sign_up(
     Raises `Conflict` if somebody has the address: nothing of it is kept, since the transaction ends with it.
     """
     opened = await open_organisation(session, name=organisation, terms=terms)
-    await add_member(
-        session, opened.scope, member_id=owner_id, email=email, password_hash=password_hash, role=Role.OWNER
-    )
+    account_id = await open_account(session, email=email, password_hash=password_hash)
+    await add_member(session, opened.scope, member_id=owner_id, account_id=account_id, email=email, role=Role.OWNER)
     return await start_member_session(session, opened.scope, owner_id)

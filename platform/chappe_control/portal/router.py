@@ -5,6 +5,8 @@ from litestar import Router
 from chappe_control.pages.guards import require_member
 from chappe_control.permissions import require_permission
 from chappe_control.portal.keys import routes as keys
+from chappe_control.portal.members import routes as members
+from chappe_control.portal.organisations import routes as organisations
 from chappe_control.portal.overview import routes as overview
 from chappe_control.portal.playground import routes as playground
 from chappe_control.portal.requests import routes as requests
@@ -22,6 +24,15 @@ def make_router() -> Router:
             keys.list_keys,
             keys.create_key,
             keys.revoke_key,
+            members.list_members,
+            members.invite,
+            members.send_invitation,
+            members.withdraw_invitation,
+            members.leave,
+            members.show_member,
+            members.change_role,
+            members.remove_member,
+            organisations.switch,
             playground.show_playground,
             playground.list_offers,
             playground.create_token,

@@ -14,7 +14,17 @@ from chappe_control.permissions import Permission
 from chappe_control.public import answers
 from chappe_control.public.parameters import DEFAULT_LIMIT, Cursor, Limit
 from chappe_control.state import Given
-from chappe_kernel.ids import AUDIT_ENTRY, KEY, LEDGER_TRANSACTION, MEMBER, PROJECT, REQUEST, TENANT, encode_id
+from chappe_kernel.ids import (
+    AUDIT_ENTRY,
+    INVITATION,
+    KEY,
+    LEDGER_TRANSACTION,
+    MEMBER,
+    PROJECT,
+    REQUEST,
+    TENANT,
+    encode_id,
+)
 from chappe_store.audit_log import queries
 from chappe_store.audit_log.origin import ActorKind
 from chappe_store.audit_log.queries import ListedEntry
@@ -26,6 +36,7 @@ _PREFIXES = {
     "project": PROJECT,
     "api_key": KEY,
     "member": MEMBER,
+    "invitation": INVITATION,
     "ledger_transaction": LEDGER_TRANSACTION,
 }
 _OWN_ACTORS = {ActorKind.MEMBER: MEMBER, ActorKind.SIGN_UP: MEMBER, ActorKind.MANAGEMENT_KEY: KEY}

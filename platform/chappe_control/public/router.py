@@ -5,7 +5,7 @@ from litestar import Router
 from chappe_control.authentication import require_tenant_caller
 from chappe_control.bodies import check_body
 from chappe_control.permissions import require_permission
-from chappe_control.public import audit, balance, keys, marketplace, projects, usage
+from chappe_control.public import audit, balance, invitations, keys, marketplace, members, projects, usage
 
 MANAGEMENT_KEY = "managementKey"
 PORTAL_SESSION = "portalSession"
@@ -23,6 +23,14 @@ def make_router() -> Router:
             keys.list_keys,
             keys.create_key,
             keys.revoke_key,
+            members.list_members,
+            members.get_member,
+            members.change_member,
+            members.remove_member,
+            invitations.list_invitations,
+            invitations.create_invitation,
+            invitations.send_invitation,
+            invitations.withdraw_invitation,
             audit.list_entries,
             marketplace.list_listings,
             marketplace.list_regions,

@@ -1,6 +1,6 @@
 """What people type to sign up and in: what is read of it, what is wrong with it, and where they go afterwards."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from litestar import Request, Response
@@ -33,6 +33,7 @@ _PASSWORD_ERRORS = {
 _REFUSALS = {
     "wrong_sign_in": N_("The e-mail address or the password is wrong."),
     "tenant_not_active": N_("Your organisation's account is not active. Please contact your provider."),
+    "no_organisation": N_("Your account belongs to no organisation any more. Ask one of its owners for an invitation."),
     "email_taken": N_("No account could be created with this e-mail address. If you have one already, sign in."),
 }
 _TOO_MANY = N_("Too many attempts. Wait a minute, then try again.")
@@ -60,12 +61,18 @@ def read_sign_up(request: PageRequest, fields: Mapping[str, str]) -> tuple[dict[
             clean[name] = check(fields[name], param=name)
         except Invalid:
             errors[name] = translate(request, _FIELD_ERRORS[name])
+    personal = [fields["email"], *fields["email"].split("@"), fields["organisation"]]
+    errors |= password_errors(request, fields["password"], personal)
+    return clean | {"password": fields["password"]}, errors
+
+
+def password_errors(request: PageRequest, password: str, personal: Sequence[str]) -> dict[str, str]:
+    """What is wrong with a new password, at its field. `personal` as in `check_password`."""
     try:
-        check_password(fields["password"], [fields["email"], *fields["email"].split("@"), fields["organisation"]])
-        clean["password"] = fields["password"]
+        check_password(password, personal)
     except Invalid as error:
-        errors["password"] = translate(request, _PASSWORD_ERRORS[error.code])
-    return clean, errors
+        return {"password": translate(request, _PASSWORD_ERRORS[error.code])}
+    return {}
 
 
 def refused(request: PageRequest, error: ChappeError, values: Mapping[str, str]) -> tuple[Form, int, dict[str, str]]:

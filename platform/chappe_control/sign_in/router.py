@@ -2,6 +2,7 @@
 
 from litestar import Router
 
+from chappe_control.joining import routes as joining
 from chappe_control.sign_in import console, portal
 
 
@@ -14,6 +15,8 @@ def make_router() -> Router:
             portal.sign_out,
             portal.show_sign_up,
             portal.sign_up,
+            joining.show_invitation,
+            joining.accept_invitation,
             console.show_console_sign_in,
             console.sign_in_to_console,
             console.sign_out_of_console,

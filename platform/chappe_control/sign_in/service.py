@@ -1,5 +1,7 @@
 """What happens at a sign-in: the password is looked at outside of every transaction, and only then a session begins."""
 
+from collections.abc import Sequence
+
 from msgspec import Struct
 
 from chappe_control.onboarding.service import Terms
@@ -7,15 +9,18 @@ from chappe_control.onboarding.service import sign_up as open_account
 from chappe_control.origins import CallSource
 from chappe_control.sign_in.attempts import Attempts, Realm
 from chappe_control.state import Services
-from chappe_kernel.errors import Denied, Invalid
+from chappe_kernel.errors import Denied, Invalid, NotFound
 from chappe_kernel.ids import MemberId, OperatorUserId, TenantId, new_id
 from chappe_store.audit_log.origin import ActorKind
 from chappe_store.session import NOBODY, TenantScope
+from chappe_tenants.accounts import queries as accounts
+from chappe_tenants.accounts.queries import FoundAccount, Membership
 from chappe_tenants.members import queries as members
 from chappe_tenants.naming import clean_email
 from chappe_tenants.operators import queries as operators
-from chappe_tenants.organisations.service import TenantState
+from chappe_tenants.organisations.service import get_organisation
 from chappe_tenants.sessions import service as sessions
+from chappe_tenants.sessions.service import MemberVisitor
 
 
 class SignIn(Struct, frozen=True):
@@ -43,24 +48,57 @@ async def sign_in_member(services: Services, asked: SignIn) -> str:
     """A new session's secret; the session that the browser had before is ended.
 
     Raises `Denied` with code `wrong_sign_in`, the same for an unknown address and a wrong password, and after as much
-    work; `Denied` with code `tenant_not_active`, only to those who have the password; `LimitExceeded`.
+    work; `Denied` with code `tenant_not_active` or `no_organisation`, only to those who have the password;
+    `LimitExceeded`. Of several organisations it is the one that was signed in to last, of those that are active.
+    """
+    membership = _choose((await prove(services, asked)).memberships)
+    scope = TenantScope(TenantId(membership.tenant_id))
+    origin = asked.source.origin(ActorKind.MEMBER, membership.member_id)
+    async with services.database.tenant(scope, origin) as session:
+        secret = await sessions.start_member_session(session, scope, MemberId(membership.member_id))
+    await sign_out_member(services, asked.presented, asked.source)
+    return secret
+
+
+async def prove(services: Services, asked: SignIn) -> FoundAccount:
+    """The account whose password this is. Nobody is signed in by that yet.
+
+    Raises `Denied` with code `wrong_sign_in`, the same for an unknown address and a wrong password, and after as much
+    work; `LimitExceeded`.
     """
     email = _readable_email(asked.email)
     attempts = Attempts(services.throttle, services.settings, Realm.PORTAL)
     noted = await attempts.begin(email, asked.address)
     async with services.database.tenant(NOBODY) as session:
-        found = await members.find_sign_in(session, email)
+        found = await accounts.find_account(session, email)
     right = await services.passwords.verify(found.password_hash if found else None, asked.password)
     if found is None or not right:
         raise _wrong()
     await attempts.succeed(noted)
-    if found.tenant_state != TenantState.ACTIVE:
+    return found
+
+
+async def switch_organisation(
+    services: Services, visitor: MemberVisitor, tenant_id: TenantId, source: CallSource
+) -> str:
+    """A new session's secret, in another organisation of the visitor's account; the one they come from is ended.
+
+    Raises `NotFound` for an organisation that the account is no member of, `Denied` for one that is not active.
+    """
+    own = next((own for own in visitor.organisations if own.scope.tenant_id == tenant_id), None)
+    if own is None:
+        raise NotFound("no such organisation")
+    async with services.database.tenant(own.scope) as session:
+        member_id = await members.find_by_account(session, own.scope, visitor.account_id)
+        tenant = await get_organisation(session, own.scope)
+    if member_id is None:
+        raise NotFound("no such organisation")
+    if not sessions.admits_members(tenant.state):
         raise Denied("this organisation is not active", code="tenant_not_active")
-    scope = TenantScope(TenantId(found.tenant_id))
-    origin = asked.source.origin(ActorKind.MEMBER, found.member_id)
-    async with services.database.tenant(scope, origin) as session:
-        secret = await sessions.start_member_session(session, scope, MemberId(found.member_id))
-    await sign_out_member(services, asked.presented, asked.source)
+    async with services.database.tenant(own.scope, source.origin(ActorKind.MEMBER, member_id)) as session:
+        secret = await sessions.start_member_session(session, own.scope, member_id)
+    async with services.database.tenant(visitor.scope, source.origin(ActorKind.MEMBER, visitor.member_id)) as session:
+        await sessions.end_member_session(session, visitor.scope, visitor.session_id)
     return secret
 
 
@@ -124,6 +162,16 @@ async def sign_out_operator(services: Services, secret: str | None, source: Call
         visitor, _ = found
         async with services.database.operator(source.origin(ActorKind.OPERATOR_USER, visitor.user_id)) as session:
             await sessions.end_operator_session(session, visitor.session_id)
+
+
+def _choose(memberships: Sequence[Membership]) -> Membership:
+    """The first that somebody may sign in to."""
+    for membership in memberships:
+        if sessions.admits_members(membership.tenant_state):
+            return membership
+    if memberships:
+        raise Denied("this organisation is not active", code="tenant_not_active")
+    raise Denied("this account is a member of no organisation", code="no_organisation")
 
 
 def _readable_email(text: str) -> str:

@@ -4,28 +4,33 @@ from datetime import timedelta
 from uuid import UUID
 
 from msgspec import Struct
-from sqlalchemy import Interval, bindparam, delete, func, insert, or_, select, text, update
+from sqlalchemy import Interval, bindparam, delete, func, insert, or_, select, text, tuple_, update
 from sqlalchemy.dialects.postgresql import BYTEA
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from chappe_kernel.ids import MemberId, OperatorUserId
+from chappe_kernel.ids import AccountId, MemberId, OperatorUserId
 from chappe_store.session import TenantScope
+from chappe_tenants.members.models import Member
 from chappe_tenants.operators.models import OperatorUser
 from chappe_tenants.sessions.lifetimes import REST
 from chappe_tenants.sessions.models import MemberSession, OperatorSession
 
 
 class FoundMemberSession(Struct, frozen=True):
-    """What the look-up says of a session that has not expired. `rested`: it is time to note that it was seen."""
+    """What the look-up says of a session that has not expired. `organisation_ids` and `organisation_names` are those
+    that its account is a member of, by name. `rested`: it is time to note that it was seen."""
 
     tenant_id: UUID
     session_id: UUID
     member_id: UUID
+    account_id: UUID
     email: str
     role: str
     tenant_name: str
     tenant_state: str
     currency: str
+    organisation_ids: list[UUID]
+    organisation_names: list[str]
     rested: bool
 
 
@@ -37,7 +42,7 @@ class FoundOperatorSession(Struct, frozen=True):
     rested: bool
 
 
-_FIND = text("SELECT * FROM find_member_session(:asked, :idle, :rest)").bindparams(
+_FIND = text("SELECT * FROM find_portal_session(:asked, :idle, :rest)").bindparams(
     bindparam("asked", type_=BYTEA), bindparam("idle", type_=Interval), bindparam("rest", type_=Interval)
 )
 
@@ -84,6 +89,14 @@ async def touch_member_session(session: AsyncSession, scope: TenantScope, sessio
 async def delete_member_session(session: AsyncSession, scope: TenantScope, session_id: UUID) -> None:
     await session.execute(
         delete(MemberSession).where(MemberSession.tenant_id == scope.tenant_id, MemberSession.id == session_id)
+    )
+
+
+async def delete_sessions_of_account(session: AsyncSession, account_id: AccountId) -> None:
+    """In whatever tenant: for the operator's role."""
+    own = select(Member.tenant_id, Member.id).where(Member.account_id == account_id)
+    await session.execute(
+        delete(MemberSession).where(tuple_(MemberSession.tenant_id, MemberSession.member_id).in_(own))
     )
 
 

@@ -1,38 +1,43 @@
-"""What happens to sessions: a sign-in starts one, each request shows one, signing out ends one.
+"""What happens to sessions: a sign-in starts one, each request shows one, signing out ends one. No row is a secret."""
 
-The secret is 256 random bits in the browser's cookie. It is not derived from anything, and no row holds it.
-"""
-
-import hashlib
-import re
-import secrets
 from uuid import UUID
 
 from msgspec import Struct
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from chappe_kernel.ids import MemberId, OperatorUserId, TenantId, new_id
+from chappe_kernel.ids import AccountId, MemberId, OperatorUserId, TenantId, new_id
 from chappe_store.session import TenantScope
+from chappe_tenants.bearer_secrets import digest_secret, is_well_formed, new_secret
+from chappe_tenants.members.queries import note_sign_in
 from chappe_tenants.members.service import Role
 from chappe_tenants.operators.service import OperatorRole
 from chappe_tenants.organisations.service import TenantState
 from chappe_tenants.sessions import queries
 from chappe_tenants.sessions.lifetimes import CONSOLE, PORTAL
 
-_SECRET_BYTES = 32
-_SHAPE = re.compile(r"[A-Za-z0-9_-]{43}", re.ASCII)
+
+class OwnOrganisation(Struct, frozen=True):
+    """One that the visitor's account is a member of. Its scope is proof of that, and good for switching to it."""
+
+    scope: TenantScope
+    name: str
 
 
 class MemberVisitor(Struct, frozen=True):
-    """A signed-in member. Only a look-up of the session's secret makes one, and its scope opens this tenant alone."""
+    """A signed-in member. Only a look-up of the session's secret makes one, and its scope opens this tenant alone.
+
+    `organisations` are all that the account is a member of, by name, this one among them.
+    """
 
     scope: TenantScope
     session_id: UUID
     member_id: MemberId
+    account_id: AccountId
     email: str
     role: Role
     tenant_name: str
     currency: str
+    organisations: tuple[OwnOrganisation, ...]
 
 
 class OperatorVisitor(Struct, frozen=True):
@@ -52,16 +57,22 @@ class OwnSession(Struct, frozen=True):
     member_id: MemberId
 
 
+def admits_members(tenant_state: str) -> bool:
+    """Whether members of an organisation in this state may be signed in to it."""
+    return tenant_state == TenantState.ACTIVE
+
+
 async def start_member_session(session: AsyncSession, scope: TenantScope, member_id: MemberId) -> str:
     """A new session's secret, which nobody can read again. Sessions of this tenant that are over are deleted."""
     await queries.delete_expired_member_sessions(session, scope, PORTAL.idle)
-    secret = _new_secret()
+    await note_sign_in(session, scope, member_id)
+    secret = new_secret()
     await queries.insert_member_session(
         session,
         scope,
         session_id=new_id(),
         member_id=member_id,
-        digest=_digest(secret),
+        digest=digest_secret(secret),
         absolute=PORTAL.absolute,
     )
     return secret
@@ -71,16 +82,21 @@ async def find_member(session: AsyncSession, secret: str) -> tuple[MemberVisitor
     """Whose session this is, and whether it is time to `touch_member_session`. None: the session is over, was never,
     or its tenant is not active."""
     found = await _find_member_session(session, secret)
-    if found is None or found.tenant_state != TenantState.ACTIVE:
+    if found is None or not admits_members(found.tenant_state):
         return None
     visitor = MemberVisitor(
         scope=TenantScope(TenantId(found.tenant_id)),
         session_id=found.session_id,
         member_id=MemberId(found.member_id),
+        account_id=AccountId(found.account_id),
         email=found.email,
         role=Role(found.role),
         tenant_name=found.tenant_name,
         currency=found.currency,
+        organisations=tuple(
+            OwnOrganisation(TenantScope(TenantId(tenant_id)), name)
+            for tenant_id, name in zip(found.organisation_ids, found.organisation_names, strict=True)
+        ),
     )
     return visitor, found.rested
 
@@ -106,18 +122,18 @@ async def end_member_session(session: AsyncSession, scope: TenantScope, session_
 async def start_operator_session(session: AsyncSession, user_id: OperatorUserId) -> str:
     """A new session's secret. All operator sessions that are over are deleted."""
     await queries.delete_expired_operator_sessions(session, CONSOLE.idle)
-    secret = _new_secret()
+    secret = new_secret()
     await queries.insert_operator_session(
-        session, session_id=new_id(), user_id=user_id, digest=_digest(secret), absolute=CONSOLE.absolute
+        session, session_id=new_id(), user_id=user_id, digest=digest_secret(secret), absolute=CONSOLE.absolute
     )
     return secret
 
 
 async def find_operator(session: AsyncSession, secret: str) -> tuple[OperatorVisitor, bool] | None:
     """Whose session this is, and whether it is time to `touch_operator_session`. None: it is over, or never was."""
-    if not _is_well_formed(secret):
+    if not is_well_formed(secret):
         return None
-    found = await queries.find_operator_session(session, _digest(secret), CONSOLE.idle)
+    found = await queries.find_operator_session(session, digest_secret(secret), CONSOLE.idle)
     if found is None:
         return None
     visitor = OperatorVisitor(
@@ -140,19 +156,6 @@ async def end_operator_session(session: AsyncSession, session_id: UUID) -> None:
 
 
 async def _find_member_session(session: AsyncSession, secret: str) -> queries.FoundMemberSession | None:
-    if not _is_well_formed(secret):
+    if not is_well_formed(secret):
         return None
-    return await queries.find_member_session(session, _digest(secret), PORTAL.idle)
-
-
-def _new_secret() -> str:
-    return secrets.token_urlsafe(_SECRET_BYTES)
-
-
-def _is_well_formed(secret: str) -> bool:
-    # A cookie is anybody's to send: what cannot be ours costs no look-up.
-    return _SHAPE.fullmatch(secret) is not None
-
-
-def _digest(secret: str) -> bytes:
-    return hashlib.sha256(secret.encode()).digest()
+    return await queries.find_member_session(session, digest_secret(secret), PORTAL.idle)

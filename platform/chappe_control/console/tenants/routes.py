@@ -10,7 +10,8 @@ from chappe_billing.figures.queries import sum_by_offer
 from chappe_control.console.rendering import ConsoleRequest, console_fragment, console_page
 from chappe_control.console.tenants import queries
 from chappe_control.console.tenants.paging import encode_after, read_listing
-from chappe_control.console.tenants.texts import KEY_KINDS, MEMBER_ROLES, STATES, TRANSACTIONS
+from chappe_control.console.tenants.texts import KEY_KINDS, STATES, TRANSACTIONS
+from chappe_control.pages.roles import MEMBER_ROLES
 from chappe_control.permissions import Permission, may
 from chappe_control.state import Given, Services
 from chappe_kernel.errors import Invalid, NotFound

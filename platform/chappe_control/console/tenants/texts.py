@@ -5,7 +5,6 @@ from msgspec import Struct
 from chappe_billing.ledger.postings import TransactionKind
 from chappe_control.pages.languages import N_
 from chappe_kernel.api_keys import KeyKind
-from chappe_tenants.members.service import Role
 from chappe_tenants.organisations.service import TenantState
 
 
@@ -20,11 +19,4 @@ STATES = {
     TenantState.CLOSED: StateText(N_("Closed"), "secondary"),
 }
 KEY_KINDS = {KeyKind.INFERENCE: N_("Inference"), KeyKind.MANAGEMENT: N_("Management")}
-MEMBER_ROLES = {
-    Role.OWNER: N_("Owner"),
-    Role.ADMIN: N_("Admin"),
-    Role.DEVELOPER: N_("Developer"),
-    Role.BILLING: N_("Billing"),
-    Role.VIEWER: N_("Viewer"),
-}
 TRANSACTIONS = {TransactionKind.WELCOME_CREDIT: N_("Welcome credit"), TransactionKind.USAGE: N_("Usage")}

@@ -1,0 +1,1 @@
+"""The organisation's people: members, their roles, and who is invited."""

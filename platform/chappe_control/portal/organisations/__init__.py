@@ -1,0 +1,1 @@
+"""The organisations of whoever is signed in."""
