@@ -96,6 +96,7 @@ FILL = {
         INSERT INTO operator_idempotency_record (user_id, route, key, body_digest)
             VALUES ('00000000-0000-7000-8000-000000000006', 'POST /x', 'k', sha256('b'));
     """,
+    "0012": "UPDATE tenant SET allowed_regions = '{FR}'",
 }
 
 
