@@ -80,7 +80,11 @@ class FakeControl:
     settle_s: float = 180.0
     release_s: float = 200.0
     away: bool = False
+    mute_key_changes: bool = False
+    """Only the question whose keys changed finds no answer."""
+    resolve_fails: bool = False
     resolve_delay_s: float = 0.005
+    grant_delay_s: float = 0.0
     lose_grant_answers: int = 0
     """So many grants are given without the gateway's hearing of it."""
     prices: dict[str, Price] = field(default_factory=lambda: {CHAT: PRICE, EMBEDDINGS: Price(10, 10, 0, 0)})
@@ -151,7 +155,7 @@ class FakeControl:
         status, answer = 503, b'{"code":"away"}'
         if headers.get(b"authorization") != b"Bearer " + CREDENTIAL.encode():
             status, answer = 401, b'{"code":"invalid_credential"}'
-        elif not self.away and path == "/keys/changes":
+        elif path == "/keys/changes" and not self.away and not self.mute_key_changes:
             status, answer = self._changes(scope["query_string"].decode())
         elif not self.away:
             status, answer = await self._route(path, headers, body)
@@ -231,6 +235,8 @@ class FakeControl:
         return 200, msgspec.json.encode(KeyChanges(self.epoch, self.revision, tuple(known) if told else None))
 
     async def _resolve(self, body: bytes) -> tuple[int, bytes]:
+        if self.resolve_fails:
+            return 503, b'{"code":"database_unavailable"}'
         question = msgspec.json.decode(body, type=ResolveKey)
         asked = {(digest.pepper_version, digest.digest) for digest in question.digests}
         found: tuple[int, bytes] = (404, b'{"code":"invalid_api_key"}')
@@ -242,6 +248,7 @@ class FakeControl:
 
     async def _grant(self, body: bytes) -> tuple[int, bytes]:
         ask = msgspec.json.decode(body, type=AskGrant)
+        await asyncio.sleep(self.grant_delay_s)
         given = self.grants.get(ask.grant_id)
         if given is None:
             amount = min(ask.wanted_nano, self.free_nano(ask.tenant_id))
