@@ -14,11 +14,13 @@ from chappe_gateway.control_client import ControlClient
 from chappe_gateway.errors import Headers
 from chappe_gateway.key_feed import Changes
 from chappe_gateway.snapshot import View
-from chappe_kernel.api_keys import KeyKind, digest_key, is_browser_token, is_well_formed
+from chappe_kernel.api_keys import BROWSER_TOKEN_PREFIX, KeyKind, digest_key, is_well_formed
 from chappe_kernel.clock import Clock
 from chappe_kernel.errors import Denied, Unauthenticated, Unavailable
 from chappe_kernel.wire.control import KeyDigest, KeyFacts, ResolveKey
 
+_TOKEN_PREFIX = BROWSER_TOKEN_PREFIX.encode()
+_BEARER = b"Bearer "
 _MAX_KNOWN = 20_000
 _MAX_UNKNOWN = 20_000
 _UNKNOWN_FOR_S = 10.0
@@ -32,6 +34,8 @@ class Known(NamedTuple):
     facts: KeyFacts
     until: float | None
     """Monotonic: when its time is over. None: not before something changes."""
+    opens: bool
+    """Whether it opens this API at all."""
 
 
 class KeyCache:
@@ -71,22 +75,19 @@ class KeyCache:
 
     async def authenticate(self, headers: Headers, view: View) -> Known:
         """What the request's secret opens now. Raises `Unauthenticated`, `Denied`, `Unavailable`."""
-        key = _bearer(headers)
-        if key is None or not view.peppers:
+        secret = _bearer(headers)
+        if secret is None or view.digest is None:
             raise _no_key()
-        if is_browser_token(key):
-            _check_origin(key, headers, view)
-        digest = digest_key(key, view.peppers[0])
+        if secret.startswith(_TOKEN_PREFIX):
+            _check_origin(secret.decode("latin-1"), headers, view)
+        digest = view.digest(secret)
         known = self._known.get(digest)
         if known is None or (known.until is not None and self._clock.monotonic() >= known.until):
-            known = await self._resolve(key, digest, view)
+            known = await self._resolve(secret.decode("latin-1"), digest, view)
         else:
             self._known.move_to_end(digest)
-        facts = known.facts
-        if not facts.active:
-            raise Denied("this account is suspended", code="account_suspended")
-        if facts.kind is not KeyKind.INFERENCE:
-            raise Denied("a management key does not open the inference API", code="wrong_key_kind")
+        if not known.opens:
+            raise _refusal(known.facts)
         return known
 
     async def _resolve(self, key: str, digest: bytes, view: View) -> Known:
@@ -125,7 +126,8 @@ class KeyCache:
         finally:
             if generation == self.generation:
                 self._lookups.pop(digest, None)
-        known = Known(facts, None if facts.valid_for_s is None else asked_at + facts.valid_for_s)
+        until = None if facts.valid_for_s is None else asked_at + facts.valid_for_s
+        known = Known(facts, until, facts.active and facts.kind is KeyKind.INFERENCE)
         if generation == self.generation:
             self._keep(digest, known)
         return known
@@ -153,12 +155,18 @@ def _check_origin(token: str, headers: Headers, view: View) -> None:
         raise Denied("a browser token opens the inference API to pages of the portal only", code="wrong_origin")
 
 
+def _refusal(facts: KeyFacts) -> Denied:
+    if not facts.active:
+        return Denied("this account is suspended", code="account_suspended")
+    return Denied("a management key does not open the inference API", code="wrong_key_kind")
+
+
 def _no_key() -> Unauthenticated:
     return Unauthenticated("this is not an API key; send one as `Authorization: Bearer ck_…`")
 
 
-def _bearer(headers: Headers) -> str | None:
-    """The key of the one `Authorization` header; two of them are as good as none."""
+def _bearer(headers: Headers) -> bytes | None:
+    """The secret of the one `Authorization` header; two of them are as good as none."""
     found = None
     # A plain loop: every request pays for it, and it is half of what a comprehension costs.
     for name, value in headers:
@@ -168,5 +176,7 @@ def _bearer(headers: Headers) -> str | None:
             found = value
     if found is None:
         return None
-    scheme, _, key = found.decode("latin-1").partition(" ")
-    return key.strip() if scheme.lower() == "bearer" else None
+    if found.startswith(_BEARER):
+        return found[len(_BEARER) :].strip()
+    scheme, _, secret = found.partition(b" ")
+    return secret.strip() if scheme.lower() == b"bearer" else None

@@ -47,13 +47,13 @@ class Rights:
     async def identify(self, call: Call) -> Visitor:
         """Raises `Unauthenticated`, `Denied`, `Unavailable`."""
         view = self._snapshots.view()
-        facts, valid_until = await self._keys.authenticate(call.headers, view)
-        generation = self._keys.generation
+        known = await self._keys.authenticate(call.headers, view)
+        facts, generation = known.facts, self._keys.generation
         if facts.networks is not None and not is_within(
             client_address(call.peer, call.headers, self._proxies), facts.networks
         ):
             raise Denied("this key may not be used from this address", code="address_not_allowed")
-        return Visitor(view, facts, _allowed_regions(call, facts, view), valid_until, generation)
+        return Visitor(view, facts, _allowed_regions(call, facts, view), known.until, generation)
 
     async def settle_in(self, call: Call, visitor: Visitor) -> Visitor:
         """Let the call begin its work as of now: between its head and here its key's facts may have changed.

@@ -11,6 +11,7 @@ from chappe_gateway.control_client import ControlClient, ControlUnreachable
 from chappe_gateway.health import EngineHealthMonitor
 from chappe_gateway.key_feed import Changes, KeyFeed
 from chappe_gateway.settings import GatewaySettings
+from chappe_kernel.api_keys import prepare_digest
 from chappe_kernel.clock import Clock
 from chappe_kernel.errors import Unavailable
 from chappe_kernel.wire.control import DeploymentLoad, Heartbeat, Listing, PriceVersion, Region, Snapshot
@@ -37,6 +38,8 @@ class View:
         }
         # The newest first: it is the one under which this gateway keys its cache.
         self.peppers = tuple(sorted(snapshot.peppers, key=lambda pepper: -pepper.version))
+        self.digest = prepare_digest(self.peppers[0]) if self.peppers else None
+        """Of a secret, under the newest pepper."""
         self.portal_origin = snapshot.portal_origin.encode()
 
     def price_in_force(self, listing: str, now: datetime) -> PriceVersion | None:
