@@ -58,7 +58,7 @@ class Rights:
     async def settle_in(self, call: Call, visitor: Visitor) -> Visitor:
         """Let the call begin its work as of now: between its head and here its key's facts may have changed.
 
-        From then on `confirm` looks after it. Raises as `confirm` does, and `Unavailable`.
+        From then on `confirm` looks after it, whenever they change. Raises as `identify` does.
         """
         for _ in range(_MAX_CONFIRMATIONS):
             if visitor.generation == self._keys.generation:
