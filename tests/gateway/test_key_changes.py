@@ -127,6 +127,7 @@ async def test_a_key_that_was_unknown_works_when_something_changed(world: World,
     assert await status(gateway, world.key) == 200
 
 
+@pytest.mark.alone
 async def test_a_change_is_known_and_acknowledged_within_a_second(world: World, gateway: RunningGateway) -> None:
     """With the production's own times. The heartbeat does not wait for its turn."""
     async with world.gateway("de-fra", "gw-2", keys_poll_s=0.25, heartbeat_s=30.0) as other:

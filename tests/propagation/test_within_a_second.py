@@ -11,6 +11,8 @@ from tests.portal.world import Customer, PortalWorld, unlike
 from tests.propagation.test_feed import key_of
 from tests.propagation.world import Fleet
 
+pytestmark = pytest.mark.alone
+
 Change = Callable[[PortalWorld, Customer], Awaitable[None]]
 
 IN_FORCE_WITHIN_S = 1.0
