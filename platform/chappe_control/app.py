@@ -17,6 +17,7 @@ from chappe_control.checkpoints import sign_regularly
 from chappe_control.console.router import make_router as make_console_router
 from chappe_control.internal.routes import make_router as make_internal_router
 from chappe_control.openapi.config import make_config as make_openapi_config
+from chappe_control.key_feed import KeyFeed
 from chappe_control.operator_api.router import make_router as make_operator_router
 from chappe_control.origins import request_id_header
 from chappe_control.pages.assets import load_assets
@@ -83,6 +84,7 @@ def make_services(settings: ControlSettings, database: Database, redis: Redis, c
         snapshots=SnapshotCache(
             database, peppers, settings.snapshot_max_age_s, clock, portal_origin=settings.portal_url
         ),
+        key_feed=KeyFeed(database, clock),
         terms=GrantTerms(
             admit_s=settings.grant_admit_s, settle_s=settings.grant_settle_s, release_s=settings.grant_release_s
         ),

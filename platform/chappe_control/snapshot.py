@@ -22,7 +22,7 @@ from chappe_catalogue.regions import queries as regions
 from chappe_kernel.api_keys import Pepper
 from chappe_kernel.clock import Clock
 from chappe_kernel.wire import control as wire
-from chappe_store.queries import read_epoch, read_keys_revision
+from chappe_store.queries import read_epoch
 from chappe_store.session import Database
 
 FRESH_S = 0.2
@@ -79,12 +79,9 @@ async def read_snapshot(
     session: AsyncSession, peppers: tuple[Pepper, ...], max_age_s: float, now: datetime, *, portal_origin: str = ""
 ) -> wire.Snapshot:
     """All that a gateway must know, with the digest of it as its version."""
-    # First, so that what is read after it is at least as new: facts may be newer than the revision says, never older.
-    keys_revision = await read_keys_revision(session)
     snapshot = wire.Snapshot(
         version="",
         epoch=str(await read_epoch(session)),
-        keys_revision=keys_revision,
         max_age_s=max_age_s,
         regions=await read_regions(session),
         listings=await read_listings(session, since=now - timedelta(seconds=max_age_s)),

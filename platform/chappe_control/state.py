@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from litestar.di import NamedDependency
 
 from chappe_billing.grants.terms import GrantTerms
+from chappe_control.key_feed import KeyFeed
 from chappe_control.settings import ControlSettings
 from chappe_control.snapshot import SnapshotCache
 from chappe_control.throttle import Throttle
@@ -24,6 +25,7 @@ class Services:
     passwords: PasswordWork
     peppers: tuple[Pepper, ...]
     snapshots: SnapshotCache
+    key_feed: KeyFeed
     terms: GrantTerms
     clock: Clock
 

@@ -10,28 +10,17 @@ from chappe_gateway.call import Call
 from chappe_gateway.errors import WrongRegion
 from chappe_gateway.gateway import Gateway
 from chappe_gateway.grants import Hold
-from chappe_gateway.snapshot import View
+from chappe_gateway.rights import Visitor, may_use
 from chappe_kernel.errors import Denied, InsufficientFunds, Invalid, NotFound, Unavailable
 from chappe_kernel.rating import upper_bound
-from chappe_kernel.residency import Elsewhere, Here, Nowhere, Unhealthy, decide, expand, narrow
-from chappe_kernel.wire.control import KeyFacts, Listing, PriceVersion, Task
-
-_REGION_HEADER = b"x-chappe-region"
+from chappe_kernel.residency import Elsewhere, Here, Nowhere, Unhealthy, decide
+from chappe_kernel.wire.control import Listing, PriceVersion, Task
 
 
 class CountPrompt(Protocol):
     """Asks the engine how many tokens the prompt has. `None` when it does not say."""
 
     async def __call__(self) -> int | None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Visitor:
-    """Who is calling, and where the request may run; this region is one of `allowed`."""
-
-    view: View
-    facts: KeyFacts
-    allowed: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,20 +54,20 @@ class Admitted:
 
 
 async def identify(gateway: Gateway, call: Call, path: str, *, needs_engine: bool = True) -> Visitor:
-    """Key and residency, from headers alone. `path` is where the same resource is found in another region.
+    """Key, address and residency, from headers alone; this region is one of those where the request may run. `path`
+    is where the same resource is found in another region.
 
     Raises `Unauthenticated`, `Denied`, `WrongRegion`, `Unavailable`.
     """
-    view = gateway.snapshots.view()
-    facts = await gateway.keys.authenticate(call.headers, view)
-    allowed = _allowed_regions(call, facts, view)
+    visitor = await gateway.rights.identify(call)
+    view, allowed = visitor.view, visitor.allowed
     here = gateway.settings.region
     healthy = view.healthy_elsewhere
     if gateway.health.healthy or not needs_engine:
         healthy |= {here}
     match decide(allowed, here, healthy):
         case Here():
-            return Visitor(view, facts, allowed)
+            return visitor
         case Nowhere():
             raise Denied("no region is left in which this request may run", code="residency_denied")
         case Unhealthy():
@@ -112,22 +101,20 @@ def find_offer(gateway: Gateway, visitor: Visitor, model: str, task: Task) -> Of
     return Offer(listing, price_version)
 
 
-def may_use(visitor: Visitor, listing: Listing) -> bool:
-    """Whether the key's own list of models has it, and it is sold in the key's currency."""
-    models = visitor.facts.models
-    return (models is None or listing.name in models) and listing.currency == visitor.facts.currency
-
-
 async def admit(
     gateway: Gateway, call: Call, visitor: Visitor, offer: Offer, *, bounds: Bounds, count_prompt: CountPrompt
 ) -> Admitted:
-    """Rate limit, room in the spool, and a hold on the price of `bounds`, or of the exact prompt when only that fits.
+    """Rate limit, the key again if it may have changed, room in the spool, and a hold on the price of `bounds`, or of
+    the exact prompt when only that fits.
 
-    Whoever gets an `Admitted` must settle it. Raises `LimitExceeded`, `InsufficientFunds`, `Unavailable`.
+    Whoever gets an `Admitted` must settle it. Raises `LimitExceeded`, `InsufficientFunds`, `Unavailable`, and what
+    `identify` raises.
     """
     call.extra_headers = await gateway.limiter.admit(visitor.facts.limits)
     gateway.enter(call)
     try:
+        call.listing = offer.listing
+        visitor = await gateway.rights.settle_in(call, visitor)
         gateway.spool.reserve()
         try:
             admitted = await _hold(gateway, visitor, offer, bounds, count_prompt)
@@ -162,15 +149,6 @@ async def _hold(
         amount_nano = upper_bound(price, bounds.prompt_tokens, bounds.completion_tokens)
         hold = await gateway.grants.hold(tenant_id, amount_nano)
     return Admitted(visitor, offer, bounds, hold)
-
-
-def _allowed_regions(call: Call, facts: KeyFacts, view: View) -> tuple[str, ...]:
-    asked = [value.decode("latin-1") for name, value in call.headers if name == _REGION_HEADER]
-    if not asked:
-        return facts.regions
-    # Two headers are one list, as HTTP has it. A name that nobody knows takes all the others' place: nothing is left.
-    entries = [entry.strip() for value in asked for entry in value.split(",") if entry.strip()]
-    return narrow(facts.regions, expand(entries, view.jurisdiction_of))
 
 
 def _no_such_model(model: str) -> NotFound:

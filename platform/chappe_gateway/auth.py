@@ -7,118 +7,176 @@ the portal only: elsewhere it was stolen.
 import asyncio
 from collections import OrderedDict
 from typing import NamedTuple
+from uuid import UUID
 
 from chappe_gateway import cors
 from chappe_gateway.control_client import ControlClient
 from chappe_gateway.errors import Headers
+from chappe_gateway.key_feed import Changes
 from chappe_gateway.snapshot import View
-from chappe_kernel.api_keys import KeyKind, digest_key, is_browser_token, is_well_formed
+from chappe_kernel.api_keys import BROWSER_TOKEN_PREFIX, KeyKind, digest_key, is_well_formed
 from chappe_kernel.clock import Clock
 from chappe_kernel.errors import Denied, Unauthenticated, Unavailable
 from chappe_kernel.wire.control import KeyDigest, KeyFacts, ResolveKey
 
+_TOKEN_PREFIX = BROWSER_TOKEN_PREFIX.encode()
+_BEARER = b"Bearer "
 _MAX_KNOWN = 20_000
 _MAX_UNKNOWN = 20_000
 _UNKNOWN_FOR_S = 10.0
-# Several revisions in a row while one key is looked up: give up and let the client try again.
+# Changes of keys several times in a row while one key is looked up: give up and let the client try again.
 _MAX_LOOKUPS = 4
 
 
-class _Known(NamedTuple):
+class Known(NamedTuple):
+    """What a secret opens, and for how long."""
+
     facts: KeyFacts
     until: float | None
-    """Monotonic; None for a key, which is known until the snapshot says otherwise."""
+    """Monotonic: when its time is over. None: not before something changes."""
+    opens: bool
+    """Whether it opens this API at all."""
 
 
 class KeyCache:
-    """Key facts by digest, dropped whenever `keys_revision` or the peppers change. Keys themselves are never kept."""
+    """Key facts by digest, dropped when they may have changed or the peppers did. Keys themselves are never kept."""
 
     def __init__(self, control: ControlClient, clock: Clock) -> None:
         self._control = control
         self._clock = clock
-        self._known: OrderedDict[bytes, _Known] = OrderedDict()
+        self._known: OrderedDict[bytes, Known] = OrderedDict()
+        self._of_tenant: dict[UUID, set[bytes]] = {}
         self._unknown: OrderedDict[bytes, float] = OrderedDict()
-        self._lookups: dict[bytes, asyncio.Task[KeyFacts]] = {}
-        self._generation = 0
+        self._lookups: dict[bytes, asyncio.Task[Known]] = {}
+        self.generation = 0
+        """Grows whenever something is forgotten: what was found under this number is true as long as it stays."""
+
+    def forget(self, changes: Changes) -> None:
+        """Look up anew whatever these changes are about.
+
+        What is being looked up just now may be about them too, and so may a key that was not there before.
+        """
+        self.generation += 1
+        self._lookups.clear()
+        self._unknown.clear()
+        if changes is None:
+            self._known.clear()
+            self._of_tenant.clear()
+            return
+        for change in changes:
+            for digest in tuple(self._of_tenant.get(change.tenant_id, ())):
+                if change.key_id is None or self._known[digest].facts.key_id == change.key_id:
+                    self._drop(digest)
 
     def snapshot_changed(self, old: View | None, new: View) -> None:
-        """Forget everything when any key's facts may have changed."""
-        if (
-            old is None
-            or old.snapshot.keys_revision != new.snapshot.keys_revision
-            or old.snapshot.epoch != new.snapshot.epoch
-            or old.peppers != new.peppers
-        ):
-            self._generation += 1
-            self._known.clear()
-            self._unknown.clear()
-            self._lookups.clear()
+        """Under other peppers the digests are others."""
+        if old is None or old.peppers != new.peppers:
+            self.forget(None)
 
-    async def authenticate(self, headers: Headers, view: View) -> KeyFacts:
-        """The facts of the request's key. Raises `Unauthenticated`, `Denied`, `Unavailable`."""
-        key = _bearer(headers)
-        if key is None or not is_well_formed(key) or not view.peppers:
-            raise Unauthenticated("this is not an API key; send one as `Authorization: Bearer ck_…`")
-        if is_browser_token(key) and not cors.is_from(headers, view.portal_origin):
-            raise Denied("a browser token opens the inference API to pages of the portal only", code="wrong_origin")
-        digest = digest_key(key, view.peppers[0])
+    async def authenticate(self, headers: Headers, view: View) -> Known:
+        """What the request's secret opens now. Raises `Unauthenticated`, `Denied`, `Unavailable`."""
+        secret = _bearer(headers)
+        if secret is None or view.digest is None:
+            raise _no_key()
+        if secret.startswith(_TOKEN_PREFIX):
+            _check_origin(secret.decode("latin-1"), headers, view)
+        digest = view.digest(secret)
         known = self._known.get(digest)
         if known is None or (known.until is not None and self._clock.monotonic() >= known.until):
-            facts = await self._resolve(key, digest, view)
+            known = await self._resolve(secret.decode("latin-1"), digest, view)
         else:
-            facts = known.facts
             self._known.move_to_end(digest)
-        if not facts.active:
-            raise Denied("this account is suspended", code="account_suspended")
-        if facts.kind is not KeyKind.INFERENCE:
-            raise Denied("a management key does not open the inference API", code="wrong_key_kind")
-        return facts
+        if not known.opens:
+            raise _refusal(known.facts)
+        return known
 
-    async def _resolve(self, key: str, digest: bytes, view: View) -> KeyFacts:
+    async def _resolve(self, key: str, digest: bytes, view: View) -> Known:
+        # Only here: a digest that is known has been well-formed before.
+        if not is_well_formed(key):
+            raise _no_key()
         unknown_until = self._unknown.get(digest)
         if unknown_until is not None and self._clock.monotonic() < unknown_until:
             raise Unauthenticated("this API key does not exist")
         question = ResolveKey(tuple(KeyDigest(pepper.version, digest_key(key, pepper)) for pepper in view.peppers))
         for _ in range(_MAX_LOOKUPS):
-            generation = self._generation
-            facts = await asyncio.shield(self._shared_lookup(digest, question))
-            if generation == self._generation:
-                return facts
+            generation = self.generation
+            known = await asyncio.shield(self._shared_lookup(digest, question))
+            if generation == self.generation:
+                return known
         raise Unavailable("API keys are changing; try again", code="key_lookup_unavailable")
 
-    def _shared_lookup(self, digest: bytes, question: ResolveKey) -> asyncio.Task[KeyFacts]:
+    def _shared_lookup(self, digest: bytes, question: ResolveKey) -> "asyncio.Task[Known]":
         lookup = self._lookups.get(digest)
         if lookup is None:
-            lookup = asyncio.create_task(self._look_up(digest, question, self._generation))
+            lookup = asyncio.create_task(self._look_up(digest, question, self.generation))
             self._lookups[digest] = lookup
         return lookup
 
-    async def _look_up(self, digest: bytes, question: ResolveKey, generation: int) -> KeyFacts:
+    async def _look_up(self, digest: bytes, question: ResolveKey, generation: int) -> Known:
         asked_at = self._clock.monotonic()
         try:
             facts = await self._control.resolve_key(question)
         except Unauthenticated:
-            if generation == self._generation:
-                self._known.pop(digest, None)
+            if generation == self.generation:
+                self._drop(digest)
                 self._unknown[digest] = self._clock.monotonic() + _UNKNOWN_FOR_S
                 if len(self._unknown) > _MAX_UNKNOWN:
                     self._unknown.popitem(last=False)
             raise
         finally:
-            if generation == self._generation:
+            if generation == self.generation:
                 self._lookups.pop(digest, None)
-        if generation == self._generation:
-            until = None if facts.valid_for_s is None else asked_at + facts.valid_for_s
-            self._known[digest] = _Known(facts, until)
-            if len(self._known) > _MAX_KNOWN:
-                self._known.popitem(last=False)
-        return facts
+        until = None if facts.valid_for_s is None else asked_at + facts.valid_for_s
+        known = Known(facts, until, facts.active and facts.kind is KeyKind.INFERENCE)
+        if generation == self.generation:
+            self._keep(digest, known)
+        return known
+
+    def _keep(self, digest: bytes, known: Known) -> None:
+        self._drop(digest)
+        self._known[digest] = known
+        self._of_tenant.setdefault(known.facts.tenant_id, set()).add(digest)
+        if len(self._known) > _MAX_KNOWN:
+            self._drop(next(iter(self._known)))
+
+    def _drop(self, digest: bytes) -> None:
+        known = self._known.pop(digest, None)
+        if known is not None:
+            digests = self._of_tenant[known.facts.tenant_id]
+            digests.discard(digest)
+            if not digests:
+                del self._of_tenant[known.facts.tenant_id]
 
 
-def _bearer(headers: Headers) -> str | None:
-    """The key of the one `Authorization` header; two of them are as good as none."""
-    values = [value for name, value in headers if name == b"authorization"]
-    if len(values) != 1:
+def _check_origin(token: str, headers: Headers, view: View) -> None:
+    if not is_well_formed(token):
+        raise _no_key()
+    if not cors.is_from(headers, view.portal_origin):
+        raise Denied("a browser token opens the inference API to pages of the portal only", code="wrong_origin")
+
+
+def _refusal(facts: KeyFacts) -> Denied:
+    if not facts.active:
+        return Denied("this account is suspended", code="account_suspended")
+    return Denied("a management key does not open the inference API", code="wrong_key_kind")
+
+
+def _no_key() -> Unauthenticated:
+    return Unauthenticated("this is not an API key; send one as `Authorization: Bearer ck_…`")
+
+
+def _bearer(headers: Headers) -> bytes | None:
+    """The secret of the one `Authorization` header; two of them are as good as none."""
+    found = None
+    # A plain loop: every request pays for it, and it is half of what a comprehension costs.
+    for name, value in headers:
+        if name == b"authorization":
+            if found is not None:
+                return None
+            found = value
+    if found is None:
         return None
-    scheme, _, key = values[0].decode("latin-1").partition(" ")
-    return key.strip() if scheme.lower() == "bearer" else None
+    if found.startswith(_BEARER):
+        return found[len(_BEARER) :].strip()
+    scheme, _, secret = found.partition(b" ")
+    return secret.strip() if scheme.lower() == b"bearer" else None

@@ -9,12 +9,14 @@ from chappe_gateway.upstream import Exchange
 from chappe_kernel.clock import Clock
 from chappe_kernel.errors import ChappeError, Invalid, TooLarge
 from chappe_kernel.ids import REQUEST, RequestId, encode_id, new_id
+from chappe_kernel.wire.control import KeyFacts, Listing
 
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
 
 JSON: tuple[bytes, bytes] = (b"content-type", b"application/json")
 CLOSE: tuple[bytes, bytes] = (b"connection", b"close")
+WITHDRAWN = "withdrawn"
 ABORT_EXTENSION = "chappe.abort"
 """The key in the scope's `extensions` of a function that closes the client's connection at once."""
 # The client gets to read an answer that comes before it has sent its body; closing at once would reset the connection.
@@ -35,19 +37,24 @@ class Call:
         "deployment",
         "exchange",
         "extra_headers",
+        "facts",
         "gone",
         "headers",
         "id",
+        "listing",
         "method",
         "path",
+        "peer",
         "public_id",
         "reading_since",
+        "refusal",
         "region",
         "response_started",
         "sending_since",
         "settle_by",
         "started",
         "started_at",
+        "valid_until",
     )
 
     def __init__(self, scope: Any, receive: Receive, send: Send, clock: Clock, region: str) -> None:
@@ -58,6 +65,9 @@ class Call:
         self.headers: Headers = scope["headers"]
         self.path: str = scope["path"]
         """What is left of it below the route, for a route that has resources below it."""
+        client = scope.get("client")
+        self.peer: str | None = client[0] if client else None
+        """The address at the other end of the connection; None on a unix socket."""
         self.started_at = clock.now()
         self.started = clock.monotonic()
         self.extra_headers: Headers = []
@@ -67,7 +77,15 @@ class Call:
         self.gone = False
         """The client has disconnected, or stalled for too long."""
         self.cut: str | None = None
-        """Why the gateway itself ended the engine's work: `settle_by` or `idle`."""
+        """Why the gateway itself ended the engine's work: `settle_by`, `idle`, `stale`, `unconfirmed`, `withdrawn`."""
+        self.refusal: ChappeError | None = None
+        """What to tell the client whose right to go on was withdrawn."""
+        self.facts: KeyFacts | None = None
+        """What it runs by, once it is among those that run."""
+        self.valid_until: float | None = None
+        """Monotonic: when the time of its key or token is over."""
+        self.listing: Listing | None = None
+        """The model that it asks for, once that is known."""
         self.deployment: str | None = None
         """What it runs on, once it is admitted."""
         self.exchange: Exchange | None = None
@@ -134,6 +152,12 @@ class Call:
         if self.cut is None:
             self.cut = reason
         self.abort_exchange()
+
+    def withdraw(self, refusal: ChappeError) -> None:
+        """The key may not do this any more: end the engine's work, and tell the client why."""
+        if self.cut is None:
+            self.refusal = refusal
+        self.cut_engine(WITHDRAWN)
 
     def abort_exchange(self) -> None:
         """Close the engine's connection, if the call still has one: that is how the engine learns to stop."""

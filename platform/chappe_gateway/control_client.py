@@ -1,6 +1,7 @@
 """The region's side of the internal API (`chappe_kernel.wire.control`): typed calls, errors as the kernel's."""
 
 from typing import TypeVar
+from urllib.parse import quote
 from uuid import UUID
 
 import msgspec
@@ -11,6 +12,7 @@ from chappe_kernel.wire.control import (
     AskGrant,
     Grant,
     Heartbeat,
+    KeyChanges,
     KeyFacts,
     ResolveKey,
     ReturnGrant,
@@ -67,6 +69,13 @@ class ControlClient:
     async def send_heartbeat(self, heartbeat: Heartbeat) -> None:
         """Raises `ControlUnreachable`."""
         _expect_ok(await self._call(b"POST", b"/heartbeat", heartbeat))
+
+    async def read_key_changes(self, since: int, epoch: str) -> KeyChanges:
+        """Raises `ControlUnreachable`."""
+        path = b"/keys/changes?since=%d&epoch=%b" % (since, quote(epoch, safe="").encode())
+        reply = await self._call(b"GET", path)
+        _expect_ok(reply)
+        return _decode(reply, KeyChanges)
 
     async def resolve_key(self, question: ResolveKey) -> KeyFacts:
         """Raises `Unauthenticated` for a key that nobody has, `ControlUnreachable`."""

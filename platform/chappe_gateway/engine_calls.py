@@ -43,6 +43,9 @@ async def open_exchange(
     was cut or its client has left, which the call says).
     """
     for attempt in range(1, ATTEMPTS + 1):
+        if call.cut:
+            # While it waited for its turn; the engine need not hear of it at all.
+            raise UpstreamLost("the call was cut")
         answered.attempt = attempt
         body = msgspec.json.encode(make_request(attempt))
         try:

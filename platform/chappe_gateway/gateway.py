@@ -10,27 +10,31 @@ from typing import Any
 
 import structlog
 
+from chappe_gateway.addresses import parse_networks
 from chappe_gateway.auth import KeyCache
-from chappe_gateway.call import Call
+from chappe_gateway.call import WITHDRAWN, Call
 from chappe_gateway.control_client import ControlClient
 from chappe_gateway.grant_client import GrantKeeper
 from chappe_gateway.health import EngineHealthMonitor
+from chappe_gateway.key_feed import Changes, KeyFeed
 from chappe_gateway.limit_leases import RateLimiter
 from chappe_gateway.records import EngineRecords
 from chappe_gateway.region_redis import open_redis
+from chappe_gateway.rights import Rights, touched_by
 from chappe_gateway.settings import GatewaySettings
 from chappe_gateway.shipper import Shipper
 from chappe_gateway.snapshot import SnapshotKeeper, View
 from chappe_gateway.spool import Spool
 from chappe_gateway.upstream import HttpClient
 from chappe_kernel.clock import Clock, SystemClock
-from chappe_kernel.errors import Unavailable
+from chappe_kernel.errors import Unauthenticated, Unavailable
 from chappe_kernel.wire.control import DeploymentLoad
 
 _log = structlog.get_logger()
 
 _WATCHDOG_PERIOD_S = 0.25
 _SETTLE_AT_STOP_S = 15.0
+_WITHDRAWN_STALL_S = 1.0
 _CANCEL_AGAIN_S = 0.5
 _UNSAFE_IN_FILE_NAME = re.compile(r"[^A-Za-z0-9._-]")
 
@@ -44,8 +48,11 @@ class Gateway:
         self.engines = HttpClient(settings.serving_url)
         self.control = ControlClient(settings.control_url, settings.region_credential)
         self.health = EngineHealthMonitor(HttpClient(settings.serving_url))
-        self.snapshots = SnapshotKeeper(settings, self.clock, self.control, self.health, self.loads)
+        self.key_feed = KeyFeed(self.control, self.clock, settings.keys_poll_s)
+        self.snapshots = SnapshotKeeper(settings, self.clock, self.control, self.health, self.loads, feed=self.key_feed)
         self.keys = KeyCache(self.control, self.clock)
+        proxies = parse_networks(settings.trusted_proxies)
+        self.rights = Rights(settings.region, self.keys, self.snapshots, proxies)
         self.redis = open_redis(settings.redis_url)
         self.limiter = RateLimiter(self.redis, self.clock, settings.gateways_in_region)
         self.records = EngineRecords(self.redis)
@@ -66,12 +73,18 @@ class Gateway:
         await self.spool.open()
         self.snapshots.on_change(self.keys.snapshot_changed)
         self.snapshots.on_change(self._epoch_changed)
+        # In this order: what was true before is forgotten, then it is asked again for those who run by it.
+        self.key_feed.on_change(self.keys.forget)
+        self.key_feed.on_change(self._confirm_calls)
+        self.key_feed.on_change(self.snapshots.keys_changed)
+        await self.key_feed.poll()
         await self.snapshots.poll()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(1):
                 await self.health.check()
         for work in (
             self.snapshots.run_polls(),
+            self.key_feed.run(),
             self.snapshots.run_heartbeats(),
             self.health.run(),
             self.records.run(),
@@ -88,6 +101,7 @@ class Gateway:
         await _cancel(self._background)
         await self.shipper.flush()
         await self.grants.close()
+        await self.snapshots.leave()
         self.spool.close()
         self.engines.close()
         self.control.close()
@@ -120,6 +134,10 @@ class Gateway:
             self.grants.forget_leases()
             self.settle_apart(self.shipper.saw_epoch(new.snapshot.epoch))
 
+    def _confirm_calls(self, changes: Changes) -> None:
+        for call in touched_by(changes, self.live):
+            self.settle_apart(self.rights.confirm(call))
+
     async def _watch_calls(self) -> None:
         """Deadlines of all requests, looked at now and then: nothing is paid per chunk."""
         period_s = min(_WATCHDOG_PERIOD_S, self.settings.stall_s / 4, self.settings.idle_s / 4)
@@ -127,14 +145,22 @@ class Gateway:
             await asyncio.sleep(period_s)
             loop_now = asyncio.get_running_loop().time()
             now = self.clock.monotonic()
+            is_fresh = self.snapshots.is_fresh()
             for call in tuple(self.live):
                 self._check_deadlines(call, now, loop_now)
+                if not is_fresh:
+                    # Whoever lost a right meanwhile has lost it here too by now, and everybody counts on that.
+                    call.cut_engine("stale")
 
     def _check_deadlines(self, call: Call, now: float, loop_now: float) -> None:
-        if call.sending_since is not None and loop_now - call.sending_since > self.settings.stall_s:
+        # Who may not go on gets no time to take what is left.
+        stall_s = min(self.settings.stall_s, _WITHDRAWN_STALL_S) if call.cut == WITHDRAWN else self.settings.stall_s
+        if call.sending_since is not None and loop_now - call.sending_since > stall_s:
             call.drop_client()
         elif call.settle_by is not None and now >= call.settle_by:
             call.cut_engine("settle_by")
+        elif call.valid_until is not None and now >= call.valid_until:
+            call.withdraw(Unauthenticated("the time of this key or token is over", code="key_expired"))
         elif call.reading_since is not None and loop_now - call.reading_since > self.settings.idle_s:
             call.cut_engine("idle")
 

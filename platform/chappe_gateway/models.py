@@ -2,10 +2,11 @@
 
 import msgspec
 
-from chappe_gateway.admission import Visitor, identify, may_use
+from chappe_gateway.admission import identify
 from chappe_gateway.call import Call
 from chappe_gateway.errors import unknown_path
 from chappe_gateway.gateway import Gateway
+from chappe_gateway.rights import Visitor, may_use
 from chappe_kernel.errors import NotFound
 from chappe_kernel.wire.control import Listing
 

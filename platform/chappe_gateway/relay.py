@@ -8,9 +8,9 @@ import msgspec
 import structlog
 
 from chappe_gateway.admission import Admitted
-from chappe_gateway.call import Call, ClientGone
+from chappe_gateway.call import WITHDRAWN, Call, ClientGone
 from chappe_gateway.engine_calls import Answered, MakeRequest, Verb, open_exchange, release
-from chappe_gateway.errors import EngineFailed, error_body
+from chappe_gateway.errors import EngineFailed, answer_for
 from chappe_gateway.events import BadStream, EngineEvents, decode_end
 from chappe_gateway.gateway import Gateway
 from chappe_gateway.settlement import Ending, settle
@@ -71,7 +71,15 @@ async def relay_answer(gateway: Gateway, call: Call, admitted: Admitted, work: W
     finally:
         call.abort_exchange()
         gone = call.gone and end is None
-        ending = Ending(answered.attempt, None, end, 0, client_gone=gone, refused=isinstance(failure, Invalid))
+        ending = Ending(
+            answered.attempt,
+            None,
+            end,
+            0,
+            client_gone=gone,
+            withdrawn=call.cut == WITHDRAWN,
+            refused=isinstance(failure, Invalid),
+        )
         settling = gateway.settle_apart(settle(gateway, call, admitted, ending))
     if call.gone and end is None:
         # Settling waits for the engine's record; nobody waits for us.
@@ -102,7 +110,7 @@ async def relay_stream(gateway: Gateway, call: Call, admitted: Admitted, work: W
     if call.gone:
         raise ClientGone
     if failure is not None and call.response_started:
-        await call.send_body(b"data: " + error_body(failure) + b"\n\n", more=True)
+        await call.send_body(b"data: " + answer_for(failure).body + b"\n\n", more=True)
     event: UsageEvent | None = await asyncio.shield(settling)
     if failure is not None and not call.response_started:
         raise failure
@@ -156,6 +164,7 @@ class _Stream:
             end=self._events.end,
             delivered_chunks=self._events.text_chunks,
             client_gone=self._gone_before_end or (self._call.gone and self._events.end is None),
+            withdrawn=self._call.cut == WITHDRAWN,
             first_text_at=self._first_text_at,
             refused=refused,
         )
@@ -176,6 +185,9 @@ class _Stream:
             call.reading_since = None
             if not data or call.gone:
                 return
+            if call.cut == WITHDRAWN:
+                # What had arrived by then is charged, and not delivered.
+                raise UpstreamLost("the call was cut")
             passing = events.feed(data)
             if not passing:
                 continue
@@ -224,6 +236,12 @@ def _lost(call: Call) -> ChappeError:
             return Unavailable("the answer took too long and was cut off", code="time_limit")
         case "idle":
             return EngineFailed("the engine fell silent")
+        case "stale":
+            return Unavailable("this gateway has no recent word from its control plane", code="snapshot_too_old")
+        case "unconfirmed":
+            return Unavailable("nobody could say whether this key is still good", code="key_lookup_unavailable")
+        case _ if call.refusal is not None:
+            return call.refusal
         case _:
             return EngineFailed("the engine cannot be reached, or broke off")
 

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+from chappe_gateway.addresses import parse_networks
+
 
 @dataclass(frozen=True)
 class GatewaySettings:
@@ -41,7 +43,12 @@ class GatewaySettings:
     """How long a client may take to send its body."""
     record_wait_s: float = 5.0
     """How long a disconnected request waits for the engine's own record before it is settled without."""
+    trusted_proxies: str = ""
+    """The operator's own proxies in front of this gateway, as CIDRs with commas between. What these say in
+    `X-Forwarded-For` of where a request comes from is believed, and nobody else's word is."""
     snapshot_poll_s: float = 0.5
+    keys_poll_s: float = 0.25
+    """How often this gateway asks whose keys changed."""
     heartbeat_s: float = 1.0
     drain_s: float = 150.0
     """How long a stopping gateway lets streams run."""
@@ -49,3 +56,7 @@ class GatewaySettings:
     """Unshipped events kept before new work is refused."""
     spool_min_free_bytes: int = 64 * 1024 * 1024
     """Free disk space below which new work is refused."""
+
+    def __post_init__(self) -> None:
+        """Raises `Invalid` for `trusted_proxies` that are no networks."""
+        parse_networks(self.trusted_proxies)

@@ -4,6 +4,7 @@
 |---|---|---|
 | the engine's `end` was read, and it says completed | completed | the engine's |
 | the client left before that | disconnected | the engine's own record, else what we saw ourselves |
+| its key lost the right to go on: revoked, expired, suspended, narrowed | disconnected | the same |
 | the engine or the gateway broke it off, text had been delivered | failed | the smaller of delivered and generated |
 | it broke off before any text | failed | none, and no charge |
 | the engine refused it before prefill, for the client's own mistake | no event: nothing was served | |
@@ -36,6 +37,8 @@ class Ending:
     end: End | None
     delivered_chunks: int
     client_gone: bool
+    withdrawn: bool = False
+    """The tenant's own side ended it, or lost the right to it: whoever revokes a key in time must not have it free."""
     first_text_at: float | None = None
     """Monotonic."""
     refused: bool = False
@@ -64,7 +67,7 @@ async def _judge(gateway: Gateway, call: Call, ending: Ending) -> tuple[Outcome,
     end = ending.end
     if end is not None and end.outcome == "completed" and not ending.client_gone:
         return Outcome.COMPLETED, end.counts
-    if ending.client_gone:
+    if ending.client_gone or ending.withdrawn:
         return Outcome.DISCONNECTED, await _disconnected_counts(gateway, call, ending)
     if ending.delivered_chunks == 0:
         return Outcome.FAILED, NO_COUNTS
@@ -143,4 +146,5 @@ def _event(
         started_at=call.started_at,
         finished_at=call.started_at + elapsed,
         ttft_ms=ttft_ms,
+        client_network=gateway.rights.site_of(call),
     )

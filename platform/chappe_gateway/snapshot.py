@@ -1,6 +1,7 @@
 """What the gateway knows of the world: the control plane's snapshot, how old it is, and which engines answer here."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from datetime import datetime
 
@@ -8,7 +9,9 @@ import structlog
 
 from chappe_gateway.control_client import ControlClient, ControlUnreachable
 from chappe_gateway.health import EngineHealthMonitor
+from chappe_gateway.key_feed import Changes, KeyFeed
 from chappe_gateway.settings import GatewaySettings
+from chappe_kernel.api_keys import prepare_digest
 from chappe_kernel.clock import Clock
 from chappe_kernel.errors import Unavailable
 from chappe_kernel.wire.control import DeploymentLoad, Heartbeat, Listing, PriceVersion, Region, Snapshot
@@ -35,6 +38,8 @@ class View:
         }
         # The newest first: it is the one under which this gateway keys its cache.
         self.peppers = tuple(sorted(snapshot.peppers, key=lambda pepper: -pepper.version))
+        self.digest = prepare_digest(self.peppers[0]) if self.peppers else None
+        """Of a secret, under the newest pepper."""
         self.portal_origin = snapshot.portal_origin.encode()
 
     def price_in_force(self, listing: str, now: datetime) -> PriceVersion | None:
@@ -44,7 +49,8 @@ class View:
 
 
 class SnapshotKeeper:
-    """Polls the snapshot and sends heartbeats. Reading it is free; a snapshot that is too old is not given out."""
+    """Polls the snapshot and sends heartbeats. Reading it is free; a snapshot that is too old is not given out, nor one
+    whose keys nobody has followed for so long."""
 
     def __init__(
         self,
@@ -53,25 +59,32 @@ class SnapshotKeeper:
         control: ControlClient,
         health: EngineHealthMonitor,
         loads: Callable[[], tuple[DeploymentLoad, ...]],
+        *,
+        feed: KeyFeed,
     ) -> None:
         self._settings = settings
         self._clock = clock
         self._control = control
         self._health = health
         self._loads = loads
+        self._feed = feed
         self._view: View | None = None
         self._confirmed_at = 0.0
         self._listeners: list[Callable[[View | None, View], None]] = []
         self._reachable = True
+        self._beat_soon = asyncio.Event()
 
     def on_change(self, listener: Callable[[View | None, View], None]) -> None:
         """Call `listener(old, new)` at each new snapshot, before any request sees it."""
         self._listeners.append(listener)
 
     def is_fresh(self) -> bool:
-        """Whether there is a snapshot young enough to serve with."""
+        """Whether what is known here is young enough to serve with."""
         view = self._view
-        return view is not None and self._clock.monotonic() - self._confirmed_at <= view.snapshot.max_age_s
+        if view is None:
+            return False
+        oldest = min(self._confirmed_at, self._feed.confirmed_at)
+        return self._clock.monotonic() - oldest <= view.snapshot.max_age_s
 
     def portal_origin(self) -> bytes:
         """As last heard, however long ago: even the answer that this gateway knows nothing recent is to be read."""
@@ -105,22 +118,40 @@ class SnapshotKeeper:
             await asyncio.sleep(self._settings.snapshot_poll_s)
             await self.poll()
 
+    def keys_changed(self, _: Changes) -> None:
+        """Say so at once: somebody may be waiting for it."""
+        self._beat_soon.set()
+
     async def run_heartbeats(self) -> None:
-        """Tell the control plane for ever that this gateway lives, what it sees answer, and its load."""
+        """Tell the control plane for ever that this gateway lives, what it sees answer, its load, and how far it has
+        followed the changes of keys."""
         while True:
-            if self._view is not None:
-                heartbeat = Heartbeat(
-                    gateway=self._settings.gateway_id,
-                    snapshot_version=self._view.snapshot.version,
-                    healthy_deployments=tuple(sorted(self._health.healthy)),
-                    loads=self._loads(),
-                )
-                try:
-                    await self._control.send_heartbeat(heartbeat)
-                except ControlUnreachable:
-                    # The poll has already said so.
-                    self._reachable = False
-            await asyncio.sleep(self._settings.heartbeat_s)
+            self._beat_soon.clear()
+            await self._beat()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._settings.heartbeat_s):
+                    await self._beat_soon.wait()
+
+    async def leave(self) -> None:
+        """The last heartbeat."""
+        await self._beat(leaving=True)
+
+    async def _beat(self, *, leaving: bool = False) -> None:
+        if self._view is None:
+            return
+        heartbeat = Heartbeat(
+            gateway=self._settings.gateway_id,
+            snapshot_version=self._view.snapshot.version,
+            healthy_deployments=tuple(sorted(self._health.healthy)),
+            loads=self._loads(),
+            keys_revision=self._feed.revision,
+            leaving=leaving,
+        )
+        try:
+            await self._control.send_heartbeat(heartbeat)
+        except ControlUnreachable:
+            # The poll has already said so.
+            self._reachable = False
 
     def _replace(self, new: View) -> None:
         old, self._view = self._view, new

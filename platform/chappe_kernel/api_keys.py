@@ -12,7 +12,9 @@ the pepper never kills a key.
 import hmac
 import re
 import zlib
+from collections.abc import Callable
 from enum import StrEnum
+from hashlib import sha256
 from secrets import token_bytes
 
 from msgspec import Struct
@@ -33,6 +35,8 @@ class KeyKind(StrEnum):
 
 _LETTERS = {KeyKind.INFERENCE: "i", KeyKind.MANAGEMENT: "m"}
 _BROWSER_LETTER = "b"
+BROWSER_TOKEN_PREFIX = f"ck_{_BROWSER_LETTER}"
+_BLOCK_BYTES = 64
 
 
 class Pepper(Struct, frozen=True):
@@ -59,7 +63,7 @@ def generate_operator_token() -> str:
 
 def is_browser_token(key: str) -> bool:
     """Whether a well-formed secret is a browser token, and no key. The letter is under the checksum."""
-    return key.startswith(f"ck_{_BROWSER_LETTER}")
+    return key.startswith(BROWSER_TOKEN_PREFIX)
 
 
 def is_well_formed(key: str) -> bool:
@@ -75,6 +79,22 @@ def is_operator_token(token: str) -> bool:
 def digest_key(key: str, pepper: Pepper) -> bytes:
     """HMAC-SHA256 of the whole key, 32 bytes."""
     return hmac.digest(pepper.secret, key.encode(), "sha256")
+
+
+def prepare_digest(pepper: Pepper) -> Callable[[bytes], bytes]:
+    """`digest_key` for many keys under one pepper, at half its price: HMAC's two hashes (RFC 2104) are begun once."""
+    secret = pepper.secret if len(pepper.secret) <= _BLOCK_BYTES else sha256(pepper.secret).digest()
+    padded = secret.ljust(_BLOCK_BYTES, b"\0")
+    inner_begun = sha256(bytes(byte ^ 0x36 for byte in padded))
+    outer_begun = sha256(bytes(byte ^ 0x5C for byte in padded))
+
+    def digest(key: bytes) -> bytes:
+        inner, outer = inner_begun.copy(), outer_begun.copy()
+        inner.update(key)
+        outer.update(inner.digest())
+        return outer.digest()
+
+    return digest
 
 
 def display_prefix(key: str) -> str:

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, Index, func, text
+from sqlalchemy import CheckConstraint, Index, UniqueConstraint, func, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from chappe_store.base import Base
@@ -28,6 +28,22 @@ class KeysRevision(Base):
 
     singleton: Mapped[bool] = mapped_column(primary_key=True, server_default=text("true"))
     revision: Mapped[int]
+
+
+class KeyChange(Base):
+    """At which revision something last changed what this key may do; without a key, what all of the tenant's may;
+    without a tenant, what any may. Written by the triggers that raise the revision."""
+
+    __tablename__ = "key_change"
+    __table_args__ = (
+        CheckConstraint("tenant_id IS NOT NULL OR key_id IS NULL", name="subject"),
+        UniqueConstraint("tenant_id", "key_id", postgresql_nulls_not_distinct=True),
+    )
+
+    revision: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    tenant_id: Mapped[UUID | None]
+    key_id: Mapped[UUID | None]
+    changed_at: Mapped[datetime]
 
 
 class OutboxMessage(Base):

@@ -1,12 +1,14 @@
 """The store's own SQL."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
 from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from chappe_store.models import Instance, KeysRevision
+from chappe_store.models import Instance, KeyChange, KeysRevision
+from chappe_store.session import TenantScope
 
 
 async def read_epoch(session: AsyncSession) -> UUID:
@@ -32,3 +34,15 @@ async def read_keys_revision(session: AsyncSession) -> int:
 async def bump_keys_revision(session: AsyncSession) -> None:
     """Announce, when this transaction commits, that some key's facts changed. Locks the row until then."""
     await session.execute(update(KeysRevision).values(revision=KeysRevision.revision + 1))
+
+
+async def read_key_changes(session: AsyncSession, since: int, limit: int) -> Sequence[KeyChange]:
+    """The first `limit` after this revision. Read a revision before, and these have all that led to it."""
+    query = select(KeyChange).where(KeyChange.revision > since).order_by(KeyChange.revision).limit(limit)
+    return (await session.scalars(query)).all()
+
+
+async def read_last_key_change(session: AsyncSession, scope: TenantScope) -> KeyChange | None:
+    """The newest that concerns this tenant or one of its keys."""
+    query = select(KeyChange).where(KeyChange.tenant_id == scope.tenant_id).order_by(KeyChange.revision.desc()).limit(1)
+    return (await session.scalars(query)).one_or_none()

@@ -15,6 +15,9 @@ LOOKUP = "chappe_lookup"
 AUDIT = "chappe_audit"
 """Owns the SECURITY DEFINER functions that write the audit log, and alone may insert an entry."""
 
+ANNOUNCER = "chappe_announcer"
+"""Owns the SECURITY DEFINER function that notes whose keys' facts changed, and alone may note it."""
+
 # In a sub-select, so that it is evaluated once per query and not once per row. `nullif`: a setting that was only
 # ever set locally reads as '' in a later transaction of the same connection.
 _CURRENT_TENANT = "(SELECT nullif(current_setting('chappe.tenant_id', true), '')::uuid)"

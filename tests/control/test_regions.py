@@ -15,6 +15,7 @@ CALLS = [
     ("GET", "/deployments"),
     ("POST", "/deployments/status"),
     ("POST", "/heartbeat"),
+    ("GET", "/keys/changes?since=0"),
     ("POST", "/keys/resolve"),
     ("POST", "/grants"),
     ("PUT", f"/grants/{new_id()}/returned"),

@@ -97,6 +97,16 @@ class Cell:
         assert answer.status_code == 200, answer.text
         return msgspec.json.decode(answer.content, type=wire.Snapshot)
 
+    async def key_changes(self, since: int = 0, epoch: str = "") -> wire.KeyChanges:
+        """As of now: what the control plane read before has aged by then."""
+        self.clock.advance(1)
+        answer = await self.call("GET", f"/keys/changes?since={since}&epoch={epoch}")
+        assert answer.status_code == 200, answer.text
+        return msgspec.json.decode(answer.content, type=wire.KeyChanges)
+
+    async def keys_revision(self) -> int:
+        return (await self.key_changes()).revision
+
     async def resolve(self, key: str) -> wire.KeyFacts | None:
         answer = await self.call("POST", "/keys/resolve", wire.ResolveKey(digest_all(key, PEPPERS)))
         if answer.status_code == 404:

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import parse_qs
 from uuid import UUID
 
 import msgspec
@@ -16,6 +17,8 @@ from chappe_kernel.wire.control import (
     AskGrant,
     Grant,
     Heartbeat,
+    KeyChange,
+    KeyChanges,
     KeyFacts,
     Listing,
     ListingInRegion,
@@ -69,13 +72,19 @@ class FakeControl:
     epoch: str = "epoch-1"
     portal_origin: str = PORTAL
     revision: int = 1
+    """Raise it, and nobody can tell what changed; `announce` can."""
+    announced: dict[int, KeyChange] = field(default_factory=dict)
     version: int = 1
     max_age_s: float = 300.0
     admit_s: float = 30.0
     settle_s: float = 180.0
     release_s: float = 200.0
     away: bool = False
+    mute_key_changes: bool = False
+    """Only the question whose keys changed finds no answer."""
+    resolve_fails: bool = False
     resolve_delay_s: float = 0.005
+    grant_delay_s: float = 0.0
     lose_grant_answers: int = 0
     """So many grants are given without the gateway's hearing of it."""
     prices: dict[str, Price] = field(default_factory=lambda: {CHAT: PRICE, EMBEDDINGS: Price(10, 10, 0, 0)})
@@ -84,6 +93,11 @@ class FakeControl:
 
     def changed(self) -> None:
         self.version += 1
+
+    def announce(self, tenant: UUID, key: str | None = None) -> None:
+        """Something changed for this key, or for all of the tenant's."""
+        self.revision += 1
+        self.announced[self.revision] = KeyChange(tenant, self.keys[key].key_id if key else None)
 
     def new_tenant(self, funds_nano: int = 10_000_000_000) -> UUID:
         tenant = new_id()
@@ -141,6 +155,8 @@ class FakeControl:
         status, answer = 503, b'{"code":"away"}'
         if headers.get(b"authorization") != b"Bearer " + CREDENTIAL.encode():
             status, answer = 401, b'{"code":"invalid_credential"}'
+        elif path == "/keys/changes" and not self.away and not self.mute_key_changes:
+            status, answer = self._changes(scope["query_string"].decode())
         elif not self.away:
             status, answer = await self._route(path, headers, body)
         await send(
@@ -183,7 +199,6 @@ class FakeControl:
         return Snapshot(
             version=str(self.version),
             epoch=self.epoch,
-            keys_revision=self.revision,
             max_age_s=self.max_age_s,
             regions=regions,
             listings=listings,
@@ -211,7 +226,17 @@ class FakeControl:
         self.heartbeats.append(msgspec.json.decode(body, type=Heartbeat))
         return 204, b""
 
+    def _changes(self, query: str) -> tuple[int, bytes]:
+        asked = parse_qs(query)
+        since, epoch = int(asked["since"][0]), asked.get("epoch", [""])[0]
+        found = [self.announced.get(revision) for revision in range(since + 1, self.revision + 1)]
+        known = [change for change in found if change is not None]
+        told = epoch == self.epoch and since <= self.revision and len(known) == len(found)
+        return 200, msgspec.json.encode(KeyChanges(self.epoch, self.revision, tuple(known) if told else None))
+
     async def _resolve(self, body: bytes) -> tuple[int, bytes]:
+        if self.resolve_fails:
+            return 503, b'{"code":"database_unavailable"}'
         question = msgspec.json.decode(body, type=ResolveKey)
         asked = {(digest.pepper_version, digest.digest) for digest in question.digests}
         found: tuple[int, bytes] = (404, b'{"code":"invalid_api_key"}')
@@ -223,6 +248,7 @@ class FakeControl:
 
     async def _grant(self, body: bytes) -> tuple[int, bytes]:
         ask = msgspec.json.decode(body, type=AskGrant)
+        await asyncio.sleep(self.grant_delay_s)
         given = self.grants.get(ask.grant_id)
         if given is None:
             amount = min(ask.wanted_nano, self.free_nano(ask.tenant_id))

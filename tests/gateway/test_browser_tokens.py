@@ -81,7 +81,7 @@ async def test_ended_token_is_refused_with_the_next_snapshot(world: World, gatew
     del world.control.keys[token]
     world.control.revision += 1
     world.control.changed()
-    await until(lambda: gateway.gateway.snapshots.view().snapshot.keys_revision == 2)
+    await until(lambda: gateway.gateway.key_feed.revision == 2)
     assert await chat_status(gateway, token) == 401
 
 

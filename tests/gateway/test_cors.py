@@ -53,7 +53,7 @@ async def test_preflight_of_the_portal_is_answered_before_anything_is_asked(
         assert answer.headers["access-control-allow-methods"] == "GET, POST, OPTIONS"
         assert answer.headers["access-control-allow-headers"] == "authorization, content-type, x-chappe-region"
         assert answer.headers["access-control-max-age"] == "600"
-    assert not [call for call in world.control.calls if "keys" in call or "grants" in call]
+    assert not [call for call in world.control.calls if "resolve" in call or "grants" in call]
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,7 @@ async def test_revocation_takes_effect_with_the_next_snapshot(world: World, gate
     del world.control.keys[world.key]
     world.control.revision += 1
     world.control.changed()
-    await until(lambda: gateway.gateway.snapshots.view().snapshot.keys_revision == 2)
+    await until(lambda: gateway.gateway.key_feed.revision == 2)
     check_error(await gateway.http.post(PATH, json=chat_body(), headers=auth(world.key)), 401, "invalid_api_key")
 
 
@@ -87,5 +87,5 @@ async def test_facts_that_changed_during_the_look_up_are_not_used(world: World, 
     world.control.keys[world.key] = msgspec.structs.replace(world.control.keys[world.key], regions=("de-fra",))
     world.control.revision += 1
     world.control.changed()
-    await gateway.gateway.snapshots.poll()
-    assert (await asking).regions == ("de-fra",)
+    await gateway.gateway.key_feed.poll()
+    assert (await asking).facts.regions == ("de-fra",)

@@ -51,6 +51,7 @@ class World:
             "spool_dir": str(self.folder / "spool"),
             "port": self.ports[region],
             "snapshot_poll_s": 0.05,
+            "keys_poll_s": 0.05,
             "record_wait_s": 1.0,
             "drain_s": 1.0,
             **changes,

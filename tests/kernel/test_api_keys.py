@@ -17,6 +17,7 @@ from chappe_kernel.api_keys import (
     is_browser_token,
     is_operator_token,
     is_well_formed,
+    prepare_digest,
 )
 
 KINDS = st.sampled_from(KeyKind)
@@ -89,6 +90,14 @@ def test_digest_is_hmac_sha256_under_the_pepper(secret: bytes) -> None:
     assert len(digest) == 32
     assert digest != digest_key(key, Pepper(1, secret + b"!"))
     assert digest == digest_key(key, Pepper(2, secret))
+
+
+@given(secret=st.binary(max_size=200), key=st.text(max_size=100))
+def test_a_prepared_digest_is_the_same_digest(secret: bytes, key: str) -> None:
+    """Also under a pepper that is longer than a block of the hash."""
+    pepper = Pepper(1, secret)
+    digest = prepare_digest(pepper)
+    assert [digest(key.encode()) for _ in range(2)] == [digest_key(key, pepper)] * 2
 
 
 def test_the_shown_prefix_tells_little() -> None:

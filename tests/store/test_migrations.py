@@ -101,6 +101,7 @@ FILL = {
             VALUES ('00000000-0000-7000-8000-000000000001', uuidv7(), 'noor@example.org', 'viewer', sha256('i'),
                     now() + interval '7 days');
     """,
+    "0012": "UPDATE tenant SET allowed_regions = '{FR}'",
 }
 
 

@@ -168,7 +168,7 @@ async def test_every_change_of_what_a_key_may_do_bumps_the_revision(database: Da
         await revoke_key(session, mine.scope, mine.key_id)
         assert await read_keys_revision(session) == revision + 1, "nothing changed"
         await create_project(session, mine.scope, name="more", regions=["DE"], jurisdiction_of=PARIS)
-        assert await read_keys_revision(session) == revision + 2
+        assert await read_keys_revision(session) == revision + 1, "nobody remembers anything of what is new"
     for change in (
         "UPDATE tenant SET state = 'suspended'",
         "UPDATE tenant SET allowed_regions = '{FR}' WHERE name = 'one'",

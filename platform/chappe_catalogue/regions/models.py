@@ -31,7 +31,8 @@ class RegionCredential(Base):
 
 
 class GatewayHeartbeat(Base):
-    """The last sign of life of each gateway, in the database's time. `loads` is requests in flight by deployment."""
+    """The last sign of life of each gateway, in the database's time. `loads` is requests in flight by deployment,
+    `keys_revision` how far it has followed the changes of keys."""
 
     __tablename__ = "gateway_heartbeat"
 
@@ -41,3 +42,4 @@ class GatewayHeartbeat(Base):
     healthy_deployments: Mapped[list[str]] = mapped_column(ARRAY(Text))
     loads: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
     seen_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    keys_revision: Mapped[int] = mapped_column(server_default=text("0"))

@@ -60,16 +60,25 @@ async def put_heartbeat(
     snapshot_version: str,
     healthy_deployments: Sequence[str],
     loads: Mapping[str, int],
+    keys_revision: int,
 ) -> None:
     values = {
         "snapshot_version": snapshot_version,
         "healthy_deployments": list(healthy_deployments),
         "loads": dict(loads),
+        "keys_revision": keys_revision,
     }
     await session.execute(
         insert(GatewayHeartbeat)
         .values(region=region, gateway=gateway, **values)
         .on_conflict_do_update(index_elements=["region", "gateway"], set_=values | {"seen_at": func.now()})
+    )
+
+
+async def forget_gateway(session: AsyncSession, region: str, gateway: str) -> None:
+    """It has stopped, and said so."""
+    await session.execute(
+        delete(GatewayHeartbeat).where(GatewayHeartbeat.region == region, GatewayHeartbeat.gateway == gateway)
     )
 
 

@@ -16,6 +16,7 @@ MAX_VERSION_LENGTH = 100
 MAX_DEPLOYMENTS = 1000
 MAX_DEPLOYMENT_NAME_LENGTH = 100
 MAX_IN_FLIGHT = 1_000_000
+MAX_REVISION = 2**62
 
 
 def digest_credential(credential: str) -> bytes:
@@ -46,13 +47,19 @@ async def rotate_credential(session: AsyncSession, *, region: str, credential: s
 
 
 async def beat(session: AsyncSession, *, region: str, heartbeat: Heartbeat) -> None:
-    """Note that this gateway lives, which deployments it sees, and how much each of them has to do."""
+    """Note that this gateway lives, which deployments it sees, how much each of them has to do, and how far it has
+    followed the changes of keys; or that it is leaving."""
     if not 1 <= len(heartbeat.gateway) <= MAX_GATEWAY_NAME_LENGTH:
         raise Invalid("gateway must have 1 to 100 characters", param="gateway")
     if len(heartbeat.healthy_deployments) > MAX_DEPLOYMENTS or len(heartbeat.snapshot_version) > MAX_VERSION_LENGTH:
         raise Invalid("the heartbeat is too long")
     if len(heartbeat.loads) > MAX_DEPLOYMENTS or not all(map(_is_sound, heartbeat.loads)):
         raise Invalid(f"loads must have at most {MAX_DEPLOYMENTS} entries from 0 to {MAX_IN_FLIGHT}", param="loads")
+    if not 0 <= heartbeat.keys_revision <= MAX_REVISION:
+        raise Invalid("keys_revision must not be negative", param="keys_revision")
+    if heartbeat.leaving:
+        await queries.forget_gateway(session, region, heartbeat.gateway)
+        return
     await queries.put_heartbeat(
         session,
         region=region,
@@ -60,6 +67,7 @@ async def beat(session: AsyncSession, *, region: str, heartbeat: Heartbeat) -> N
         snapshot_version=heartbeat.snapshot_version,
         healthy_deployments=heartbeat.healthy_deployments,
         loads={load.name: load.in_flight for load in heartbeat.loads},
+        keys_revision=heartbeat.keys_revision,
     )
     await queries.forget_gateways(session, region)
 

@@ -1,18 +1,18 @@
 """`/internal/v1`. Every call acts for the region whose credential it carries, and for no other."""
 
 from http import HTTPStatus
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID
 
 from litestar import Request, Response, Router, get, post, put
 from litestar.datastructures import State
-from litestar.params import FromPath, JSONBody
+from litestar.params import FromPath, JSONBody, QueryParameter
 
 from chappe_billing.grants.service import ask_grant, return_grant
 from chappe_billing.usage.service import ingest
 from chappe_catalogue.deployments import service as deployments
 from chappe_catalogue.regions import queries as regions
-from chappe_catalogue.regions.service import beat
+from chappe_catalogue.regions.service import MAX_REVISION, beat
 from chappe_control.authentication import RegionGuard
 from chappe_control.bodies import check_body
 from chappe_control.internal.admission import check_tenant_may_run
@@ -29,8 +29,11 @@ MAX_BODY_BYTES = 2 * 1024 * 1024
 MAX_BATCH_EVENTS = 1000
 MAX_NANO = 2**62
 MAX_GATEWAY_NAME_LENGTH = 100
+MAX_EPOCH_LENGTH = 100
 
 RegionRequest = Request[Any, str, State]
+Since = Annotated[int, QueryParameter(ge=0, le=MAX_REVISION)]
+Epoch = Annotated[str, QueryParameter(max_length=MAX_EPOCH_LENGTH)]
 
 
 @get("/snapshot")
@@ -62,6 +65,11 @@ async def report_deployments(
 async def heartbeat(request: RegionRequest, services: Given, data: JSONBody[wire.Heartbeat]) -> None:
     async with services.database.ingest(origin_of(request)) as session:
         await beat(session, region=request.auth, heartbeat=data)
+
+
+@get("/keys/changes")
+async def read_key_changes(services: Given, since: Since, epoch: Epoch = "") -> wire.KeyChanges:
+    return await services.key_feed.since(since, epoch)
 
 
 @post("/keys/resolve", status_code=HTTPStatus.OK)
@@ -120,6 +128,7 @@ def make_router() -> Router:
             list_deployments,
             report_deployments,
             heartbeat,
+            read_key_changes,
             resolve_key,
             grant,
             give_back,

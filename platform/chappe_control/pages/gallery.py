@@ -8,6 +8,7 @@ from litestar import Request, Response, get
 from chappe_control.console.rendering import about_role
 from chappe_control.pages.render import fragment, page
 from chappe_control.permissions import Permission
+from chappe_control.portal.acknowledgement import Acknowledgement
 
 _START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 _MINUTES = 48
@@ -50,6 +51,11 @@ def gallery_values() -> dict[str, Any]:
         "bar_rows": [("fr-par", 1840, 620), ("de-fra", 1210, 940), ("it-mil", 310, None)],
         "snippets": [("curl", "shell", _CURL), ("Python", "python", _SNIPPET)],
         "snippet": _SNIPPET,
+        "acknowledgements": [
+            Acknowledgement(0, 0),
+            Acknowledgement(4, 4, changed_at=now - timedelta(minutes=3)),
+            Acknowledgement(4, 2, ("fr-par", "de-fra"), now, now + timedelta(minutes=5)),
+        ],
     }
 
 

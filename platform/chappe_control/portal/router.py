@@ -4,6 +4,7 @@ from litestar import Router
 
 from chappe_control.pages.guards import require_member
 from chappe_control.permissions import require_permission
+from chappe_control.portal import acknowledgement
 from chappe_control.portal.keys import routes as keys
 from chappe_control.portal.members import routes as members
 from chappe_control.portal.organisations import routes as organisations
@@ -21,6 +22,7 @@ def make_router() -> Router:
             overview.show_overview_live,
             requests.list_requests,
             requests.show_request,
+            acknowledgement.show_acknowledgement,
             keys.list_keys,
             keys.create_key,
             keys.revoke_key,

@@ -10,6 +10,7 @@ the moment it sent the request, so that no clock's error makes a grant live long
 | `GET /deployments` | `list[DeploymentSpec]` of the calling region |
 | `POST /deployments/status` `list[DeploymentStatus]` | 204 |
 | `POST /heartbeat` `Heartbeat` | 204 |
+| `GET /keys/changes?since=REVISION&epoch=EPOCH` | `KeyChanges` |
 | `POST /keys/resolve` `ResolveKey` | `KeyFacts`, or 404 `invalid_api_key` |
 | `POST /grants` `AskGrant` | `Grant`; 402 `insufficient_funds`; 503 `budget_unavailable` |
 | `PUT /grants/{grant_id}/returned` `ReturnGrant` | 204 |
@@ -73,8 +74,6 @@ class Snapshot(Struct, frozen=True):
     version: str
     epoch: str
     """The database's identity; it changes with a restore."""
-    keys_revision: int
-    """Grows with every change that could alter a `KeyFacts`: a gateway forgets the ones it has cached."""
     max_age_s: float
     regions: tuple[Region, ...]
     listings: tuple[Listing, ...]
@@ -92,6 +91,24 @@ class ResolveKey(Struct, frozen=True):
     """The same key under every pepper in force."""
 
     digests: tuple[KeyDigest, ...]
+
+
+class KeyChange(Struct, frozen=True):
+    """What this key may do has changed; without a key, what any key of the tenant may."""
+
+    tenant_id: UUID
+    key_id: UUID | None = None
+
+
+class KeyChanges(Struct, frozen=True):
+    """What happened since the revision that was asked about. `changes` is None when that cannot be told (too many, or
+    the database of `epoch` is not the one in which that revision was read): forget every `KeyFacts`.
+
+    A gateway that has forgotten what this names, and asks anew, knows all that was true at `revision`, or newer."""
+
+    epoch: str
+    revision: int
+    changes: tuple[KeyChange, ...] | None
 
 
 class RateLimit(Struct, frozen=True):
@@ -115,7 +132,9 @@ class KeyFacts(Struct, frozen=True):
     models: tuple[str, ...] | None
     limits: tuple[RateLimit, ...]
     valid_for_s: float | None = None
-    """How much longer the secret opens anything, if it has an end: a browser token's."""
+    """How much longer the secret opens anything, if it has an end: a browser token's, or a key's that expires."""
+    networks: tuple[str, ...] | None = None
+    """CIDRs from which alone it may be used; None is anywhere."""
 
 
 class AskGrant(Struct, frozen=True):
@@ -161,6 +180,8 @@ class UsageEvent(Struct, frozen=True):
     started_at: datetime
     finished_at: datetime
     ttft_ms: int | None = None
+    client_network: str | None = None
+    """Whence it came, and no closer: an IPv4 /24 or an IPv6 /48. None when a proxy does not say."""
 
 
 class UsageBatch(Struct, frozen=True):
@@ -210,3 +231,8 @@ class Heartbeat(Struct, frozen=True):
     snapshot_version: str
     healthy_deployments: tuple[str, ...]
     loads: tuple[DeploymentLoad, ...] = ()
+    keys_revision: int = 0
+    """All that had changed at this revision of `KeyChanges` is in force here for new requests, and within seconds for
+    those that were running."""
+    leaving: bool = False
+    """It has stopped serving: nobody waits for its word any more."""

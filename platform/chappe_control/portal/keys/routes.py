@@ -17,6 +17,7 @@ from chappe_control.pages.forms import WHOLE_FORM, Form, read_fields
 from chappe_control.pages.languages import N_, translate
 from chappe_control.pages.render import page
 from chappe_control.permissions import Permission
+from chappe_control.portal.acknowledgement import read_acknowledgement
 from chappe_control.portal.keys.service import KeysPage, MadeKey, make_key, read_keys
 from chappe_control.portal.keys.snippets import inference_snippets, management_snippets
 from chappe_control.state import Given, Services
@@ -145,11 +146,15 @@ async def _keys(
     status: HTTPStatus = HTTPStatus.OK,
 ) -> Response[bytes]:
     welcome = "welcome" in request.query_params
+    scope = request.auth.scope
+    async with services.database.tenant_snapshot(scope) as session:
+        acknowledgement = await read_acknowledgement(session, scope, services.settings.snapshot_max_age_s)
     return page(
         request,
         "portal/keys.html",
         status=status,
         found=found,
+        acknowledgement=acknowledgement,
         welcome=welcome,
         form=form or Form(),
         # Open when it was asked for, when it has an error to show, and when there is nothing else to do here.

@@ -1,6 +1,7 @@
 // What the playground asks of the portal: a token, the offers, what a request came to. Never a prompt.
 
-const RENEW_BEFORE_MS = 60_000;
+// No answer runs longer than its grant lets it (180 s), nor than its token: one that begins now shall reach its end.
+const RENEW_BEFORE_MS = 200_000;
 
 /** Nobody is signed in any more. */
 export class SessionOver extends Error {}
