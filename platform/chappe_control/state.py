@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from litestar.di import NamedDependency
 
 from chappe_billing.grants.terms import GrantTerms
+from chappe_control.mail.service import Mail
 from chappe_control.settings import ControlSettings
 from chappe_control.snapshot import SnapshotCache
 from chappe_control.throttle import Throttle
@@ -22,6 +23,7 @@ class Services:
     database: Database
     throttle: Throttle
     passwords: PasswordWork
+    mail: Mail
     peppers: tuple[Pepper, ...]
     snapshots: SnapshotCache
     terms: GrantTerms
