@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,7 @@ PORT_BASE = 18400
 RUNNING_VARIABLE = "CHAPPE_TEST_STATE_DIR"
 """Names the state folder of an instance that runs already: whoever works on the pages need not wait for a new one."""
 
+_LETTER_WITHIN_S = 20
 # A killed gateway's money comes back at the release: sooner than by default, so that the suite need not wait long.
 _SHORT_GRANTS = {"CHAPPE_GRANT_ADMIT_S": "10", "CHAPPE_GRANT_SETTLE_S": "60", "CHAPPE_GRANT_RELEASE_S": "70"}
 
@@ -63,6 +65,21 @@ class Instance:
         answer = httpx.get(f"{self.run['control']['url']}/api/v1{path}", headers=headers, params=params, timeout=30)
         answer.raise_for_status()
         return answer.json()
+
+    def letters_to(self, address: str) -> list[dict[str, Any]]:
+        """What the instance sent there, oldest first."""
+        answer = httpx.get(f"{self.run['mail']['url']}/api/letters", params={"to": address}, timeout=30)
+        answer.raise_for_status()
+        found: list[dict[str, Any]] = answer.json()
+        return found[::-1]
+
+    def letter_to(self, address: str, after: int = 0) -> dict[str, Any]:
+        """The next one, when `after` of them are known already."""
+        deadline = time.monotonic() + _LETTER_WITHIN_S
+        while len(found := self.letters_to(address)) <= after:
+            assert time.monotonic() < deadline, f"no letter within {_LETTER_WITHIN_S} s"
+            time.sleep(0.05)
+        return found[after]
 
     @property
     def chat_model(self) -> str:

@@ -73,6 +73,8 @@ def show_ready(console: Console, status: Mapping[str, Any], run_file: str) -> No
         click.echo(f"portal {portal}")
         click.echo(f"console {portal}/console")
         click.echo(f"control {run['control']['url']}")
+        if "mail" in run:
+            click.echo(f"mail {run['mail']['url']}")
         for region in run["regions"]:
             click.echo(f"gateway {region['name']} {region['gateway_url']}/v1")
         click.echo(f"keys and sign-ins: {run_file}")
@@ -84,6 +86,8 @@ def show_ready(console: Console, status: Mapping[str, Any], run_file: str) -> No
     grid.add_row("Operator console", f"{portal}/console")
     grid.add_row("", f"{demo['operator']['email']}   {demo['operator']['password']}")
     grid.add_row("API", f"{portal}/api/v1   description: {portal}/schema/openapi.json")
+    if "mail" in run:
+        grid.add_row("Mail", f"{run['mail']['url']}   what the instance sent: links to sign up, new passwords")
     for region in run["regions"]:
         grid.add_row(f"Gateway {region['name']}", f"{region['gateway_url']}/v1   jurisdiction {region['jurisdiction']}")
     grid.add_row("API key", demo["api_key"])

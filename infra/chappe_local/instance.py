@@ -79,6 +79,19 @@ class Instance:
         """For people's links: passkeys need a domain, and cookies are kept by host."""
         return f"http://localhost:{self.control_port}"
 
+    @property
+    def smtp_port(self) -> int:
+        return self.port_base + 1
+
+    @property
+    def mail_port(self) -> int:
+        return self.port_base + 2
+
+    @property
+    def mail_url(self) -> str:
+        """Where a person reads what the instance sent."""
+        return f"http://localhost:{self.mail_port}"
+
     def gateway_port(self, cell: Cell) -> int:
         return self.port_base + 11 + 10 * cell.index
 
@@ -96,7 +109,7 @@ class Instance:
 
     def ports(self) -> dict[int, str]:
         """Every port that this instance may listen on, with the part that does."""
-        found = {self.control_port: "control"}
+        found = {self.control_port: "control", self.smtp_port: "mail", self.mail_port: "mail"}
         for cell in self.cells:
             found[self.gateway_port(cell)] = cell.part("gateway")
             found[self.serving_port(cell)] = cell.part("serving")

@@ -32,6 +32,7 @@ _CONTROL_OPTIONS = (
     "CHAPPE_AUDIT_CHECKPOINT_S",
 )
 _GATEWAY_OPTIONS = ("CHAPPE_MAX_BODY_BYTES", "CHAPPE_GRANT_BLOCK_NANO")
+_MAIL_FROM = "Chappe <no-reply@localhost>"
 _GATEWAY_DRAIN_S = 10
 """How long running streams may go on when somebody at this machine says stop."""
 # Ray writes its own logs beside the part's. They are bounded as well.
@@ -145,6 +146,8 @@ def all_parts(setting: Setting) -> list[Part]:
     if not setting.replacements.redis_url:
         passwords = {valkey.CONTROL_USER: setting.secrets.control_redis}
         parts.append(_redis(setting, "redis", passwords, valkey.CONTROL_USER))
+    if not setting.replacements.smtp_url:
+        parts.append(_mail(setting))
     parts.append(_control(setting))
     for cell in setting.instance.cells:
         parts.extend(_cell_parts(setting, cell))
@@ -193,6 +196,23 @@ def _redis(setting: Setting, name: str, passwords: dict[str, str], user: str) ->
     )
 
 
+def _mail(setting: Setting) -> Part:
+    """Takes what the instance sends, and shows it: nobody outside gets mail from somebody's laptop."""
+    instance = setting.instance
+    folder = instance.state_dir / "mail"
+    return Part(
+        name="mail",
+        prepare=lambda: folder.mkdir(mode=0o700, exist_ok=True),
+        command=lambda: [
+            *(sys.executable, "-m", "chappe_local.mail_catcher"),
+            *(str(folder), str(instance.smtp_port), str(instance.mail_port)),
+        ],
+        environment=setting.base_environment("mail"),
+        ready=lambda: probes.http_answers(f"http://127.0.0.1:{instance.mail_port}/api/letters"),
+        stop_wave=3,
+    )
+
+
 def _control(setting: Setting) -> Part:
     instance = setting.instance
     socket = setting.redis_socket("redis")
@@ -207,6 +227,8 @@ def _control(setting: Setting) -> Part:
             "CHAPPE_HOST": "127.0.0.1",
             "CHAPPE_PORT": str(instance.control_port),
             "CHAPPE_PORTAL_URL": instance.portal_url,
+            "CHAPPE_SMTP_URL": setting.replacements.smtp_url or f"smtp://127.0.0.1:{instance.smtp_port}",
+            "CHAPPE_MAIL_FROM": setting.replacements.mail_from or _MAIL_FROM,
         },
         after=(DATABASE_READY, *(() if setting.replacements.redis_url else ("redis",))),
         ready=lambda: probes.http_answers(f"{instance.control_url}/healthz"),

@@ -14,13 +14,17 @@ class Replacements:
     database_url: str | None = field(default=None, repr=False)
     database_owner_url: str | None = field(default=None, repr=False)
     redis_url: str | None = field(default=None, repr=False)
+    smtp_url: str | None = field(default=None, repr=False)
+    mail_from: str | None = None
     cell_redis_urls: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 def read_replacements(environ: Mapping[str, str], cells: Sequence[Cell]) -> Replacements:
-    """CHAPPE_DATABASE_URL with CHAPPE_DATABASE_OWNER_URL, CHAPPE_REDIS_URL, CHAPPE_<REGION>_REDIS_URL.
+    """CHAPPE_DATABASE_URL with CHAPPE_DATABASE_OWNER_URL, CHAPPE_REDIS_URL, CHAPPE_<REGION>_REDIS_URL, CHAPPE_SMTP_URL
+    with CHAPPE_MAIL_FROM.
 
-    Raises `Invalid` when one of the two database URLs stands alone: migrations need the owner.
+    Raises `Invalid` when one of the two database URLs stands alone: migrations need the owner; and for a mail server
+    without a sender, which it would not believe.
     """
     url = environ.get("CHAPPE_DATABASE_URL") or None
     owner_url = environ.get("CHAPPE_DATABASE_OWNER_URL") or None
@@ -28,4 +32,7 @@ def read_replacements(environ: Mapping[str, str], cells: Sequence[Cell]) -> Repl
         raise Invalid("CHAPPE_DATABASE_URL and CHAPPE_DATABASE_OWNER_URL must be set together")
     variables = {cell.name: f"CHAPPE_{cell.variable}_REDIS_URL" for cell in cells}
     cell_urls = {name: environ[variable] for name, variable in variables.items() if environ.get(variable)}
-    return Replacements(url, owner_url, environ.get("CHAPPE_REDIS_URL") or None, cell_urls)
+    smtp_url, mail_from = environ.get("CHAPPE_SMTP_URL") or None, environ.get("CHAPPE_MAIL_FROM") or None
+    if smtp_url and not mail_from:
+        raise Invalid("CHAPPE_SMTP_URL and CHAPPE_MAIL_FROM must be set together")
+    return Replacements(url, owner_url, environ.get("CHAPPE_REDIS_URL") or None, smtp_url, mail_from, cell_urls)

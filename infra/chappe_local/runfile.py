@@ -8,11 +8,14 @@ from chappe_local.manifest import model_for
 from chappe_local.private_files import write_private_json
 
 
-def run_document(instance: Instance, secrets: Secrets, tenant: str) -> dict[str, Any]:
-    """Version 1 of the format. `tenant` is the demo tenant's id, `ten_…`."""
+def run_document(instance: Instance, secrets: Secrets, tenant: str, *, catches_mail: bool = True) -> dict[str, Any]:
+    """Version 1 of the format. `tenant` is the demo tenant's id, `ten_…`. Without the embedded catcher there is no
+    `mail`."""
+    mail = {"mail": {"url": instance.mail_url}} if catches_mail else {}
     return {
         "version": 1,
         "control": {"url": instance.control_url},
+        **mail,
         "regions": [
             {"name": cell.name, "jurisdiction": cell.jurisdiction, "gateway_url": instance.gateway_url(cell)}
             for cell in instance.cells

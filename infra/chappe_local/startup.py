@@ -58,7 +58,12 @@ class StartUp:
             for task in tasks:
                 task.cancel()
         self.supervisor.finish_start_up()
-        document = run_document(self.setting.instance, self.setting.secrets, tenant)
+        document = run_document(
+            self.setting.instance,
+            self.setting.secrets,
+            tenant,
+            catches_mail=not self.setting.replacements.smtp_url,
+        )
         write_run_file(self.setting.instance, document)
         return document
 

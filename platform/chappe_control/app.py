@@ -18,6 +18,10 @@ from chappe_control.console.router import make_router as make_console_router
 from chappe_control.internal.routes import make_router as make_internal_router
 from chappe_control.openapi.config import make_config as make_openapi_config
 from chappe_control.key_feed import KeyFeed
+from chappe_control.joining.letters import WRITERS as JOINING_LETTERS
+from chappe_control.mail.delivery import delivering
+from chappe_control.mail.orders import Seal
+from chappe_control.mail.service import open_mail
 from chappe_control.operator_api.router import make_router as make_operator_router
 from chappe_control.origins import request_id_header
 from chappe_control.pages.assets import load_assets
@@ -33,6 +37,7 @@ from chappe_control.portal.router import make_router as make_portal_router
 from chappe_control.problems import EXCEPTION_HANDLERS
 from chappe_control.public.router import make_router as make_public_router
 from chappe_control.settings import ControlSettings
+from chappe_control.sign_in.letters import WRITERS as SIGN_IN_LETTERS
 from chappe_control.sign_in.router import make_router as make_sign_in_router
 from chappe_control.snapshot import SnapshotCache
 from chappe_control.state import Given, Services
@@ -80,6 +85,7 @@ def make_services(settings: ControlSettings, database: Database, redis: Redis, c
         database=database,
         throttle=Throttle(redis, clock),
         passwords=PasswordWork(),
+        mail=open_mail(settings, database, Seal(peppers), {**SIGN_IN_LETTERS, **JOINING_LETTERS}, clock),
         peppers=peppers,
         snapshots=SnapshotCache(
             database, peppers, settings.snapshot_max_age_s, clock, portal_origin=settings.portal_url
@@ -104,7 +110,8 @@ def create_app(settings: ControlSettings, clock: Clock | None = None) -> Litesta
     async def connections(_: Litestar) -> AsyncIterator[None]:
         try:
             await _prepare_months(database)
-            async with sign_regularly(database, audit_keys, settings.audit_checkpoint_s):
+            signing = sign_regularly(database, audit_keys, settings.audit_checkpoint_s)
+            async with signing, delivering(services.mail):
                 yield
         finally:
             services.passwords.close()

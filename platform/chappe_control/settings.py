@@ -35,8 +35,12 @@ class ControlSettings:
     programs with a wrong key. People with a wrong password are bounded by `sign_in_failures_per_minute` per address
     and, once an account has seen `account_failures_per_minute` from anywhere, by one per address on that account.
 
+    Mail goes out through `smtp_url` (`smtps://user:password@host:465`, `smtp+starttls://…:587`, or `smtp://relay:25`),
+    from `mail_from` (`Chappe <no-reply@chappe.example>`). Without them nobody can sign up or choose a new password.
+
     `portal_url` is the one address of portal and console: scheme and host, as browsers write an origin. A new
     organisation that signs up pays in `sign_up_currency` and gets `sign_up_requests_per_minute` in each region.
+    `links_per_minute` is how many links one address may ask for, to sign up or to choose a new password.
     """
 
     database_url: str = field(repr=False)
@@ -53,16 +57,18 @@ class ControlSettings:
     audit_checkpoint_s: float = 60.0
     management_calls_per_minute: int = 1200
     failed_sign_ins_per_minute: int = 120
+    smtp_url: str = field(default="", repr=False)
+    mail_from: str = ""
     portal_url: str = ""
     sign_up_open: bool = True
     sign_up_currency: str = "EUR"
     sign_up_requests_per_minute: int = 600
-    sign_ups_per_minute: int = 20
+    links_per_minute: int = 20
     sign_in_failures_per_minute: int = 10
     account_failures_per_minute: int = 20
 
     def __post_init__(self) -> None:
-        """Raises `Invalid` for a `portal_url` that no browser would send as an origin."""
+        """Raises `Invalid` for a `portal_url` that no browser would send as an origin, and for mail from nobody."""
         url = self.portal_url or f"http://localhost:{self.port}"
         if not _is_origin(url):
             raise Invalid(
@@ -71,6 +77,8 @@ class ControlSettings:
                 param="CHAPPE_PORTAL_URL",
             )
         object.__setattr__(self, "portal_url", url)
+        if self.smtp_url and not self.mail_from:
+            raise Invalid("CHAPPE_SMTP_URL needs CHAPPE_MAIL_FROM", code="missing_setting", param="CHAPPE_MAIL_FROM")
 
 
 def _is_origin(url: str) -> bool:

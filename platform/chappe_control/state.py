@@ -6,6 +6,7 @@ from litestar.di import NamedDependency
 
 from chappe_billing.grants.terms import GrantTerms
 from chappe_control.key_feed import KeyFeed
+from chappe_control.mail.service import Mail
 from chappe_control.settings import ControlSettings
 from chappe_control.snapshot import SnapshotCache
 from chappe_control.throttle import Throttle
@@ -23,6 +24,7 @@ class Services:
     database: Database
     throttle: Throttle
     passwords: PasswordWork
+    mail: Mail
     peppers: tuple[Pepper, ...]
     snapshots: SnapshotCache
     key_feed: KeyFeed

@@ -47,13 +47,28 @@ class KeyChange(Base):
 
 
 class OutboxMessage(Base):
-    """Something to tell the outside world, written in the transaction that made it true."""
+    """Something to tell the outside world, written in the transaction that made it true.
+
+    It is tried from `due_at` on, at most until `expires_at`; at its end it is either delivered or given up.
+    """
 
     __tablename__ = "outbox"
-    __table_args__ = (Index("ix_outbox_undelivered", "id", postgresql_where=text("delivered_at IS NULL")),)
+    __table_args__ = (
+        Index("ix_outbox_undelivered", "id", postgresql_where=text("delivered_at IS NULL")),
+        Index(
+            "ix_outbox_topic_due_at",
+            "topic",
+            "due_at",
+            postgresql_where=text("delivered_at IS NULL AND given_up_at IS NULL"),
+        ),
+    )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
     topic: Mapped[str]
     payload: Mapped[dict[str, Any]]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     delivered_at: Mapped[datetime | None]
+    due_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    expires_at: Mapped[datetime | None]
+    attempts: Mapped[int] = mapped_column(server_default=text("0"))
+    given_up_at: Mapped[datetime | None]

@@ -1,13 +1,29 @@
-"""Messages for the outside world, written in the transaction that made them true."""
+"""Messages for the outside world, written in the transaction that made them true, and delivered after it.
+
+Delivery is at least once: whoever claims a message has it alone for a while, and if nothing is heard of it by then, it
+is due again.
+"""
 
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
-from sqlalchemy import insert
+from msgspec import Struct
+from sqlalchemy import false, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from chappe_kernel.ids import new_id
 from chappe_store.models import OutboxMessage
+
+
+class Claimed(Struct, frozen=True):
+    """A message that is this process's to deliver. `attempts` counts this one."""
+
+    id: UUID
+    payload: dict[str, Any]
+    attempts: int
+    expired: bool
 
 
 async def enqueue(session: AsyncSession, topic: str, payloads: Sequence[Mapping[str, Any]]) -> None:
@@ -15,3 +31,61 @@ async def enqueue(session: AsyncSession, topic: str, payloads: Sequence[Mapping[
     if payloads:
         rows = [{"id": new_id(), "topic": topic, "payload": dict(payload)} for payload in payloads]
         await (await session.connection()).execute(insert(OutboxMessage), rows)
+
+
+async def enqueue_until(
+    session: AsyncSession, topic: str, payload: Mapping[str, Any], *, useful_for: timedelta
+) -> None:
+    """One message that nobody wants any more after this time."""
+    await session.execute(
+        insert(OutboxMessage).values(
+            id=new_id(), topic=topic, payload=dict(payload), expires_at=func.now() + useful_for
+        )
+    )
+
+
+async def claim_due(session: AsyncSession, topic: str, *, lease: timedelta, limit: int) -> list[Claimed]:
+    """The messages that are due, longest due first. Each is this caller's alone until `lease` is over."""
+    due = (
+        select(OutboxMessage.id)
+        .where(
+            OutboxMessage.topic == topic,
+            OutboxMessage.delivered_at.is_(None),
+            OutboxMessage.given_up_at.is_(None),
+            OutboxMessage.due_at <= func.now(),
+        )
+        .order_by(OutboxMessage.due_at)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    claimed = await session.execute(
+        update(OutboxMessage)
+        .where(OutboxMessage.id.in_(due))
+        .values(attempts=OutboxMessage.attempts + 1, due_at=func.now() + lease)
+        .returning(
+            OutboxMessage.id,
+            OutboxMessage.payload,
+            OutboxMessage.attempts,
+            func.coalesce(OutboxMessage.expires_at <= func.now(), false()).label("expired"),
+        )
+    )
+    return [Claimed(**row) for row in claimed.mappings()]
+
+
+async def mark_delivered(session: AsyncSession, message_id: UUID) -> None:
+    """It is done, and its content is forgotten."""
+    await _end(session, message_id, delivered_at=func.now())
+
+
+async def give_up(session: AsyncSession, message_id: UUID) -> None:
+    """It can never be delivered, and its content is forgotten."""
+    await _end(session, message_id, given_up_at=func.now())
+
+
+async def postpone(session: AsyncSession, message_id: UUID, wait: timedelta) -> None:
+    """Try again after `wait`."""
+    await session.execute(update(OutboxMessage).where(OutboxMessage.id == message_id).values(due_at=func.now() + wait))
+
+
+async def _end(session: AsyncSession, message_id: UUID, **ended: Any) -> None:
+    await session.execute(update(OutboxMessage).where(OutboxMessage.id == message_id).values(payload={}, **ended))

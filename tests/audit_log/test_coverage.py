@@ -20,6 +20,7 @@ NOT_AUDITED = {
     "usage_month": "sums of the usage hours",
     "member_session": "who is signed in, not what they changed; it ends by itself, and its row goes with it",
     "operator_session": "the same",
+    "mail_link": "asked for by nobody yet; what is done with it is audited, and its row goes with it",
     "browser_token": "minutes of a session's; the key that it stands for is audited",
     "usage_quarantine": "append-only, with region and gateway in each row",
     "gateway_heartbeat": "once a second",

@@ -28,7 +28,7 @@ async def test_words_of_the_playground_reach_the_gateway_and_not_the_control_pla
     with Traffic([control, gateway]) as traffic:
         async with visit(browser, instance.portal_url, instance.gateway_urls, Look()) as visitor:
             await visitor.open("/sign-up")
-            await sign_up(visitor, new_account(), mark_of_organisation := f"Org {secrets.token_hex(8)}")
+            await sign_up(visitor, instance, new_account(), mark_of_organisation := f"Org {secrets.token_hex(8)}")
             await go_to(visitor, "Playground", "/playground")
             await visitor.hands.choose(visitor.field("Region"), "fr-par")
             await visitor.hands.write(visitor.page.locator("#playground-max-tokens"), "60")

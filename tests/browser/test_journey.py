@@ -8,7 +8,7 @@ from playwright.async_api import Browser, Page, expect
 
 from tests.browser.hands import Hands, Keyboard, Mouse
 from tests.browser.look import ALL_LOOKS, Look
-from tests.browser.screens import Account, choose_look, go_to, sign_out, sign_up
+from tests.browser.screens import Account, choose_look, choose_new_password, go_to, sign_in, sign_out, sign_up
 from tests.browser.visitor import Visitor, visit
 from tests.instance import Instance
 
@@ -38,7 +38,7 @@ async def test_from_sign_up_to_the_price_of_an_answer(
         await visitor.open("/sign-up")
         await choose_look(visitor)
         await visitor.check_page()
-        await sign_up(visitor, new_account(), f"Org {secrets.token_hex(4)}")
+        await sign_up(visitor, instance, new_account(), f"Org {secrets.token_hex(4)}")
         await visitor.check_page()
         await make_first_key(visitor, instance, region)
         await go_to(visitor, "Playground", "/playground")
@@ -49,6 +49,20 @@ async def test_from_sign_up_to_the_price_of_an_answer(
         await expect(visitor.page.locator("#latest-table tbody tr")).to_contain_text([cost])
         await visitor.check_page()
         await sign_out(visitor)
+
+
+@pytest.mark.parametrize("look", [Look(), Look("fr", "dark"), Look("de")], ids=str)
+async def test_a_forgotten_password_is_chosen_anew_by_mail(browser: Browser, instance: Instance, look: Look) -> None:
+    account = new_account()
+    async with visit(browser, instance.portal_url, [], Look()) as visitor:
+        await visitor.open("/sign-up")
+        await sign_up(visitor, instance, account, f"Org {secrets.token_hex(4)}")
+    async with visit(browser, instance.portal_url, [], look) as visitor:
+        await visitor.open("/sign-in")
+        await choose_look(visitor)
+        remembered = Account(account.email, "harbour pencil 5 thunder")
+        await choose_new_password(visitor, instance, remembered)
+        await sign_in(visitor, remembered, then="/overview")
 
 
 def new_account() -> Account:

@@ -39,7 +39,7 @@ async def test_snippets_run_as_they_are_shown(
     async with visit(browser, instance.portal_url, [], Look()) as visitor:
         await visitor.open("/sign-up")
         await choose_look(visitor)
-        await sign_up(visitor, new_account(), "Org 1")
+        await sign_up(visitor, instance, new_account(), "Org 1")
         await make_first_key(visitor, instance, region)
         codes = {name: await snippet(visitor, region, name) for name in ("curl", "Python", "JavaScript")}
     package = tmp_path / "node_modules" / "openai"
@@ -59,7 +59,7 @@ async def test_revoked_key_is_refused_and_its_secret_is_gone(
     async with visit(browser, instance.portal_url, [], Look("fr", "dark"), by=hands) as visitor:
         await visitor.open("/sign-up")
         await choose_look(visitor)
-        await sign_up(visitor, new_account(), "Org 2")
+        await sign_up(visitor, instance, new_account(), "Org 2")
         secret = await make_first_key(visitor, instance, "fr-par")
         code = await snippet(visitor, "fr-par", "curl")
         await go_to(visitor, "API keys", "/keys")

@@ -20,6 +20,7 @@ from chappe_control.catalogue.service import apply_catalogue
 from chappe_control.settings import ControlSettings
 from chappe_store.session import Database
 from chappe_tenants import passwords
+from tests import letters
 from tests.conftest import TEMPLATE, TESTS, DatabaseUrls, PostgresServer
 from tests.control.conftest import serve
 from tests.control.world import AUDIT_KEYS_TEXT, PEPPERS_TEXT, HandClock
@@ -55,21 +56,24 @@ async def running_control(
     async with database.operator() as session:
         await apply_catalogue(session, read_manifest(msgspec.json.encode(manifest)), dict(credentials))
     with start_valkey(directory) as valkey:
-        settings = ControlSettings(
-            database_url=urls.app,
-            redis_url=valkey.url,
-            key_peppers=PEPPERS_TEXT,
-            audit_keys=AUDIT_KEYS_TEXT,
-            port=0,
-            portal_url=PORTAL_URL,
-            sign_ups_per_minute=_MANY,
-            sign_in_failures_per_minute=_MANY,
-            account_failures_per_minute=_MANY,
-            management_calls_per_minute=_MANY,
-            failed_sign_ins_per_minute=_MANY,
-        )
-        async with serve(settings, clock) as url, httpx.AsyncClient(base_url=url, timeout=20) as http:
-            yield RunningControl(http, settings, database, engine, urls, clock)
+        async with letters.receiving() as smtp_url:
+            settings = ControlSettings(
+                database_url=urls.app,
+                redis_url=valkey.url,
+                key_peppers=PEPPERS_TEXT,
+                audit_keys=AUDIT_KEYS_TEXT,
+                port=0,
+                portal_url=PORTAL_URL,
+                smtp_url=smtp_url,
+                mail_from=letters.MAIL_FROM,
+                links_per_minute=_MANY,
+                sign_in_failures_per_minute=_MANY,
+                account_failures_per_minute=_MANY,
+                management_calls_per_minute=_MANY,
+                failed_sign_ins_per_minute=_MANY,
+            )
+            async with serve(settings, clock) as url, httpx.AsyncClient(base_url=url, timeout=20) as http:
+                yield RunningControl(http, settings, database, engine, urls, clock)
     await engine.dispose()
     await database.close()
     await postgres.drop_database(name)

@@ -27,7 +27,7 @@ def test_without_urls_everything_is_embedded(tmp_path: Path) -> None:
     found = parts(tmp_path, {"CHAPPE_GRANT_BLOCK_NANO": "7", "SECRET_OF_THE_CALLER": "x"})
     regional = ("redis", "serving", "reconciler", "gateway")
     assert set(found) == {
-        *("postgres", "redis", "control"),
+        *("postgres", "redis", "mail", "control"),
         *(f"{region}-{kind}" for region in ("fr-par", "de-fra") for kind in regional),
     }
     assert found["fr-par-gateway"].environment["CHAPPE_GRANT_BLOCK_NANO"] == "7"
@@ -47,6 +47,18 @@ def test_urls_replace_what_they_name(tmp_path: Path) -> None:
     assert found["fr-par-gateway"].environment["CHAPPE_REDIS_URL"] == "redis://f/0"
     assert found["de-fra-gateway"].environment["CHAPPE_REDIS_URL"].startswith("unix://")
     assert "redis" not in found["control"].after
+
+
+def test_a_mail_server_takes_the_catchers_place(tmp_path: Path) -> None:
+    own = parts(tmp_path, {})
+    assert own["control"].environment["CHAPPE_SMTP_URL"] == "smtp://127.0.0.1:8401"
+    assert own["mail"].command()[-2:] == ["8401", "8402"]
+    found = parts(tmp_path, {"CHAPPE_SMTP_URL": "smtps://mail.example", "CHAPPE_MAIL_FROM": "a@b.example"})
+    assert "mail" not in found
+    environment = found["control"].environment
+    assert (environment["CHAPPE_SMTP_URL"], environment["CHAPPE_MAIL_FROM"]) == ("smtps://mail.example", "a@b.example")
+    with pytest.raises(Invalid, match="must be set together"):
+        parts(tmp_path, {"CHAPPE_SMTP_URL": "smtps://mail.example"})
 
 
 def test_half_a_database_is_refused(tmp_path: Path) -> None:

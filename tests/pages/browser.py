@@ -8,9 +8,11 @@ import secrets
 from collections.abc import Mapping
 from http.cookies import SimpleCookie
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 import httpx
+
+from tests import letters
 
 PORTAL_URL = "http://localhost:8400"
 """What suites that listen on a free port give as `ControlSettings.portal_url`."""
@@ -98,11 +100,21 @@ class Visitor:
         return answer
 
     async def sign_up(self, organisation: str = "Test GmbH", email: str | None = None, password: str = PASSWORD) -> str:
-        """A new organisation, signed in. Returns its owner's address."""
+        """A new organisation, signed in, by the link in the letter. Returns its owner's address."""
         email = email or f"mia-{secrets.token_hex(6)}@example.eu"
-        answer = await self.post("/sign-up", organisation=organisation, email=email, password=password)
+        path = await self.ask_for_link("/sign-up", email, organisation=organisation)
+        answer = await self.post("/sign-up/confirm", link=link_secret(path), password=password)
         assert answer.status_code == 303, answer.text
         return email
+
+    async def ask_for_link(self, path: str, email: str, **fields: str) -> str:
+        """Asks with the form at `path`, and reads the mail: the path and query of the link in the letter that came."""
+        known = len(letters.letters_to(email))
+        answer = await self.post(path, email=email, **fields)
+        assert answer.status_code == 200, answer.text
+        link = letters.link_in(await letters.letter_to(email, after=known))
+        assert link.startswith(f"{self.portal_url}/"), link
+        return link.removeprefix(self.portal_url)
 
     async def sign_in(self, email: str, password: str = PASSWORD) -> None:
         answer = await self.post("/sign-in", email=email, password=password)
@@ -111,6 +123,12 @@ class Visitor:
     async def console_sign_in(self, email: str, password: str = PASSWORD) -> None:
         answer = await self.post("/console/sign-in", email=email, password=password)
         assert answer.status_code == 303, answer.text
+
+
+def link_secret(path: str) -> str:
+    """What a link of ours holds in its query."""
+    ((_, secret),) = parse_qsl(urlsplit(path).query)
+    return secret
 
 
 def _header_names(keywords: dict[str, str]) -> dict[str, str]:

@@ -2,12 +2,17 @@
 
 import asyncio
 import hashlib
+from dataclasses import replace
 
+import httpx
 import pytest
 
 from chappe_tenants.members.service import Role
-from tests.pages.browser import PASSWORD
-from tests.people.world import PeopleWorld, new_address, secret_in
+from tests import letters
+from tests.control.conftest import serve
+from tests.control.world import HandClock
+from tests.pages.browser import PASSWORD, Visitor
+from tests.people.world import PeopleWorld, new_address, secret_in, secret_sent_to
 from tests.portal.reading import read_page
 
 OVER = "This invitation is over"
@@ -136,7 +141,7 @@ async def test_a_link_that_was_sent_again_replaces_the_one_before(world: PeopleW
     assert again.status_code == 200, again.text
     assert again.json()["expired"] is False
     await expect_over(world, first)
-    await world.join(secret_in(again.json()["link"]), email)
+    await world.join(await secret_sent_to(email, after=1), email)
 
 
 async def test_every_link_that_opens_nothing_looks_alike(world: PeopleWorld) -> None:
@@ -166,10 +171,11 @@ async def test_no_row_and_no_page_holds_the_secret(world: PeopleWorld) -> None:
     key = "once-" + email
     body = {"email": email, "role": "viewer"}
     made = await owner.api("POST", "/invitations", body, idempotency_key=key)
-    secret = secret_in(made.json()["link"])
+    secret = await secret_sent_to(email)
     again = await owner.api("POST", "/invitations", body, idempotency_key=key)
     assert again.status_code == 201
-    assert again.json() == made.json() | {"link": None}, "the same invitation, and its link shown once"
+    assert again.json() == made.json(), "the same invitation, sent once"
+    assert len(letters.letters_to(email)) == 1
     assert await world.sql("SELECT digest FROM invitation WHERE email = $1", email) == [
         (hashlib.sha256(secret.encode()).digest(),)
     ]
@@ -278,8 +284,9 @@ async def test_the_pages_invite_send_and_withdraw(world: PeopleWorld) -> None:
     options = [option.attributes["value"] for option in form.one("select").all("option")]
     assert options == [role.value for role in Role]
     answer = await owner.visitor.post("/members/invite", email=email.upper(), role="developer")
-    assert answer.headers["cache-control"] == "no-store"
-    link = read_page(answer.text).by_id("invitation-link").exact_text
+    assert (answer.status_code, answer.headers["location"]) == (303, "/members")
+    secret = await secret_sent_to(email)
+    assert f"The invitation is on its way to {email}." in (await owner.visitor.get("/members")).text
     (row,) = (await owner.read("/members")).by_id("invitations-table").rows()
     assert row[:2] == [email, "Developer"]
     (listed,) = (await owner.api("GET", "/invitations")).json()["items"]
@@ -289,8 +296,30 @@ async def test_the_pages_invite_send_and_withdraw(world: PeopleWorld) -> None:
     await owner.visitor.post(f"/members/invitations/{listed['id']}/withdraw")
     page = await owner.read("/members")
     assert f"The invitation of {email} is withdrawn." in page.text and not page.has("invitations")
-    await expect_over(world, secret_in(link))
+    await expect_over(world, secret)
     assert (await owner.visitor.post("/members/invite", email=email, role="root")).status_code == 422
+
+
+async def test_where_no_mail_is_sent_whoever_invites_hands_the_link_over(world: PeopleWorld) -> None:
+    owner, by_api, by_page = await world.owner(), new_address(), new_address()
+    async with serve(replace(world.settings, smtp_url=""), HandClock()) as url, httpx.AsyncClient(base_url=url) as http:
+        mute = replace(owner, visitor=Visitor(http, world.settings.portal_url))
+        mute.visitor.cookies = dict(owner.visitor.cookies)
+        made = await mute.api("POST", "/invitations", {"email": by_api, "role": "viewer"})
+        answer = await mute.visitor.post("/members/invite", email=by_page, role="developer")
+    assert answer.headers["cache-control"] == "no-store"
+    await world.join(secret_in(made.json()["link"]), by_api)
+    await world.join(secret_in(read_page(answer.text).by_id("invitation-link").exact_text), by_page)
+
+
+async def test_the_letter_names_the_organisation_and_the_role(world: PeopleWorld) -> None:
+    owner, email = await world.owner("Maison <Lumière>"), new_address()
+    await owner.invite(email, Role.BILLING)
+    (letter,) = letters.letters_to(email)
+    assert letter["Subject"] == "You are invited to “Maison <Lumière>”"
+    assert "as: Billing." in letters.text_of(letter)
+    html = letter.get_body(("html",))
+    assert html is not None and "Maison &lt;Lumière&gt;" in html.get_content()
 
 
 async def expect_over(world: PeopleWorld, secret: str) -> None:

@@ -13,6 +13,7 @@ from chappe_control.settings import ControlSettings
 from chappe_kernel.ids import MEMBER, TENANT, encode_id
 from chappe_store.session import Database
 from chappe_tenants.members.service import Role
+from tests import letters
 from tests.pages.browser import PASSWORD, Visitor
 from tests.portal.reading import Element, read_page
 
@@ -46,10 +47,12 @@ class Person:
         return read_page(answer.text)
 
     async def invite(self, email: str, role: Role = Role.DEVELOPER) -> str:
-        """The link's secret."""
+        """The secret of the link in the letter."""
+        known = len(letters.letters_to(email))
         answer = await self.api("POST", "/invitations", {"email": email, "role": role})
         assert answer.status_code == 201, answer.text
-        return secret_in(answer.json()["link"])
+        assert answer.json()["link"] is None, "it is in the letter"
+        return await secret_sent_to(email, after=known)
 
     async def change(self, other: "Person", role: Role) -> httpx.Response:
         """With the tag of what is there now."""
@@ -110,6 +113,11 @@ class PeopleWorld:
 
 def new_address() -> str:
     return f"mia-{secrets.token_hex(6)}@example.eu"
+
+
+async def secret_sent_to(email: str, *, after: int = 0) -> str:
+    """Of the link in the next letter, when `after` of them are known already."""
+    return secret_in(letters.link_in(await letters.letter_to(email, after=after)))
 
 
 def secret_in(link: str) -> str:

@@ -26,13 +26,18 @@ from chappe_store.session import TenantScope
 from chappe_tenants.members.service import Role
 from chappe_tenants.operators.service import OperatorRole
 from chappe_tenants.sessions.service import MemberVisitor, OperatorVisitor
-from tests.pages.browser import PASSWORD
+from tests import letters
+from tests.pages.browser import PASSWORD, link_secret
 from tests.sign_in.site import OPERATOR, Site
 
 
 async def test_sign_up_is_told_as_the_doing_of_the_member_that_it_makes(site: Site) -> None:
     email = "told@example.eu"
-    answer = await site.visitor().post("/sign-up", organisation="Told", email=email, password=PASSWORD)
+    visitor = site.visitor()
+    asked = await visitor.post("/sign-up", organisation="Told", email=email)
+    assert "x-request-id" not in asked.headers, "it has changed nothing: nobody knows yet whose address it is"
+    link = letters.link_in(await letters.letter_to(email))
+    answer = await visitor.post("/sign-up/confirm", link=link_secret(link), password=PASSWORD)
     assert answer.status_code == 303
     ((member_id, tenant_id),) = await site.sql("SELECT id, tenant_id FROM member WHERE email = $1", email)
     entries = await told_of(site, answer)
@@ -52,9 +57,23 @@ async def test_sign_up_is_told_as_the_doing_of_the_member_that_it_makes(site: Si
 async def test_a_sign_up_that_is_refused_is_not_told(site: Site) -> None:
     _, email = await site.member()
     known = await site.count("audit_entry")
-    answer = await site.visitor().post("/sign-up", organisation="Again", email=email, password=PASSWORD)
-    assert answer.status_code == 422
+    visitor = site.visitor()
+    links = [await visitor.ask_for_link("/sign-up", "twice@example.eu", organisation="Once") for _ in range(2)]
+    await site.sql("UPDATE mail_link SET email = $1 WHERE email = 'twice@example.eu'", email)
+    answer = await visitor.post("/sign-up/confirm", link=link_secret(links[0]), password=PASSWORD)
+    assert answer.status_code == 422, "the address got an account since"
     assert await site.count("audit_entry") == known
+
+
+async def test_a_new_password_is_told_as_the_doing_of_who_reads_the_accounts_mail(site: Site) -> None:
+    _, email = await site.member()
+    visitor = site.visitor()
+    link = await visitor.ask_for_link("/forgot-password", email)
+    answer = await visitor.post("/reset-password", link=link_secret(link), password=PASSWORD + "!")
+    (entry,) = await told_of(site, answer)
+    assert (entry["action"], entry["noun"], entry["tenant_id"]) == ("changed", "account", None)
+    assert (entry["actor_kind"], entry["actor"]) == ("mail_reader", entry["subject"])
+    assert entry["after"] == {"password_hash": "withheld"}
 
 
 async def test_signing_in_being_seen_and_signing_out_are_not_told(site: Site) -> None:

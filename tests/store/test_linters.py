@@ -31,6 +31,7 @@ EXEMPT: dict[str, dict[str, str]] = {
         r"public\.(region_credential|deployment_state|gateway_heartbeat)": "no tenant's",
         r"public\.operator_(user|session|token|idempotency_record)": "no tenant's",
         r"public\.(instance|keys_revision)": "one row, no tenant's",
+        r"public\.mail_link": "of people who belong to no tenant yet; only the operator's role reads it",
         r"public\.outbox": "tenants' role may insert and never read",
         r"public\.audit_checkpoint": "hashes and signatures; only the operator's role reads it",
     },
@@ -79,6 +80,7 @@ ACCEPTED: dict[str, dict[str, str]] = {
     "0005": {"require-concurrent-index-creation": "there are few keys, and the index is of none of them yet"},
     "0006": {"require-concurrent-index-creation": _INGESTION_WAITS},
     "0007": {"require-concurrent-index-creation": _INGESTION_WAITS},
+    "0014": {"require-concurrent-index-creation": _INGESTION_WAITS},
     "0009": {
         **dict.fromkeys(
             (

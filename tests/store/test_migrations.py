@@ -96,6 +96,10 @@ FILL = {
         INSERT INTO operator_idempotency_record (user_id, route, key, body_digest)
             VALUES ('00000000-0000-7000-8000-000000000006', 'POST /x', 'k', sha256('b'));
     """,
+    "0014": """
+        INSERT INTO mail_link (id, purpose, email, organisation, digest, expires_at)
+            VALUES (uuidv7(), 'sign_up', 'new@example.org', 'N', sha256('l'), now() + interval '1 day');
+    """,
     "0009": """
         INSERT INTO invitation (tenant_id, id, email, role, digest, expires_at)
             VALUES ('00000000-0000-7000-8000-000000000001', uuidv7(), 'noor@example.org', 'viewer', sha256('i'),

@@ -5,10 +5,24 @@ from typing import Any
 from litestar import Request
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from chappe_control.joining.letters import INVITATION
 from chappe_control.joining.links import invitation_link
-from chappe_tenants.invitations.service import Invited
+from chappe_control.mail.orders import Order
+from chappe_control.pages.languages import language_of
+from chappe_control.state import Services
+from chappe_tenants.invitations.service import VALID_FOR, Invited
 
 
 async def deliver(request: Request[Any, Any, Any], session: AsyncSession, invited: Invited) -> str | None:
-    """The link, for whoever invites to hand over; None where a letter takes it, once this transaction is committed."""
-    return invitation_link(request.app.state["services"].settings, invited.secret)
+    """The link, for whoever invites to hand over; None where a letter takes it, once this transaction is committed.
+
+    The letter is in the language of whoever invites: nobody else's is known.
+    """
+    services: Services = request.app.state["services"]
+    link = invitation_link(services.settings, invited.secret)
+    if not services.mail.is_open:
+        return link
+    values = {"secret": invited.secret, "url": link}
+    order = Order(INVITATION, invited.invitation.email, language_of(request), values)
+    await services.mail.order(session, order, useful_for=VALID_FOR)
+    return None

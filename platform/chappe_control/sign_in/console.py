@@ -10,6 +10,8 @@ from chappe_control.pages.forms import Form, read_fields
 from chappe_control.pages.guards import CONSOLE_SIGN_IN, read_operator
 from chappe_control.pages.render import page
 from chappe_control.sign_in import service
+from chappe_control.sign_in.attempts import Realm
+from chappe_control.sign_in.devices import DEVICE_COOKIES
 from chappe_control.sign_in.forms import SEE_OTHER, PageRequest, client_address, console_target, go_to, refused
 from chappe_control.state import Given
 from chappe_kernel.errors import ChappeError
@@ -33,6 +35,7 @@ async def sign_in_to_console(request: PageRequest, services: Given) -> Response[
         client_address(request),
         source_of(request),
         request.cookies.get(CONSOLE_COOKIE),
+        request.cookies.get(DEVICE_COOKIES[Realm.CONSOLE]),
     )
     try:
         secret = await service.sign_in_operator(services, asked)
@@ -41,6 +44,7 @@ async def sign_in_to_console(request: PageRequest, services: Given) -> Response[
         return _page(request, form, target, status=status, headers=headers)
     response = go_to(target)
     response.set_cookie(session_cookie(CONSOLE_COOKIE, secret))
+    response.set_cookie(service.device_cookie(services, Realm.CONSOLE, fields["email"]))
     return response
 
 
@@ -61,5 +65,6 @@ def _page(request: PageRequest, form: Form, target: str, **how: Any) -> Response
         form=form,
         next=target,
         sign_up_open=False,
+        reset_open=False,
         **how,
     )

@@ -2,15 +2,15 @@
 
 from collections.abc import Sequence
 
+from litestar.datastructures import Cookie
 from msgspec import Struct
 
-from chappe_control.onboarding.service import Terms
-from chappe_control.onboarding.service import sign_up as open_account
 from chappe_control.origins import CallSource
 from chappe_control.sign_in.attempts import Attempts, Realm
+from chappe_control.sign_in.devices import Devices
 from chappe_control.state import Services
 from chappe_kernel.errors import Denied, Invalid, NotFound
-from chappe_kernel.ids import MemberId, OperatorUserId, TenantId, new_id
+from chappe_kernel.ids import MemberId, OperatorUserId, TenantId
 from chappe_store.audit_log.origin import ActorKind
 from chappe_store.session import NOBODY, TenantScope
 from chappe_tenants.accounts import queries as accounts
@@ -25,23 +25,14 @@ from chappe_tenants.sessions.service import MemberVisitor
 
 class SignIn(Struct, frozen=True):
     """What somebody sent. `address` is what attempts are counted by, `presented` the session's secret that the
-    browser has already."""
+    browser has already, `device` its cookie from when somebody signed in there before."""
 
     email: str
     password: str
     address: str
     source: CallSource
     presented: str | None = None
-
-
-class SignUp(Struct, frozen=True):
-    """An organisation that begins. All of it is checked, and the password fits the rules."""
-
-    organisation: str
-    email: str
-    password: str
-    address: str
-    source: CallSource
+    device: str | None = None
 
 
 async def sign_in_member(services: Services, asked: SignIn) -> str:
@@ -68,7 +59,8 @@ async def prove(services: Services, asked: SignIn) -> FoundAccount:
     """
     email = _readable_email(asked.email)
     attempts = Attempts(services.throttle, services.settings, Realm.PORTAL)
-    noted = await attempts.begin(email, asked.address)
+    known = _devices(services, Realm.PORTAL).recognise(asked.device, email)
+    noted = await attempts.begin(email, asked.address, known)
     async with services.database.tenant(NOBODY) as session:
         found = await accounts.find_account(session, email)
     right = await services.passwords.verify(found.password_hash if found else None, asked.password)
@@ -114,32 +106,12 @@ async def sign_out_member(services: Services, secret: str | None, source: CallSo
             await sessions.end_member_session(session, own.scope, own.session_id)
 
 
-async def sign_up(services: Services, asked: SignUp) -> str:
-    """A new organisation, and its owner's session. All of it in one transaction.
-
-    Raises `Conflict` if somebody has the address, after as much work as if nobody had; `LimitExceeded`.
-    """
-    settings = services.settings
-    await services.throttle.count("sign-ups", asked.address, settings.sign_ups_per_minute)
-    password_hash = await services.passwords.hash(asked.password)
-    terms = Terms(settings.sign_up_currency, settings.sign_up_requests_per_minute, settings.welcome_credit_nano)
-    owner_id = MemberId(new_id())
-    async with services.database.operator(asked.source.origin(ActorKind.SIGN_UP, owner_id)) as session:
-        return await open_account(
-            session,
-            organisation=asked.organisation,
-            owner_id=owner_id,
-            email=asked.email,
-            password_hash=password_hash,
-            terms=terms,
-        )
-
-
 async def sign_in_operator(services: Services, asked: SignIn) -> str:
     """The same for a user of the operator's. Raises `Denied` with code `wrong_sign_in`, and `LimitExceeded`."""
     email = _readable_email(asked.email)
     attempts = Attempts(services.throttle, services.settings, Realm.CONSOLE)
-    noted = await attempts.begin(email, asked.address)
+    known = _devices(services, Realm.CONSOLE).recognise(asked.device, email)
+    noted = await attempts.begin(email, asked.address, known)
     async with services.database.operator() as session:
         user = await operators.find_by_email(session, email)
     right = await services.passwords.verify(user.password_hash if user else None, asked.password)
@@ -162,6 +134,15 @@ async def sign_out_operator(services: Services, secret: str | None, source: Call
         visitor, _ = found
         async with services.database.operator(source.origin(ActorKind.OPERATOR_USER, visitor.user_id)) as session:
             await sessions.end_operator_session(session, visitor.session_id)
+
+
+def device_cookie(services: Services, realm: Realm, email: str) -> Cookie:
+    """For the browser in which somebody has just signed in as `email`, however they typed it."""
+    return _devices(services, realm).sign(_readable_email(email))
+
+
+def _devices(services: Services, realm: Realm) -> Devices:
+    return Devices(services.peppers, realm, services.clock)
 
 
 def _choose(memberships: Sequence[Membership]) -> Membership:
