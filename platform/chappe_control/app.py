@@ -16,12 +16,12 @@ from chappe_billing.usage.queries import ensure_partitions
 from chappe_control.checkpoints import sign_regularly
 from chappe_control.console.router import make_router as make_console_router
 from chappe_control.internal.routes import make_router as make_internal_router
-from chappe_control.openapi.config import make_config as make_openapi_config
-from chappe_control.key_feed import KeyFeed
 from chappe_control.joining.letters import WRITERS as JOINING_LETTERS
+from chappe_control.key_feed import KeyFeed
 from chappe_control.mail.delivery import delivering
 from chappe_control.mail.orders import Seal
 from chappe_control.mail.service import open_mail
+from chappe_control.openapi.config import make_config as make_openapi_config
 from chappe_control.operator_api.router import make_router as make_operator_router
 from chappe_control.origins import request_id_header
 from chappe_control.pages.assets import load_assets
