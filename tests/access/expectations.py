@@ -4,7 +4,7 @@ permissions. Whoever changes who may do what changes it here too; whoever adds a
 A line reads like a sentence: `"DELETE /api/v1/keys/{key_id}": tenant_api(MAKERS | KEY, 204, of=things.a_key)`.
 """
 
-from chappe_kernel.ids import new_id
+from chappe_kernel.ids import TENANT, encode_id, new_id
 from tests.access import things
 from tests.access.expecting import (
     ADMINISTRATOR,
@@ -25,7 +25,7 @@ from tests.access.expecting import (
     portal,
     tenant_api,
 )
-from tests.access.world import TOKENS, Caller, unlike
+from tests.access.world import TOKENS, Caller, an_address, unlike
 
 SIGNED_IN = (*MEMBERS, Caller.OTHER_OWNER)
 """To the portal."""
@@ -41,6 +41,14 @@ PUBLIC_API = {
         MAKERS | KEY, 201, body=lambda home: {"name": unlike(), "project_id": home.project_id}
     ),
     "DELETE /api/v1/keys/{key_id}": tenant_api(MAKERS | KEY, 204, of=things.a_key),
+    "GET /api/v1/members": tenant_api(MEMBERS | KEY),
+    "GET /api/v1/members/{member_id}": tenant_api(MEMBERS | KEY, of=things.a_member),
+    "PATCH /api/v1/members/{member_id}": tenant_api(HEADS, of=things.a_member, body=lambda _: {"role": "viewer"}),
+    "DELETE /api/v1/members/{member_id}": tenant_api(HEADS, 204, of=things.a_member),
+    "GET /api/v1/invitations": tenant_api(HEADS),
+    "POST /api/v1/invitations": tenant_api(HEADS, 201, body=lambda _: {"email": an_address(), "role": "viewer"}),
+    "POST /api/v1/invitations/{invitation_id}/send": tenant_api(HEADS, of=things.an_invitation),
+    "DELETE /api/v1/invitations/{invitation_id}": tenant_api(HEADS, 204, of=things.an_invitation),
     "GET /api/v1/audit": tenant_api(HEADS | KEY),
     "GET /api/v1/listings": tenant_api(MEMBERS | KEY),
     "GET /api/v1/regions": tenant_api(MEMBERS | KEY),
@@ -67,6 +75,19 @@ PORTAL = {
     "GET /keys": portal(MAKERS | {Caller.VIEWER}),
     "POST /keys": portal(MAKERS, 201, form=lambda _: {"name": unlike(), "kind": "inference"}),
     "POST /keys/{key_id}/revoke": portal(MAKERS, 303, of=things.a_key),
+    "GET /acknowledgement/live": portal(MEMBERS),
+    "GET /members": portal(MEMBERS),
+    "POST /members/invite": portal(HEADS, 303, form=lambda _: {"email": an_address(), "role": "viewer"}),
+    "POST /members/invitations/{invitation_id}/send": portal(HEADS, 303, of=things.an_invitation),
+    "POST /members/invitations/{invitation_id}/withdraw": portal(HEADS, 303, of=things.an_invitation),
+    "GET /members/{member_id}": portal(HEADS, of=things.a_member),
+    "POST /members/{member_id}": portal(HEADS, 303, of=things.a_member, form=lambda _: {"role": "viewer"}),
+    "POST /members/{member_id}/remove": portal(HEADS, 303, of=things.a_member),
+    # Whoever leaves is signed out.
+    "POST /members/leave": portal(MEMBERS, signs_out=True).but(SIGN_IN, *SIGNED_IN),
+    "POST /organisations/switch": portal(
+        MEMBERS, 303, form=lambda home: {"organisation": encode_id(TENANT, home.id)}, signs_out=True
+    ),
     "GET /playground": portal(MAKERS),
     "GET /playground/offers": portal(MAKERS),
     "POST /playground/token": portal(MAKERS, 201, script=True),
@@ -97,6 +118,15 @@ FOR_EVERYBODY = {
     "POST /sign-in": anybody(403, form=lambda _: {"email": "nobody@example.eu", "password": "wrong"}),
     "GET /sign-up": anybody().but(303, *SIGNED_IN),
     "POST /sign-up": anybody(422, form=lambda _: {"email": "no address", "password": "", "organisation": ""}),
+    # Without a link that is good there is nothing to see.
+    "GET /sign-up/confirm": anybody(410),
+    "POST /sign-up/confirm": anybody(410, form=lambda _: {"link": "x"}),
+    "GET /forgot-password": anybody(),
+    "POST /forgot-password": anybody(422, form=lambda _: {"email": "no address"}),
+    "GET /reset-password": anybody(410),
+    "POST /reset-password": anybody(410, form=lambda _: {"link": "x"}),
+    "GET /join": anybody(410),
+    "POST /join": anybody(410, form=lambda _: {"link": "x", "password": "x"}),
     "POST /sign-out": anybody(SIGN_IN, signs_out=True),
     "GET /console/sign-in": anybody().but(303, *OPERATOR),
     "POST /console/sign-in": anybody(403, form=lambda _: {"email": "nobody@example.eu", "password": "wrong"}),
@@ -117,6 +147,8 @@ INTERNAL = {
     "POST /internal/v1/heartbeat": internal(
         204, body=lambda _: {"gateway": "gw-1", "snapshot_version": "", "healthy_deployments": []}
     ),
+    # Of whoever does not say since when.
+    "GET /internal/v1/keys/changes": internal(400),
     "POST /internal/v1/keys/resolve": internal(
         404, body=lambda _: {"digests": [{"pepper_version": 1, "digest": "AAAA"}]}
     ),

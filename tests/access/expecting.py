@@ -94,12 +94,13 @@ def portal(
     of: Maker | None = None,
     form: Body = None,
     script: bool = False,
+    signs_out: bool = False,
 ) -> Expected:
     """A page of the portal, or one of its forms. A key is no way in, and neither is the console's session."""
     outcomes: dict[Caller, Outcome] = dict.fromkeys(Caller, 401 if script else SIGN_IN)
     outcomes |= {caller: ok if caller in may else 403 for caller in MEMBERS}
     outcomes[Caller.OTHER_OWNER] = (404 if of else ok) if Caller.OWNER in may else 403
-    return Expected(outcomes, Manner.SCRIPT if script else Manner.FORM, of=of, body=form)
+    return Expected(outcomes, Manner.SCRIPT if script else Manner.FORM, of=of, body=form, signs_out=signs_out)
 
 
 def console(may: Callers, ok: int = 200, *, of: Maker | None = None, form: Body = None) -> Expected:

@@ -1,12 +1,36 @@
 """What paths name, made anew for whoever asks: things of Alpha's, of the operator's, of a region's."""
 
-from chappe_kernel.ids import REQUEST, TENANT, encode_id, new_id
-from tests.access.world import AccessWorld, Caller, make_tenant, make_token, unlike
+from chappe_kernel.ids import INVITATION, MEMBER, REQUEST, TENANT, decode_id, encode_id, new_id
+from chappe_store.session import TenantScope
+from chappe_tenants.members.queries import list_members
+from chappe_tenants.members.service import Role, put_member
+from tests.access.world import AccessWorld, Caller, an_address, make_tenant, make_token, unlike
+from tests.pages.browser import PASSWORD
 
 
 async def a_key(access: AccessWorld) -> dict[str, str]:
     made = await access.made(Caller.MANAGEMENT_KEY, "/api/v1/keys", {"name": unlike("key")})
     return {"key_id": made["id"]}
+
+
+async def a_member(access: AccessWorld) -> dict[str, str]:
+    """Alpha's, and no owner."""
+    scope, email = TenantScope(access.alpha.id), an_address()
+    async with access.control.database.operator() as session:
+        await put_member(session, scope, email=email, password=PASSWORD, role=Role.DEVELOPER)
+        (member,) = await list_members(session, scope, limit=1, before=None)
+    return {"member_id": encode_id(MEMBER, member.id)}
+
+
+async def an_invitation(access: AccessWorld) -> dict[str, str]:
+    """Sent long enough ago to be sent again."""
+    made = await access.made(Caller.OWNER, "/api/v1/invitations", {"email": an_address(), "role": "viewer"})
+    async with access.control.engine.connect() as connection:
+        await connection.exec_driver_sql(
+            "UPDATE invitation SET sent_at = sent_at - interval '1 hour' WHERE id = $1",
+            (decode_id(INVITATION, made["id"]),),
+        )
+    return {"invitation_id": made["id"]}
 
 
 async def a_tenant(access: AccessWorld) -> dict[str, str]:

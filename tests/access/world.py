@@ -128,6 +128,11 @@ class AccessWorld:
             return int(found.scalar_one())
 
 
+def an_address() -> str:
+    """Where nobody else reads mail."""
+    return f"{secrets.token_hex(6)}@example.eu"
+
+
 def unlike(word: str = "thing") -> str:
     """A name that nothing else has."""
     return f"{word} {secrets.token_hex(4)}"
