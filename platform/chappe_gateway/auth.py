@@ -27,7 +27,7 @@ _MAX_LOOKUPS = 4
 class _Known(NamedTuple):
     facts: KeyFacts
     until: float | None
-    """Monotonic; None for a key, which is known until the snapshot says otherwise."""
+    """Monotonic: when to ask again. None: not before the snapshot says otherwise."""
 
 
 class KeyCache:
@@ -108,8 +108,8 @@ class KeyCache:
             if generation == self._generation:
                 self._lookups.pop(digest, None)
         if generation == self._generation:
-            until = None if facts.valid_for_s is None else asked_at + facts.valid_for_s
-            self._known[digest] = _Known(facts, until)
+            ends = [asked_at + left for left in (facts.valid_for_s, facts.quotas_hold_for_s) if left is not None]
+            self._known[digest] = _Known(facts, min(ends, default=None))
             if len(self._known) > _MAX_KNOWN:
                 self._known.popitem(last=False)
         return facts

@@ -21,6 +21,8 @@ PriceVersionId = NewType("PriceVersionId", UUID)
 ListingId = NewType("ListingId", UUID)
 PublisherId = NewType("PublisherId", UUID)
 LedgerTransactionId = NewType("LedgerTransactionId", UUID)
+QuotaId = NewType("QuotaId", UUID)
+QuotaRaiseId = NewType("QuotaRaiseId", UUID)
 
 TENANT = "ten"
 PROJECT = "prj"
@@ -31,6 +33,8 @@ PRICE_VERSION = "prc"
 LISTING = "lst"
 AUDIT_ENTRY = "aud"
 LEDGER_TRANSACTION = "txn"
+QUOTA = "quo"
+QUOTA_RAISE = "rse"
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _PAIRS = tuple(high + low for high in _ALPHABET for low in _ALPHABET)
