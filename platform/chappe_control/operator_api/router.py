@@ -4,6 +4,7 @@ from litestar import Router
 
 from chappe_control.authentication import require_operator_caller
 from chappe_control.bodies import check_body
+from chappe_control.operator_api import plans, quotas
 from chappe_control.permissions import require_permission
 
 CONSOLE_SESSION = "consoleSession"
@@ -12,7 +13,21 @@ CONSOLE_SESSION = "consoleSession"
 def make_router() -> Router:
     return Router(
         "/api/v1/operator",
-        route_handlers=[],
+        route_handlers=[
+            plans.list_plans,
+            plans.create_plan,
+            plans.read_plan,
+            plans.change_plan,
+            plans.remove_plan,
+            quotas.list_quotas,
+            quotas.read_effective,
+            quotas.create_quota,
+            quotas.change_quota,
+            quotas.remove_quota,
+            quotas.list_raises,
+            quotas.raise_quota,
+            quotas.end_raise,
+        ],
         guards=[require_operator_caller, require_permission],
         before_request=check_body,
         security=[{CONSOLE_SESSION: []}],

@@ -7,6 +7,7 @@ from chappe_control.permissions import require_permission
 from chappe_control.portal.keys import routes as keys
 from chappe_control.portal.overview import routes as overview
 from chappe_control.portal.playground import routes as playground
+from chappe_control.portal.quotas import routes as quotas
 from chappe_control.portal.requests import routes as requests
 
 
@@ -22,6 +23,10 @@ def make_router() -> Router:
             keys.list_keys,
             keys.create_key,
             keys.revoke_key,
+            quotas.show_quotas,
+            quotas.create_quota,
+            quotas.change_quota,
+            quotas.remove_quota,
             playground.show_playground,
             playground.list_offers,
             playground.create_token,

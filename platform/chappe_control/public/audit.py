@@ -14,7 +14,18 @@ from chappe_control.permissions import Permission
 from chappe_control.public import answers
 from chappe_control.public.parameters import DEFAULT_LIMIT, Cursor, Limit
 from chappe_control.state import Given
-from chappe_kernel.ids import AUDIT_ENTRY, KEY, LEDGER_TRANSACTION, MEMBER, PROJECT, REQUEST, TENANT, encode_id
+from chappe_kernel.ids import (
+    AUDIT_ENTRY,
+    KEY,
+    LEDGER_TRANSACTION,
+    MEMBER,
+    PROJECT,
+    QUOTA,
+    QUOTA_RAISE,
+    REQUEST,
+    TENANT,
+    encode_id,
+)
 from chappe_store.audit_log import queries
 from chappe_store.audit_log.origin import ActorKind
 from chappe_store.audit_log.queries import ListedEntry
@@ -27,6 +38,8 @@ _PREFIXES = {
     "api_key": KEY,
     "member": MEMBER,
     "ledger_transaction": LEDGER_TRANSACTION,
+    "quota": QUOTA,
+    "quota_raise": QUOTA_RAISE,
 }
 _OWN_ACTORS = {ActorKind.MEMBER: MEMBER, ActorKind.SIGN_UP: MEMBER, ActorKind.MANAGEMENT_KEY: KEY}
 
