@@ -62,6 +62,7 @@ class Permission(StrEnum):
     SET_CREDIT_LIMITS = "set credit limits"
     SEE_TENANT_QUOTAS = "see tenants' quotas"
     MANAGE_TENANT_QUOTAS = "manage tenants' quotas"
+    MANAGE_PLANS = "manage plans"
     SEE_AUDIT_LOG = "see the audit log"
     SEE_GALLERY = "see the gallery"
     HAVE_TOKENS = "have tokens"
@@ -109,6 +110,7 @@ ALLOWED: dict[Permission, frozenset[Holder]] = {
     Permission.SET_CREDIT_LIMITS: frozenset({OperatorRole.ADMINISTRATOR, OperatorRole.FINANCE}),
     Permission.SEE_TENANT_QUOTAS: _OPERATOR,
     Permission.MANAGE_TENANT_QUOTAS: _CARE,
+    Permission.MANAGE_PLANS: _ADMINISTRATOR,
     Permission.SEE_AUDIT_LOG: frozenset({OperatorRole.ADMINISTRATOR, OperatorRole.AUDITOR}),
     Permission.SEE_GALLERY: _ADMINISTRATOR,
     Permission.HAVE_TOKENS: _OPERATOR,

@@ -10,6 +10,7 @@ from chappe_gateway.call import Call
 from chappe_gateway.errors import WrongRegion
 from chappe_gateway.gateway import Gateway
 from chappe_gateway.grants import Hold
+from chappe_gateway.limit_leases import Taken
 from chappe_gateway.rights import Visitor, may_use
 from chappe_kernel.errors import Denied, InsufficientFunds, Invalid, NotFound, Unavailable
 from chappe_kernel.rating import upper_bound
@@ -45,12 +46,13 @@ class Bounds:
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """A request that may run now, at most within `bounds`, which `hold` covers."""
+    """A request that may run now, at most within `bounds`, which `hold` covers; `taken` of its limits."""
 
     visitor: Visitor
     offer: Offer
     bounds: Bounds
     hold: Hold
+    taken: Taken
 
 
 async def identify(gateway: Gateway, call: Call, path: str, *, needs_engine: bool = True) -> Visitor:
@@ -110,14 +112,35 @@ async def admit(
     Whoever gets an `Admitted` must settle it. Raises `LimitExceeded`, `InsufficientFunds`, `Unavailable`, and what
     `identify` raises.
     """
-    call.extra_headers = await gateway.limiter.admit(visitor.facts.limits)
+    taken = await gateway.limiter.admit(
+        visitor.facts.limits, model=offer.listing.name, tokens=bounds.prompt_tokens + bounds.completion_tokens
+    )
+    call.extra_headers = taken.headers
+    try:
+        return await _admit(gateway, call, visitor, offer, bounds=bounds, count_prompt=count_prompt, taken=taken)
+    except BaseException:
+        # It counts as a request, but used no tokens.
+        taken.settle(0)
+        raise
+
+
+async def _admit(
+    gateway: Gateway,
+    call: Call,
+    visitor: Visitor,
+    offer: Offer,
+    *,
+    bounds: Bounds,
+    count_prompt: CountPrompt,
+    taken: Taken,
+) -> Admitted:
     gateway.enter(call)
     try:
         call.listing = offer.listing
         visitor = await gateway.rights.settle_in(call, visitor)
         gateway.spool.reserve()
         try:
-            admitted = await _hold(gateway, visitor, offer, bounds, count_prompt)
+            bounds, hold = await _hold(gateway, visitor, offer, bounds, count_prompt)
         except BaseException:
             gateway.spool.release()
             raise
@@ -126,18 +149,22 @@ async def admit(
         raise
     gateway.records.watch(call.public_id)
     call.deployment = offer.deployment
-    call.settle_by = admitted.hold.grant.settle_by
-    return admitted
+    call.settle_by = hold.grant.settle_by
+    return Admitted(visitor, offer, bounds, hold, taken)
 
 
 async def _hold(
     gateway: Gateway, visitor: Visitor, offer: Offer, bounds: Bounds, count_prompt: CountPrompt
-) -> Admitted:
+) -> tuple[Bounds, Hold]:
+    """A hold on the price of these bounds, or of the exact prompt when only that fits."""
     price = offer.price_version.price
     tenant_id = visitor.facts.tenant_id
+    budgets = tuple(
+        budget.id for budget in visitor.facts.budgets if budget.model is None or budget.model == offer.listing.name
+    )
     amount_nano = upper_bound(price, bounds.prompt_tokens, bounds.completion_tokens)
     try:
-        hold = await gateway.grants.hold(tenant_id, amount_nano)
+        hold = await gateway.grants.hold(tenant_id, amount_nano, budgets)
     except (InsufficientFunds, Unavailable) as refusal:
         if not (isinstance(refusal, InsufficientFunds) or refusal.code == "budget_unavailable"):
             raise
@@ -147,8 +174,8 @@ async def _hold(
             raise
         bounds = Bounds(prompt_tokens, bounds.completion_tokens)
         amount_nano = upper_bound(price, bounds.prompt_tokens, bounds.completion_tokens)
-        hold = await gateway.grants.hold(tenant_id, amount_nano)
-    return Admitted(visitor, offer, bounds, hold)
+        hold = await gateway.grants.hold(tenant_id, amount_nano, budgets)
+    return bounds, hold
 
 
 def _no_such_model(model: str) -> NotFound:

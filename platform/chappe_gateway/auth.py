@@ -34,6 +34,8 @@ class Known(NamedTuple):
     facts: KeyFacts
     until: float | None
     """Monotonic: when its time is over. None: not before something changes."""
+    ask_again_at: float | None
+    """Monotonic: when what it opens may be another thing without a change, at the latest at its end."""
     opens: bool
     """Whether it opens this API at all."""
 
@@ -82,7 +84,7 @@ class KeyCache:
             _check_origin(secret.decode("latin-1"), headers, view)
         digest = view.digest(secret)
         known = self._known.get(digest)
-        if known is None or (known.until is not None and self._clock.monotonic() >= known.until):
+        if known is None or (known.ask_again_at is not None and self._clock.monotonic() >= known.ask_again_at):
             known = await self._resolve(secret.decode("latin-1"), digest, view)
         else:
             self._known.move_to_end(digest)
@@ -126,8 +128,7 @@ class KeyCache:
         finally:
             if generation == self.generation:
                 self._lookups.pop(digest, None)
-        until = None if facts.valid_for_s is None else asked_at + facts.valid_for_s
-        known = Known(facts, until, facts.active and facts.kind is KeyKind.INFERENCE)
+        known = _known(facts, asked_at)
         if generation == self.generation:
             self._keep(digest, known)
         return known
@@ -146,6 +147,14 @@ class KeyCache:
             digests.discard(digest)
             if not digests:
                 del self._of_tenant[known.facts.tenant_id]
+
+
+def _known(facts: KeyFacts, asked_at: float) -> Known:
+    until = None if facts.valid_for_s is None else asked_at + facts.valid_for_s
+    # A raise that ends changes limits and takes no right away: what runs by it goes on.
+    ends = (facts.valid_for_s, facts.quotas_hold_for_s)
+    ask_again_at = min((asked_at + left for left in ends if left is not None), default=None)
+    return Known(facts, until, ask_again_at, facts.active and facts.kind is KeyKind.INFERENCE)
 
 
 def _check_origin(token: str, headers: Headers, view: View) -> None:

@@ -27,6 +27,7 @@ _OK = range(200, 300)
 _NOT_MODIFIED = 304
 _PAYMENT_REQUIRED = 402
 _NOT_FOUND = 404
+_MONTHLY_BUDGET = "monthly_budget_reached"
 
 
 class ControlUnreachable(Unavailable):
@@ -37,6 +38,7 @@ class ControlUnreachable(Unavailable):
 
 class _Problem(msgspec.Struct):
     code: str = ""
+    detail: str = ""
 
 
 class _RawBatch(msgspec.Struct):
@@ -89,6 +91,9 @@ class ControlClient:
         """Raises `InsufficientFunds`, `Unavailable` (`budget_unavailable`), `ControlUnreachable`."""
         reply = await self._call(b"POST", b"/grants", ask)
         if reply.status == _PAYMENT_REQUIRED:
+            problem = _problem(reply)
+            if problem.code == _MONTHLY_BUDGET:
+                raise InsufficientFunds(problem.detail, code=_MONTHLY_BUDGET)
             raise InsufficientFunds("the tenant's funds do not cover this request")
         if reply.status not in _OK and _problem_code(reply) == "budget_unavailable":
             raise Unavailable(
@@ -131,10 +136,14 @@ def _expect_ok(reply: Reply) -> None:
 
 
 def _problem_code(reply: Reply) -> str:
+    return _problem(reply).code
+
+
+def _problem(reply: Reply) -> _Problem:
     try:
-        return msgspec.json.decode(reply.body, type=_Problem).code
+        return msgspec.json.decode(reply.body, type=_Problem)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        return ""
+        return _Problem()
 
 
 def _decode(reply: Reply, cls: type[T]) -> T:

@@ -48,11 +48,12 @@ class WrongMediaType(Invalid):
 
 
 class RequestLimitExceeded(LimitExceeded):
-    """Too many requests in this minute; `limit` is how many there may be."""
+    """Too many requests or tokens in this minute; `limit` is how many of the `unit` there may be."""
 
-    def __init__(self, message: str, *, retry_after_s: float, limit: int) -> None:
+    def __init__(self, message: str, *, retry_after_s: float, limit: int, unit: str = "requests") -> None:
         super().__init__(message, retry_after_s=retry_after_s)
         self.limit = limit
+        self.unit = unit
 
 
 class EngineFailed(Unavailable):
@@ -124,14 +125,15 @@ def _extra_headers(error: ChappeError) -> Headers:
         case Unavailable():
             headers = [(b"retry-after", b"1")]
     if isinstance(error, RequestLimitExceeded):
-        headers += rate_headers(error.limit, 0, error.retry_after_s)
+        headers += rate_headers(error.limit, 0, error.retry_after_s, error.unit)
     return headers
 
 
-def rate_headers(limit: int, remaining: int, reset_s: float) -> Headers:
-    """OpenAI's three headers for a limit of requests."""
+def rate_headers(limit: int, remaining: int, reset_s: float, unit: str = "requests") -> Headers:
+    """OpenAI's three headers for a limit of requests or tokens."""
+    name = unit.encode()
     return [
-        (b"x-ratelimit-limit-requests", b"%d" % limit),
-        (b"x-ratelimit-remaining-requests", b"%d" % max(0, remaining)),
-        (b"x-ratelimit-reset-requests", b"%ds" % math.ceil(reset_s)),
+        (b"x-ratelimit-limit-%b" % name, b"%d" % limit),
+        (b"x-ratelimit-remaining-%b" % name, b"%d" % max(0, remaining)),
+        (b"x-ratelimit-reset-%b" % name, b"%ds" % math.ceil(reset_s)),
     ]

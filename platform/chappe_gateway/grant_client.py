@@ -1,4 +1,7 @@
-"""Holds for requests, out of grants leased from the control plane: one book per tenant, the next grant leased ahead."""
+"""Holds for requests, out of grants leased from the control plane, the next one leased ahead.
+
+There is one book per tenant and set of monthly budgets that a request must keep to: most tenants have one.
+"""
 
 import asyncio
 import contextlib
@@ -33,9 +36,14 @@ class _Ask:
     minimum_nano: int
 
 
+_Account = tuple[UUID, tuple[UUID, ...]]
+"""A tenant, and the monthly budgets within which its grants are leased."""
+
+
 @dataclass(slots=True)
 class _Tenant:
     tenant_id: UUID
+    budgets: tuple[UUID, ...]
     book: TenantBook = field(default_factory=TenantBook)
     lease: asyncio.Task[None] | None = None
     lease_minimum_nano: int = 0
@@ -46,21 +54,25 @@ class _Tenant:
 
 
 class GrantKeeper:
-    """All tenants' budgets in this process."""
+    """All tenants' money in this process."""
 
     def __init__(self, control: ControlClient, clock: Clock, gateway_id: str, block_nano: int) -> None:
         self._control = control
         self._clock = clock
         self._gateway_id = gateway_id
         self._block_nano = block_nano
-        self._tenants: dict[UUID, _Tenant] = {}
+        self._tenants: dict[_Account, _Tenant] = {}
         self._ahead: set[asyncio.Task[None]] = set()
 
-    async def hold(self, tenant_id: UUID, amount_nano: int) -> Hold:
-        """Set `amount_nano` aside. Raises `InsufficientFunds`, `Unavailable` (`budget_unavailable`)."""
-        tenant = self._tenants.get(tenant_id)
+    async def hold(self, tenant_id: UUID, amount_nano: int, budgets: tuple[UUID, ...] = ()) -> Hold:
+        """Set `amount_nano` aside, of the tenant's funds and within these monthly budgets.
+
+        Raises `InsufficientFunds`, `Unavailable` (`budget_unavailable`).
+        """
+        account = (tenant_id, budgets)
+        tenant = self._tenants.get(account)
         if tenant is None:
-            tenant = self._tenants[tenant_id] = _Tenant(tenant_id)
+            tenant = self._tenants[account] = _Tenant(tenant_id, budgets)
         now = self._clock.monotonic()
         hold = tenant.book.hold(now, amount_nano)
         if hold is None:
@@ -69,9 +81,9 @@ class GrantKeeper:
             self._lease_ahead(tenant)
         return hold
 
-    def settle(self, tenant_id: UUID, hold: Hold, charged_nano: int) -> None:
+    def settle(self, hold: Hold, charged_nano: int) -> None:
         """End a hold, once."""
-        self._tenants[tenant_id].book.settle(hold, charged_nano)
+        hold.book.settle(hold, charged_nano)
 
     def forget_leases(self) -> None:
         """The database was restored: ask for new grants, which it knows; the old ones only end."""
@@ -83,11 +95,11 @@ class GrantKeeper:
         while True:
             await asyncio.sleep(_RETURN_PERIOD_S)
             now = self._clock.monotonic()
-            for tenant in tuple(self._tenants.values()):
+            for account, tenant in tuple(self._tenants.items()):
                 tenant.book.retire_due(now)
                 await self._send_returns(tenant)
                 if self._is_idle(tenant):
-                    del self._tenants[tenant.tenant_id]
+                    del self._tenants[account]
 
     async def close(self) -> None:
         """Give everything back, as far as the control plane is there to take it."""
@@ -143,12 +155,18 @@ class GrantKeeper:
         try:
             await self._ask(tenant, wanted_nano, amount_nano)
         except (InsufficientFunds, Unavailable) as error:
-            if isinstance(error, ControlUnreachable) or tenant.book.free_nano() == 0:
+            # What we lease and do not use, within whatever budgets, may be just what is missing: give it back and ask
+            # for no more than needed.
+            idle = [other for other in self._of(tenant.tenant_id) if other.book.free_nano() > 0]
+            if isinstance(error, ControlUnreachable) or not idle:
                 raise
-            # What we lease and do not use may be just what is missing: give it back and ask for no more than needed.
-            tenant.book.retire_all()
-            await self._send_returns(tenant)
+            for other in idle:
+                other.book.retire_all()
+                await self._send_returns(other)
             await self._ask(tenant, amount_nano, amount_nano)
+
+    def _of(self, tenant_id: UUID) -> list[_Tenant]:
+        return [tenant for tenant in self._tenants.values() if tenant.tenant_id == tenant_id]
 
     def _lease_ahead(self, tenant: _Tenant) -> None:
         task = asyncio.create_task(self._ask_ahead(tenant))
@@ -171,7 +189,14 @@ class GrantKeeper:
         tenant.unanswered = ask
         try:
             grant = await self._control.ask_grant(
-                AskGrant(ask.grant_id, tenant.tenant_id, self._gateway_id, ask.wanted_nano, ask.minimum_nano)
+                AskGrant(
+                    ask.grant_id,
+                    tenant.tenant_id,
+                    self._gateway_id,
+                    ask.wanted_nano,
+                    ask.minimum_nano,
+                    tenant.budgets,
+                )
             )
         except ControlUnreachable:
             # It may exist: the same id is asked for again, so that no money is leased twice.

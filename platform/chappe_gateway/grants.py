@@ -40,8 +40,9 @@ class LeasedGrant:
 
 @dataclass(slots=True)
 class Hold:
-    """One request's part of a grant."""
+    """One request's part of a grant of `book`."""
 
+    book: "TenantBook" = field(repr=False)
     grant: LeasedGrant
     amount_nano: int
     ended: bool = False
@@ -68,7 +69,7 @@ class TenantBook:
                 grant.held_nano += amount_nano
                 grant.open_holds += 1
                 self.open_holds += 1
-                return Hold(grant, amount_nano)
+                return Hold(self, grant, amount_nano)
         return None
 
     def settle(self, hold: Hold, charged_nano: int) -> None:

@@ -1,4 +1,5 @@
-"""Rate limits over any number of gateways: blocks of requests leased from the region's Redis by one atomic script.
+"""Rate limits over any number of gateways: blocks of requests and tokens, leased from the region's Redis by one atomic
+script.
 
 Without Redis a gateway goes on with its own share of the limit, so that a tenant gets at most one extra limit in that
 minute; a breaker keeps the time-out from being paid by every request.
@@ -15,26 +16,30 @@ import structlog
 from redis.exceptions import RedisError
 
 from chappe_gateway.errors import Headers, RequestLimitExceeded, rate_headers
-from chappe_gateway.limits import LocalShare, Window, block_size
+from chappe_gateway.limits import LocalShare, Meter, Unit, Window, block_size, meters
 from chappe_kernel.clock import Clock
 from chappe_kernel.wire.control import RateLimit
 
 _log = structlog.get_logger()
 
-# KEYS[1] the scope, ARGV[1] the limit, ARGV[2] how many are wanted. Redis's own clock names the minute, so that all
-# gateways mean the same one. A counter that FLUSHALL took away starts at nothing.
+# KEYS[1] the count, ARGV[1] the limit, ARGV[2] how much is wanted, ARGV[3] with how much less than that nobody is
+# served. Redis's own clock names the minute, so that all gateways mean the same one. A counter that FLUSHALL took away
+# starts at nothing.
 _LEASE = """
 local time = redis.call('TIME')
 local minute = math.floor(time[1] / 60)
 local key = KEYS[1] .. ':' .. minute
-local used = tonumber(redis.call('GET', key) or '0')
-local granted = math.max(0, math.min(tonumber(ARGV[2]), tonumber(ARGV[1]) - used))
+local free = math.max(0, tonumber(ARGV[1]) - tonumber(redis.call('GET', key) or '0'))
+local granted = math.min(tonumber(ARGV[2]), free)
+if granted < tonumber(ARGV[3]) then
+  granted = 0
+end
 if granted > 0 then
   redis.call('INCRBY', key, granted)
   redis.call('EXPIRE', key, 120)
 end
 local left_ms = 60000 - ((time[1] % 60) * 1000 + math.floor(time[2] / 1000))
-return {minute, granted, left_ms, math.max(0, tonumber(ARGV[1]) - used - granted)}
+return {minute, granted, left_ms, free - granted}
 """
 _KEY_PREFIX = "chappe:rate:"
 _REDIS_TIMEOUT_S = 0.15
@@ -46,14 +51,50 @@ _SECONDS_PER_MINUTE = 60
 
 @dataclass(slots=True)
 class _Scope:
+    """One count, and what waits for it."""
+
     window: Window
     share: LocalShare
     lease: asyncio.Task[bool] | None = None
     waiting: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    """What a request took of one window. Of a local share nothing is given back: `minute` is None."""
+
+    meter: Meter
+    window: Window
+    minute: int | None
+
+
+class Taken:
+    """What one admitted request took of all its limits, and the headers that say how much is left."""
+
+    __slots__ = ("_clock", "_parts", "headers")
+
+    def __init__(self, parts: Sequence[_Taken], clock: Clock) -> None:
+        self._parts = parts
+        self._clock = clock
+        self.headers = _headers(parts, clock.monotonic())
+
+    def settle(self, tokens: int) -> None:
+        """The request used so many tokens: the rest of its bound is free again for others in the same minute."""
+        now = self._clock.monotonic()
+        for part in self._parts:
+            if part.meter.unit is Unit.TOKENS and part.minute is not None:
+                part.window.give_back(now, part.minute, max(0, part.meter.amount - tokens))
+
+    def undo(self) -> None:
+        """The request goes nowhere, because another limit refused it."""
+        now = self._clock.monotonic()
+        for part in self._parts:
+            if part.minute is not None:
+                part.window.give_back(now, part.minute, part.meter.amount)
+
+
 class RateLimiter:
-    """All scopes of one gateway process."""
+    """All counts of one gateway process."""
 
     def __init__(self, redis_client: "redis.asyncio.Redis", clock: Clock, gateways_in_region: int = 1) -> None:
         self._script = redis_client.register_script(_LEASE)
@@ -62,63 +103,73 @@ class RateLimiter:
         self._scopes: OrderedDict[str, _Scope] = OrderedDict()
         self._broken_until = 0.0
 
-    async def admit(self, limits: Sequence[RateLimit]) -> Headers:
-        """Take one request of every limit, or of none; headers of the tightest. Raises `RequestLimitExceeded`."""
-        taken: list[_Scope] = []
-        for limit in limits:
-            scope = self._scope(limit)
-            if not await self._take(limit, scope):
-                now = self._clock.monotonic()
-                for other in taken:
-                    other.window.give_back(now)
-                raise self._refusal(limit, scope.window)
-            taken.append(scope)
-        return self._headers([scope.window for scope in taken])
+    async def admit(self, limits: Sequence[RateLimit], *, model: str = "", tokens: int = 0) -> Taken:
+        """Take one request for `model`, and the tokens that it may use, of every limit, or of none.
 
-    def _scope(self, limit: RateLimit) -> _Scope:
-        scope = self._scopes.get(limit.scope)
+        Raises `RequestLimitExceeded`.
+        """
+        parts: list[_Taken] = []
+        try:
+            for meter in meters(limits, model, tokens):
+                parts.append(await self._take(meter))  # noqa: PERF401 -- a refusal gives those before it back
+        except BaseException:
+            Taken(parts, self._clock).undo()
+            raise
+        return Taken(parts, self._clock)
+
+    def _scope(self, meter: Meter) -> _Scope:
+        scope = self._scopes.get(meter.key)
         if scope is None:
-            scope = self._scopes[limit.scope] = _Scope(Window(limit.requests_per_minute), LocalShare())
+            scope = self._scopes[meter.key] = _Scope(Window(meter.limit), LocalShare())
             if len(self._scopes) > _MAX_SCOPES:
                 self._scopes.popitem(last=False)
-        elif scope.window.limit != limit.requests_per_minute:
+        elif scope.window.limit != meter.limit:
             # A changed limit: what is leased stays, and the region decides anew at the next lease.
-            scope.window.limit = limit.requests_per_minute
-            scope.window.exhausted = False
-        self._scopes.move_to_end(limit.scope)
+            scope.window.limit = meter.limit
+            scope.window.refused = False
+        self._scopes.move_to_end(meter.key)
         return scope
 
-    async def _take(self, limit: RateLimit, scope: _Scope) -> bool:
+    async def _take(self, meter: Meter) -> _Taken:
+        scope = self._scope(meter)
+        window = scope.window
+        if meter.amount > meter.limit:
+            raise self._refusal(meter, window)
         for _ in range(_MAX_LEASES_PER_REQUEST):
             now = self._clock.monotonic()
-            if scope.window.take(now):
-                return True
-            if scope.window.is_exhausted(now):
-                return False
-            if now < self._broken_until or not await self._lease(limit, scope):
-                return self._take_share(limit, scope)
-        return False
+            if window.take(now, meter.amount):
+                return _Taken(meter, window, window.minute)
+            if window.is_exhausted(now, meter.amount):
+                break
+            if now < self._broken_until or not await self._lease(meter, scope):
+                if self._take_share(meter, scope):
+                    return _Taken(meter, window, None)
+                break
+        raise self._refusal(meter, window)
 
-    async def _lease(self, limit: RateLimit, scope: _Scope) -> bool:
+    async def _lease(self, meter: Meter, scope: _Scope) -> bool:
         """Wait for the lease in flight, or start one. Whether Redis answered."""
-        scope.waiting += 1
+        scope.waiting += meter.amount
         try:
             if scope.lease is None or scope.lease.done():
                 # A turn of the loop lets requests that arrived together be counted into one lease.
                 await asyncio.sleep(0)
             if scope.lease is None or scope.lease.done():
-                scope.lease = asyncio.create_task(self._ask(limit, scope, scope.waiting))
+                scope.lease = asyncio.create_task(self._ask(meter, scope))
             return await asyncio.shield(scope.lease)
         finally:
-            scope.waiting -= 1
+            scope.waiting -= meter.amount
 
-    async def _ask(self, limit: RateLimit, scope: _Scope, waiting: int) -> bool:
+    async def _ask(self, meter: Meter, scope: _Scope) -> bool:
         sent_at = self._clock.monotonic()
-        wanted = block_size(limit.requests_per_minute, waiting)
+        window = scope.window
+        here = window.left if sent_at < window.ends_at else 0
+        least = max(1, meter.amount - here)
+        wanted = max(least, block_size(meter.limit, scope.waiting - here, meter.unit))
         try:
             async with asyncio.timeout(_REDIS_TIMEOUT_S):
                 minute, granted, left_ms, left_elsewhere = await self._script(
-                    keys=[_KEY_PREFIX + limit.scope], args=[limit.requests_per_minute, wanted]
+                    keys=[_KEY_PREFIX + meter.key], args=[meter.limit, wanted, least]
                 )
         except (RedisError, OSError, TimeoutError) as error:
             if self._broken_until == 0.0:
@@ -126,27 +177,32 @@ class RateLimiter:
             self._broken_until = self._clock.monotonic() + _BREAKER_OPEN_S
             return False
         self._broken_until = 0.0
-        scope.window.lease(sent_at, int(minute), int(granted), int(left_ms) / 1000, int(left_elsewhere))
+        window.lease(sent_at, int(minute), int(granted), int(left_ms) / 1000, int(left_elsewhere))
         return True
 
-    def _take_share(self, limit: RateLimit, scope: _Scope) -> bool:
+    def _take_share(self, meter: Meter, scope: _Scope) -> bool:
         minute = int(self._clock.now().timestamp()) // _SECONDS_PER_MINUTE
-        return scope.share.take(minute, max(1, limit.requests_per_minute // self._gateways_in_region))
+        return scope.share.take(minute, max(1, meter.limit // self._gateways_in_region), meter.amount)
 
-    def _refusal(self, limit: RateLimit, window: Window) -> RequestLimitExceeded:
+    def _refusal(self, meter: Meter, window: Window) -> RequestLimitExceeded:
         now = self._clock.monotonic()
         retry_after_s = window.ends_at - now if now < window.ends_at else 1.0
-        whose = limit.scope.partition(":")[0]
-        return RequestLimitExceeded(
-            f"the {whose}'s limit of {limit.requests_per_minute} requests per minute is used up; "
-            f"try again in {math.ceil(retry_after_s)} s",
-            retry_after_s=retry_after_s,
-            limit=window.limit,
-        )
+        what = f"the {meter.whose}'s limit of {meter.limit} {meter.unit} per minute"
+        if meter.model is not None:
+            what += f" for the model `{meter.model}`"
+        if meter.amount > meter.limit:
+            message = f"this request may use {meter.amount} tokens, more than {what}; ask for fewer with max_tokens"
+        else:
+            message = f"{what} is used up; try again in {math.ceil(retry_after_s)} s"
+        return RequestLimitExceeded(message, retry_after_s=retry_after_s, limit=meter.limit, unit=meter.unit)
 
-    def _headers(self, windows: Sequence[Window]) -> Headers:
-        if not windows:
-            return []
-        now = self._clock.monotonic()
-        tightest = min(windows, key=lambda window: window.remaining(now))
-        return rate_headers(tightest.limit, tightest.remaining(now), max(0.0, tightest.ends_at - now))
+
+def _headers(parts: Sequence[_Taken], now: float) -> Headers:
+    """Of the tightest limit of each unit."""
+    headers: Headers = []
+    for unit in Unit:
+        windows = [part.window for part in parts if part.meter.unit is unit]
+        if windows:
+            tightest = min(windows, key=lambda window: window.remaining(now))
+            headers += rate_headers(tightest.limit, tightest.remaining(now), max(0.0, tightest.ends_at - now), unit)
+    return headers

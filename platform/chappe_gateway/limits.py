@@ -1,19 +1,60 @@
-"""Requests per fixed minute, out of blocks that were leased from the region. Pure: time is passed in.
+"""Requests and tokens per fixed minute, out of blocks that were leased from the region. Pure: time is passed in.
 
 A block dies with its minute. Its end is counted from when the lease was sent, so it never outlives the minute of the
 Redis that gave it.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple
+
+from chappe_kernel.wire.control import RateLimit
 
 # A block is this part of the limit, so that few gateways hoard little, within these bounds.
 _BLOCKS_PER_LIMIT = 20
-_MAX_BLOCK = 200
+
+
+class Unit(StrEnum):
+    """What is counted."""
+
+    REQUESTS = "requests"
+    TOKENS = "tokens"
+
+
+_MAX_BLOCK = {Unit.REQUESTS: 200, Unit.TOKENS: 100_000}
+
+
+class Meter(NamedTuple):
+    """One count that a request takes part in: `amount` of at most `limit` per minute."""
+
+    key: str
+    """What the region counts it under."""
+    whose: str
+    model: str | None
+    unit: Unit
+    limit: int
+    amount: int
+
+
+def meters(limits: Iterable[RateLimit], model: str, tokens: int) -> list[Meter]:
+    """What a request for `model` that may use `tokens` is counted by."""
+    found = []
+    for limit in limits:
+        if limit.model is not None and limit.model != model:
+            continue
+        whose = limit.scope.partition(":")[0]
+        key = limit.scope if limit.model is None else f"{limit.scope}:{limit.model}"
+        if limit.requests_per_minute is not None:
+            found.append(Meter(key, whose, limit.model, Unit.REQUESTS, limit.requests_per_minute, 1))
+        if limit.tokens_per_minute is not None:
+            found.append(Meter(f"{key}:tokens", whose, limit.model, Unit.TOKENS, limit.tokens_per_minute, tokens))
+    return found
 
 
 @dataclass(slots=True)
 class Window:
-    """One scope's current minute in this gateway. `ends_at` is on the monotonic clock."""
+    """One count's current minute in this gateway. `ends_at` is on the monotonic clock."""
 
     limit: int
     left: int = 0
@@ -22,23 +63,24 @@ class Window:
     ends_at: float = 0.0
     left_elsewhere: int = 0
     """What the region still had after our last lease."""
-    exhausted: bool = False
+    refused: bool = False
+    """Whether that lease gave nothing, because less was left than it needed."""
 
-    def take(self, now: float) -> bool:
-        """Use one request of the block, if there is one in this minute."""
-        if now >= self.ends_at or self.left <= 0:
+    def take(self, now: float, amount: int = 1) -> bool:
+        """Use `amount` of the block, if there is as much in this minute."""
+        if now >= self.ends_at or self.left < amount:
             return False
-        self.left -= 1
+        self.left -= amount
         return True
 
-    def give_back(self, now: float) -> None:
-        """Undo a `take` of the same minute, because another scope refused."""
-        if now < self.ends_at:
-            self.left += 1
+    def give_back(self, now: float, minute: int, amount: int = 1) -> None:
+        """What was taken in `minute` and not used. The next minute has no part in it."""
+        if now < self.ends_at and minute == self.minute:
+            self.left += amount
 
-    def is_exhausted(self, now: float) -> bool:
-        """Whether the region has said that this minute is used up."""
-        return self.exhausted and now < self.ends_at
+    def is_exhausted(self, now: float, amount: int = 1) -> bool:
+        """Whether the region has said that there is not as much in this minute any more."""
+        return self.refused and now < self.ends_at and amount > self.left + self.left_elsewhere
 
     def lease(self, sent_at: float, minute: int, granted: int, ends_in_s: float, left_elsewhere: int) -> None:
         """Add a block of `minute` that was asked for at `sent_at`."""
@@ -49,30 +91,30 @@ class Window:
         # Two leases in one minute differ by a round trip: the earlier end is the safe one.
         self.ends_at = min(ends_at, self.ends_at)
         self.left_elsewhere = left_elsewhere
-        self.exhausted = granted == 0
+        self.refused = granted == 0
 
     def remaining(self, now: float) -> int:
-        """How many more requests this minute has, as far as this gateway knows."""
+        """How much more this minute has, as far as this gateway knows."""
         return self.left + self.left_elsewhere if now < self.ends_at else self.limit
 
 
-def block_size(limit: int, waiting: int) -> int:
-    """How many requests to lease at once."""
-    return max(waiting, min(limit // _BLOCKS_PER_LIMIT, _MAX_BLOCK), 1)
+def block_size(limit: int, waiting: int, unit: Unit = Unit.REQUESTS) -> int:
+    """How much to lease at once."""
+    return max(waiting, min(limit // _BLOCKS_PER_LIMIT, _MAX_BLOCK[unit]), 1)
 
 
 @dataclass(slots=True)
 class LocalShare:
-    """What one gateway admits of a scope by itself while Redis is away: its part of one limit per minute."""
+    """What one gateway admits of a count by itself while Redis is away: its part of one limit per minute."""
 
     minute: int = -1
     used: int = 0
 
-    def take(self, minute: int, share: int) -> bool:
-        """Use one request of the share of this minute, which is counted on over several outages."""
+    def take(self, minute: int, share: int, amount: int = 1) -> bool:
+        """Use `amount` of the share of this minute, which is counted on over several outages."""
         if minute != self.minute:
             self.minute, self.used = minute, 0
-        if self.used >= share:
+        if self.used + amount > share:
             return False
-        self.used += 1
+        self.used += amount
         return True

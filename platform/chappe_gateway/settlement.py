@@ -49,12 +49,14 @@ async def settle(gateway: Gateway, call: Call, admitted: Admitted, ending: Endin
     """Charge the request and put its event on disk. Run it once per admitted request, in a task of its own."""
     try:
         if ending.refused and not ending.client_gone:
-            gateway.grants.settle(admitted.visitor.facts.tenant_id, admitted.hold, 0)
+            gateway.grants.settle(admitted.hold, 0)
+            admitted.taken.settle(0)
             return None
         outcome, counts = await _judge(gateway, call, ending)
         counts = _within(counts, admitted.bounds, call)
         event = _event(gateway, call, admitted, ending, outcome=outcome, counts=counts)
-        gateway.grants.settle(event.tenant_id, admitted.hold, event.amount_nano)
+        gateway.grants.settle(admitted.hold, event.amount_nano)
+        admitted.taken.settle(counts.prompt_tokens + counts.completion_tokens)
         await gateway.spool.commit(event)
     finally:
         gateway.records.forget(call.public_id)

@@ -24,6 +24,8 @@ PriceVersionId = NewType("PriceVersionId", UUID)
 ListingId = NewType("ListingId", UUID)
 PublisherId = NewType("PublisherId", UUID)
 LedgerTransactionId = NewType("LedgerTransactionId", UUID)
+QuotaId = NewType("QuotaId", UUID)
+QuotaRaiseId = NewType("QuotaRaiseId", UUID)
 
 TENANT = "ten"
 PROJECT = "prj"
@@ -36,6 +38,8 @@ LISTING = "lst"
 AUDIT_ENTRY = "aud"
 LEDGER_TRANSACTION = "txn"
 OPERATOR_TOKEN = "otk"  # noqa: S105 -- a prefix, and no secret
+QUOTA = "quo"
+QUOTA_RAISE = "rse"
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _PAIRS = tuple(high + low for high in _ALPHABET for low in _ALPHABET)

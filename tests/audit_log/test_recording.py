@@ -60,7 +60,7 @@ async def test_catalogue_and_seed_are_told_in_full_and_repeats_not_at_all(log: L
         *[("created", noun) for noun in ("publisher", "listing", "listing_region", "listing_region")],
         *[("created", "price_version")] * 2,
         *[("created", "deployment")] * 2,
-        *[("created", noun) for noun in ("tenant", "project", "api_key", "api_key")],
+        *[("created", noun) for noun in ("tenant", "quota", "project", "api_key", "api_key")],
         *[("created", noun) for noun in ("account", "member", "operator_user")],
         *[("created", "budget"), ("created", "ledger_transaction"), ("changed", "budget")],
     ]
@@ -69,7 +69,9 @@ async def test_catalogue_and_seed_are_told_in_full_and_repeats_not_at_all(log: L
         await plant(log)
     assert await log.entries() == once
     of_tenant = [entry.noun for entry in once if entry.tenant_id == scope.tenant_id]
-    assert of_tenant == ["tenant", "project", "api_key", "api_key", "member", "budget", "ledger_transaction", "budget"]
+    assert of_tenant == [
+        *("tenant", "quota", "project", "api_key", "api_key", "member", "budget", "ledger_transaction", "budget")
+    ]
     assert (await log.verify()).entries == len(once)
 
 

@@ -38,6 +38,8 @@ TAMPERING = {
     "a rollup is off": "UPDATE usage_hour SET requests = requests + 1",
     "a rollup is gone": "DELETE FROM usage_hour",
     "a month is off": "UPDATE usage_month SET written_off_nano = written_off_nano - 1",
+    "a key's spending is off": "UPDATE usage_spending SET paid_nano = paid_nano - 1",
+    "a key's spending is gone": "DELETE FROM usage_spending",
     "a month is gone": "DELETE FROM usage_month",
     "a day's rollup is off": "UPDATE usage_day SET amount_nano = amount_nano + 1",
     "a day's rollup is gone": "DELETE FROM usage_day",

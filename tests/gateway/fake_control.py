@@ -22,6 +22,7 @@ from chappe_kernel.wire.control import (
     KeyFacts,
     Listing,
     ListingInRegion,
+    MonthlyBudget,
     PriceVersion,
     RateLimit,
     Region,
@@ -87,6 +88,8 @@ class FakeControl:
     grant_delay_s: float = 0.0
     lose_grant_answers: int = 0
     """So many grants are given without the gateway's hearing of it."""
+    monthly: dict[UUID, int] = field(default_factory=dict)
+    """Monthly budgets, out of which nothing comes back but what is returned."""
     prices: dict[str, Price] = field(default_factory=lambda: {CHAT: PRICE, EMBEDDINGS: Price(10, 10, 0, 0)})
     price_versions: dict[str, UUID] = field(default_factory=dict)
     _posted: dict[UUID, int] = field(default_factory=dict)
@@ -143,6 +146,15 @@ class FakeControl:
 
     def free_nano(self, tenant: UUID) -> int:
         return self.funds[tenant] - self.posted_nano(tenant) - self.pending_nano(tenant)
+
+    def lent_nano(self, budget: UUID) -> int:
+        """What was leased within this monthly budget and not returned."""
+        within = (grant for grant in self.grants.values() if budget in grant.ask.budgets)
+        return sum(grant.amount_nano - grant.returned_nano for grant in within)
+
+    def set_quotas(self, key: str, *limits: RateLimit, budgets: tuple[MonthlyBudget, ...] = ()) -> None:
+        """The key has these, and no others."""
+        self.keys[key] = msgspec.structs.replace(self.keys[key], limits=limits, budgets=budgets)
 
     def price_version(self, listing: str) -> UUID:
         return self.price_versions.setdefault(listing, new_id())
@@ -251,7 +263,13 @@ class FakeControl:
         await asyncio.sleep(self.grant_delay_s)
         given = self.grants.get(ask.grant_id)
         if given is None:
-            amount = min(ask.wanted_nano, self.free_nano(ask.tenant_id))
+            rooms = [self.monthly[budget] - self.lent_nano(budget) for budget in ask.budgets]
+            if any(self.monthly[budget] < ask.minimum_nano for budget in ask.budgets):
+                return (
+                    402,
+                    b'{"code":"monthly_budget_reached","detail":"the monthly budget of the project P is used up"}',
+                )
+            amount = min([ask.wanted_nano, self.free_nano(ask.tenant_id), *rooms])
             if amount < ask.minimum_nano:
                 if self.funds[ask.tenant_id] - self.posted_nano(ask.tenant_id) >= ask.minimum_nano:
                     return 503, b'{"code":"budget_unavailable"}'

@@ -23,11 +23,13 @@ _WHOLE_ROLE = "these roles work across tenants; what each may do there is its pr
 EXEMPT: dict[str, dict[str, str]] = {
     "PERF003": {
         r"public\.ledger_entry\.chappe_app": "reached by its transaction, which has few",
+        r"public\.quota\.no_contract_\w+": "the tenant's policy finds the rows; this takes some of them away again",
         r"public\.usage_month\.chappe_app": "reached by its month, and nobody reads it as a tenant yet",
     },
     "SEC001": {
         r"public\.alembic_version": "Alembic's own; one role may read it",
         r"public\.(region|publisher|listing|listing_region|deployment|price_version)": "the marketplace, for everybody",
+        r"public\.(plan|plan_quota)": "what the operator sells, for everybody",
         r"public\.(region_credential|deployment_state|gateway_heartbeat)": "no tenant's",
         r"public\.operator_(user|session|token|idempotency_record)": "no tenant's",
         r"public\.(instance|keys_revision)": "one row, no tenant's",
@@ -45,7 +47,8 @@ EXEMPT: dict[str, dict[str, str]] = {
         r"public\.\w+\.\w+_(append_only|no_truncate|balanced|keep_an_owner)": "they refuse or check, and write nothing",
         r"public\.\w+\.budget_increase": "refuses, and writes nothing",
         r"public\.\w+\.\w+_announce_key_change": "notes the row's own tenant and key, as a role that can do only that",
-        r"public\.usage_hour\.usage_hour_add_to_(day|month)": "adds the row to its own tenant's sums",
+        r"public\.(tenant|api_key)\.\w+_follow_(new_)?limit": "writes a quota of the row's own tenant, as its caller",
+        r"public\.usage_hour\.usage_hour_add_to_(day|month|spending)": "adds the row to its own tenant's sums",
         r"public\.\w+\.\w+_audit": "writes the changed row's own tenant into the log, as a role that can do only that",
     },
     "SEC014": {
@@ -78,6 +81,10 @@ ACCEPTED: dict[str, dict[str, str]] = {
         "disallowed-unique-constraint": _FEW_PEOPLE,
     },
     "0005": {"require-concurrent-index-creation": "there are few keys, and the index is of none of them yet"},
+    "0013": {
+        "require-concurrent-index-creation": "few tenants and open grants: to index them takes milliseconds",
+        "constraint-missing-not-valid": "few tenants: to look at them all takes milliseconds",
+    },
     "0006": {"require-concurrent-index-creation": _INGESTION_WAITS},
     "0007": {"require-concurrent-index-creation": _INGESTION_WAITS},
     "0014": {"require-concurrent-index-creation": _INGESTION_WAITS},

@@ -89,6 +89,18 @@ FILL = {
                                       '00000000-0000-7000-8000-000000000004', 'fr-par', 1, 2, 1, 4, 5, 6;
     """,
     "0008": "UPDATE tenant SET name = 'U'",
+    "0013": """
+        INSERT INTO plan (name, title) VALUES ('large', 'Large');
+        INSERT INTO plan_quota (id, plan, requests_per_minute) VALUES (uuidv7(), 'large', 600);
+        INSERT INTO quota (tenant_id, id, level, project_id, monthly_budget_nano, alert_percents)
+            VALUES ('00000000-0000-7000-8000-000000000001', '00000000-0000-7000-8000-000000000010', 'project',
+                    '00000000-0000-7000-8000-000000000002', 1000, '{80}');
+        INSERT INTO quota_raise (tenant_id, id, requests_per_minute, reason, ends_at)
+            VALUES ('00000000-0000-7000-8000-000000000001', uuidv7(), 100, 'launch', now() + interval '1 day');
+        INSERT INTO budget_alert (tenant_id, quota_id, month, percent, budget_nano, spent_nano)
+            VALUES ('00000000-0000-7000-8000-000000000001', '00000000-0000-7000-8000-000000000010',
+                    '2026-11-01 00:00Z', 80, 1000, 800);
+    """,
     "0015": """
         INSERT INTO operator_token (id, user_id, name, role, prefix, pepper_version, digest, expires_at)
             VALUES (uuidv7(), '00000000-0000-7000-8000-000000000006', 'billing export', 'finance', 'co_abcd', 1,

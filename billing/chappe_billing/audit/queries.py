@@ -243,6 +243,19 @@ _USAGE = (
         WHERE s.sums IS DISTINCT FROM k.sums
         """,
     ),
+    Rule(
+        "a key's spending in a month is the sum of its hours",
+        """
+        WITH summed AS (
+            SELECT tenant_id, date_trunc('month', hour, 'UTC') AS month, project_id, key_id, listing_id,
+                   sum(amount_nano - written_off_nano) AS paid
+            FROM usage_hour GROUP BY 1, 2, 3, 4, 5
+        )
+        SELECT tenant_id || ' ' || month || ' ' || key_id, s.paid, k.paid_nano
+        FROM summed s FULL JOIN usage_spending k USING (tenant_id, month, project_id, key_id, listing_id)
+        WHERE s.paid IS DISTINCT FROM k.paid_nano
+        """,
+    ),
 )
 
 RULES = (*_LEDGER, *_BUDGETS, *_USAGE)

@@ -32,6 +32,7 @@ async def insert_grant(
         "tenant_id": ask.tenant_id,
         "region": region,
         "gateway": ask.gateway,
+        "budgets": list(ask.budgets),
         "amount_nano": amount_nano,
         "admit_until": times.admit_until,
         "settle_by": times.settle_by,

@@ -1,5 +1,6 @@
 """Leasing budget to gateways, and taking back what they did not need."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -12,6 +13,7 @@ from chappe_billing.gateways import check_gateway_name
 from chappe_billing.grants import queries
 from chappe_billing.grants.models import BudgetGrant
 from chappe_billing.grants.terms import GrantTerms, grant_times
+from chappe_billing.spending.service import BudgetState, read_states
 from chappe_kernel.errors import Conflict, InsufficientFunds, Invalid, NotFound, Unavailable
 from chappe_kernel.ids import TenantId
 from chappe_kernel.wire import control as wire
@@ -20,11 +22,13 @@ _MAX_ASK_NANO = 10**18
 
 
 async def ask_grant(session: AsyncSession, *, region: str, ask: wire.AskGrant, terms: GrantTerms) -> wire.Grant:
-    """Lease the smaller of what is wanted and what is free. As a region; locks the tenant's budget.
+    """Lease the smaller of what is wanted and what is free, also within the monthly budgets that the gateway names.
+    As a region; locks the tenant's budget.
 
     Asking again with the same id returns the same grant with what is left of its times; by another tenant or region
     it is a `Conflict`. When less than the minimum is free: `InsufficientFunds` if it would still be too little with
-    all pending money back, else `Unavailable` with code `budget_unavailable`. `NotFound`: the tenant has no budget.
+    all pending money back (code `monthly_budget_reached` for a monthly one), else `Unavailable` with code
+    `budget_unavailable`. `NotFound`: the tenant has no budget.
     """
     if not 0 <= ask.minimum_nano <= ask.wanted_nano <= _MAX_ASK_NANO:
         raise Invalid("a grant needs 0 ≤ minimum ≤ wanted", code="invalid_grant")
@@ -36,7 +40,9 @@ async def ask_grant(session: AsyncSession, *, region: str, ask: wire.AskGrant, t
     known = await queries.find_grant(session, ask.grant_id)
     if known is not None:
         return _repeat(known, region, ask, now)
-    amount_nano = _amount(budget, ask)
+    # Under the tenant's lock, which whatever spends or lends takes first: no lock of their own is needed.
+    within = await read_states(session, TenantId(ask.tenant_id), ask.budgets) if ask.budgets else []
+    amount_nano = _amount(budget, within, ask)
     times = grant_times(now, terms)
     if not await queries.insert_grant(session, region, ask, amount_nano, times):
         raise Conflict("this grant is another's", code="grant_conflict")
@@ -73,13 +79,17 @@ async def return_grant(session: AsyncSession, *, region: str, grant_id: UUID, re
         await budget_queries.move(session, [Movement(grant.tenant_id, 0, freed_nano)])
 
 
-def _amount(budget: LockedBudget, ask: wire.AskGrant) -> int:
+def _amount(budget: LockedBudget, within: Sequence[BudgetState], ask: wire.AskGrant) -> int:
     # A minimum is never negative, so debt alone (after a chargeback) is too little for anything.
     if budget.spendable_nano < ask.minimum_nano:
         raise InsufficientFunds("the budget is used up")
-    if budget.free_nano < ask.minimum_nano:
+    for state in within:
+        if state.spendable_nano < ask.minimum_nano:
+            raise InsufficientFunds(f"{state.title} is used up", code="monthly_budget_reached")
+    free_nano = min([budget.free_nano, *(state.free_nano for state in within)])
+    if free_nano < ask.minimum_nano:
         raise Unavailable("what is left of the budget is lent to gateways", code="budget_unavailable")
-    return min(ask.wanted_nano, budget.free_nano)
+    return min(ask.wanted_nano, free_nano)
 
 
 def _repeat(grant: BudgetGrant, region: str, ask: wire.AskGrant, now: datetime) -> wire.Grant:

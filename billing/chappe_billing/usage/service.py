@@ -18,6 +18,7 @@ from chappe_billing.grants.models import BudgetGrant
 from chappe_billing.ledger.service import new_transaction_id, post
 from chappe_billing.prices import queries as price_queries
 from chappe_billing.prices.queries import ListedPrice
+from chappe_billing.spending.service import announce_thresholds
 from chappe_billing.usage import queries
 from chappe_billing.usage.allocation import allocate
 from chappe_billing.usage.checking import Facts, GrantOwner, Refusal, check_event
@@ -108,6 +109,8 @@ async def _post(session: AsyncSession, region: str, gateway: str, events: Sequen
     await post(session, [part.posting for part in parts if part.posting is not None])
     await queries.insert_events(session, [event_row(one, region, gateway, prices, transactions) for one in paid])
     await queries.add_to_hours(session, hour_rows(paid, region, prices))
+    charged = {part.movement.tenant_id for part in parts if part.movement.posted_nano}
+    await announce_thresholds(session, {tenant_id: known.facts.currencies[tenant_id] for tenant_id in charged})
     await enqueue(session, "usage.posted", [part.announcement for part in parts if part.posting is not None])
 
 

@@ -8,6 +8,7 @@ from litestar.response import Redirect
 from chappe_control.console.deployments import routes as deployments
 from chappe_control.console.menu import first_page
 from chappe_control.console.prices import routes as prices
+from chappe_control.console.quotas import routes as quotas
 from chappe_control.console.regions import routes as regions
 from chappe_control.console.rendering import ConsoleRequest, about_role
 from chappe_control.console.revenue import routes as revenue
@@ -52,6 +53,9 @@ def make_router(clock: Clock) -> Router:
         tenants.show_tenants_live,
         tenants.show_tenant,
         tenants.show_tenant_live,
+        quotas.show_quotas,
+        quotas.raise_quota,
+        quotas.end_raise,
         *revenue.make_handlers(book),
         prices.show_prices,
         show_gallery,

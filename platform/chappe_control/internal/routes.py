@@ -30,6 +30,8 @@ MAX_BATCH_EVENTS = 1000
 MAX_NANO = 2**62
 MAX_GATEWAY_NAME_LENGTH = 100
 MAX_EPOCH_LENGTH = 100
+# Five levels say something of all models and of one.
+MAX_BUDGETS = 10
 
 RegionRequest = Request[Any, str, State]
 Since = Annotated[int, QueryParameter(ge=0, le=MAX_REVISION)]
@@ -88,6 +90,8 @@ async def grant(request: RegionRequest, services: Given, data: JSONBody[wire.Ask
     _check_gateway(data.gateway)
     if not 0 <= data.minimum_nano <= data.wanted_nano <= MAX_NANO:
         raise Invalid("0 ≤ minimum_nano ≤ wanted_nano must hold", param="wanted_nano")
+    if len(data.budgets) > MAX_BUDGETS:
+        raise Invalid(f"a grant keeps to at most {MAX_BUDGETS} monthly budgets", param="budgets")
     async with services.database.ingest(origin_of(request)) as session:
         await check_tenant_may_run(session, data.tenant_id, request.auth)
         return await ask_grant(session, region=request.auth, ask=data, terms=services.terms)

@@ -4,7 +4,7 @@ from litestar import Router
 
 from chappe_control.authentication import require_operator_caller
 from chappe_control.bodies import check_body
-from chappe_control.operator_api import tokens
+from chappe_control.operator_api import plans, quotas, tokens
 from chappe_control.permissions import require_permission
 
 OPERATOR_TOKEN = "operatorToken"  # noqa: S105 -- a name, and no secret
@@ -14,7 +14,24 @@ CONSOLE_SESSION = "consoleSession"
 def make_router() -> Router:
     return Router(
         "/api/v1/operator",
-        route_handlers=[tokens.list_tokens, tokens.create_token, tokens.revoke_token],
+        route_handlers=[
+            plans.list_plans,
+            plans.create_plan,
+            plans.read_plan,
+            plans.change_plan,
+            plans.remove_plan,
+            quotas.list_quotas,
+            quotas.read_effective,
+            quotas.create_quota,
+            quotas.change_quota,
+            quotas.remove_quota,
+            quotas.list_raises,
+            quotas.raise_quota,
+            quotas.end_raise,
+            tokens.list_tokens,
+            tokens.create_token,
+            tokens.revoke_token,
+        ],
         guards=[require_operator_caller, require_permission],
         before_request=check_body,
         security=[{OPERATOR_TOKEN: []}, {CONSOLE_SESSION: []}],

@@ -10,6 +10,7 @@ from chappe_control.portal.members import routes as members
 from chappe_control.portal.organisations import routes as organisations
 from chappe_control.portal.overview import routes as overview
 from chappe_control.portal.playground import routes as playground
+from chappe_control.portal.quotas import routes as quotas
 from chappe_control.portal.requests import routes as requests
 
 
@@ -35,6 +36,10 @@ def make_router() -> Router:
             members.change_role,
             members.remove_member,
             organisations.switch,
+            quotas.show_quotas,
+            quotas.create_quota,
+            quotas.change_quota,
+            quotas.remove_quota,
             playground.show_playground,
             playground.list_offers,
             playground.create_token,

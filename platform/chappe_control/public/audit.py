@@ -21,6 +21,8 @@ from chappe_kernel.ids import (
     LEDGER_TRANSACTION,
     MEMBER,
     PROJECT,
+    QUOTA,
+    QUOTA_RAISE,
     REQUEST,
     TENANT,
     encode_id,
@@ -38,6 +40,8 @@ _PREFIXES = {
     "member": MEMBER,
     "invitation": INVITATION,
     "ledger_transaction": LEDGER_TRANSACTION,
+    "quota": QUOTA,
+    "quota_raise": QUOTA_RAISE,
 }
 _OWN_ACTORS = {ActorKind.MEMBER: MEMBER, ActorKind.SIGN_UP: MEMBER, ActorKind.MANAGEMENT_KEY: KEY}
 

@@ -5,7 +5,7 @@ from litestar import Router
 from chappe_control.authentication import require_tenant_caller
 from chappe_control.bodies import check_body
 from chappe_control.permissions import require_permission
-from chappe_control.public import audit, balance, invitations, keys, marketplace, members, projects, usage
+from chappe_control.public import audit, balance, invitations, keys, marketplace, members, projects, quotas, usage
 
 MANAGEMENT_KEY = "managementKey"
 PORTAL_SESSION = "portalSession"
@@ -31,6 +31,12 @@ def make_router() -> Router:
             invitations.create_invitation,
             invitations.send_invitation,
             invitations.withdraw_invitation,
+            quotas.list_quotas,
+            quotas.read_effective,
+            quotas.create_quota,
+            quotas.read_quota,
+            quotas.change_quota,
+            quotas.remove_quota,
             audit.list_entries,
             marketplace.list_listings,
             marketplace.list_regions,

@@ -12,7 +12,7 @@ the moment it sent the request, so that no clock's error makes a grant live long
 | `POST /heartbeat` `Heartbeat` | 204 |
 | `GET /keys/changes?since=REVISION&epoch=EPOCH` | `KeyChanges` |
 | `POST /keys/resolve` `ResolveKey` | `KeyFacts`, or 404 `invalid_api_key` |
-| `POST /grants` `AskGrant` | `Grant`; 402 `insufficient_funds`; 503 `budget_unavailable` |
+| `POST /grants` `AskGrant` | `Grant`; 402 `insufficient_funds`, `monthly_budget_reached`; 503 `budget_unavailable` |
 | `PUT /grants/{grant_id}/returned` `ReturnGrant` | 204 |
 | `POST /usage` `UsageBatch` | `UsageReceipt` |
 
@@ -112,10 +112,21 @@ class KeyChanges(Struct, frozen=True):
 
 
 class RateLimit(Struct, frozen=True):
-    """A limit of requests per fixed minute and region; `scope` says whose: `tenant:ten_…`, `key:key_…`."""
+    """What one holder may do in one region; `scope` says whose it is: `tenant:ten_…`, `project:prj_…`, `key:key_…`.
+    With a `model` it counts that model's requests alone. Minutes are fixed; None limits nothing."""
 
     scope: str
-    requests_per_minute: int
+    requests_per_minute: int | None = None
+    model: str | None = None
+    tokens_per_minute: int | None = None
+    concurrent_requests: int | None = None
+
+
+class MonthlyBudget(Struct, frozen=True):
+    """A budget that stops: requests for `model`, or with None all, need grants that were leased within it."""
+
+    id: UUID
+    model: str | None = None
 
 
 class KeyFacts(Struct, frozen=True):
@@ -135,6 +146,9 @@ class KeyFacts(Struct, frozen=True):
     """How much longer the secret opens anything, if it has an end: a browser token's, or a key's that expires."""
     networks: tuple[str, ...] | None = None
     """CIDRs from which alone it may be used; None is anywhere."""
+    budgets: tuple[MonthlyBudget, ...] = ()
+    quotas_hold_for_s: float | None = None
+    """How much longer limits and budgets are these, if a raise among them ends: then ask again."""
 
 
 class AskGrant(Struct, frozen=True):
@@ -145,6 +159,8 @@ class AskGrant(Struct, frozen=True):
     gateway: str
     wanted_nano: int
     minimum_nano: int
+    budgets: tuple[UUID, ...] = ()
+    """Monthly budgets that the grant must keep to, beside the tenant's funds."""
 
 
 class Grant(Struct, frozen=True):

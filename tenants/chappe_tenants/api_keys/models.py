@@ -13,9 +13,10 @@ from chappe_store.base import Base
 class ApiKey(Base):
     """`digest` is HMAC-SHA256 of the key under pepper `pepper_version`; the key itself is nowhere.
 
-    `regions` and `models` are None when the key narrows nothing. `requests_per_minute` is the key's own limit,
-    beside its tenant's. `purpose` is None for every key that somebody asked for, and `playground` for the one of its
-    project that browser tokens stand for: nobody has its secret.
+    `regions` and `models` are None when the key narrows nothing. `requests_per_minute` is the limit that the key
+    begins with: a trigger makes it the key's quota, and nobody else reads it. `purpose` is None for every key that
+    somebody asked for, and `playground` for the one of its project that browser tokens stand for: nobody has its
+    secret.
     """
 
     __tablename__ = "api_key"

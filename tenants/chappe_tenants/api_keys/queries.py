@@ -14,6 +14,7 @@ from chappe_kernel.ids import KeyId, ProjectId
 from chappe_kernel.wire.control import KeyDigest
 from chappe_store.session import TenantScope
 from chappe_tenants.api_keys.models import ApiKey
+from chappe_tenants.quotas.models import Quota
 
 
 class KeyRecord(Struct, frozen=True):
@@ -86,7 +87,23 @@ class NewKey(Struct, frozen=True):
 PLAYGROUND = "playground"
 """The `purpose` of a project's key for browser tokens."""
 
-_SHOWN = tuple(getattr(ApiKey, name) for name in KeyRecord.__struct_fields__)
+OWN_LIMIT = (
+    select(Quota.requests_per_minute)
+    .where(
+        Quota.tenant_id == ApiKey.tenant_id,
+        Quota.level == "key",
+        Quota.project_id.is_(None),
+        Quota.key_id == ApiKey.id,
+        Quota.model.is_(None),
+    )
+    .scalar_subquery()
+    .label("requests_per_minute")
+)
+"""What the key's own quota says of all models together, beside each key that is read."""
+
+_SHOWN = tuple(
+    OWN_LIMIT if name == "requests_per_minute" else getattr(ApiKey, name) for name in KeyRecord.__struct_fields__
+)
 _RESOLVE = text("SELECT * FROM resolve_secret(:versions, :digests)").bindparams(
     bindparam("versions", type_=ARRAY(BIGINT)), bindparam("digests", type_=ARRAY(BYTEA))
 )

@@ -8,9 +8,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from chappe_kernel.api_keys import KeyKind, Pepper, digest_key, display_prefix, generate_key, is_well_formed
 from chappe_kernel.errors import Conflict, Denied, Invalid, NotFound, Unauthenticated
-from chappe_kernel.ids import KEY, TENANT, KeyId, ProjectId, TenantId, encode_id, new_id
+from chappe_kernel.ids import KeyId, ProjectId, TenantId, new_id
 from chappe_kernel.residency import expand, narrow
-from chappe_kernel.wire.control import KeyDigest, KeyFacts, RateLimit
+from chappe_kernel.wire.control import KeyDigest, KeyFacts
 from chappe_store.session import TenantScope
 from chappe_tenants.api_keys import queries
 from chappe_tenants.api_keys.queries import FoundKey, KeyRecord, NewKey
@@ -19,6 +19,7 @@ from chappe_tenants.organisations.service import TenantState, get_organisation
 from chappe_tenants.peppers import newest
 from chappe_tenants.projects.models import Project
 from chappe_tenants.projects.service import get_project, narrowing
+from chappe_tenants.quotas.facts import KeyQuotas, read_key_quotas
 
 MAX_ACTIVE_KEYS = 1000
 MAX_MODELS = 100
@@ -76,7 +77,10 @@ async def resolve(
 ) -> KeyFacts | None:
     """What a gateway may know of a key or browser token. None: there is no such one, it was revoked, or it is over."""
     found = await queries.find_key(session, digests)
-    return None if found is None else _facts(found, jurisdiction_of)
+    if found is None:
+        return None
+    quotas = await read_key_quotas(session, tenant_id=found.tenant_id, project_id=found.project_id, key_id=found.key_id)
+    return _facts(found, quotas, jurisdiction_of)
 
 
 async def create_key(
@@ -193,10 +197,7 @@ async def _new_key(
     )
 
 
-def _facts(found: FoundKey, jurisdiction_of: dict[str, str]) -> KeyFacts:
-    limits = [RateLimit(f"tenant:{encode_id(TENANT, found.tenant_id)}", found.tenant_requests_per_minute)]
-    if found.key_requests_per_minute is not None:
-        limits.append(RateLimit(f"key:{encode_id(KEY, found.key_id)}", found.key_requests_per_minute))
+def _facts(found: FoundKey, quotas: KeyQuotas, jurisdiction_of: dict[str, str]) -> KeyFacts:
     return KeyFacts(
         key_id=found.key_id,
         project_id=found.project_id,
@@ -206,8 +207,10 @@ def _facts(found: FoundKey, jurisdiction_of: dict[str, str]) -> KeyFacts:
         currency=found.currency,
         regions=_narrowed(jurisdiction_of, found.tenant_regions, found.project_regions, found.key_regions),
         models=None if found.models is None else tuple(found.models),
-        limits=tuple(limits),
+        limits=quotas.limits,
         valid_for_s=found.valid_for_s,
+        budgets=quotas.budgets,
+        quotas_hold_for_s=quotas.hold_for_s,
     )
 
 

@@ -14,6 +14,8 @@ class Tenant(Base):
     """`allowed_regions` holds names of regions and jurisdictions in order of preference; empty means nowhere.
 
     `reference` is the operator's own number for this customer: what makes a repeated seed find it again.
+    `requests_per_minute` is what the tenant begins with: a trigger makes it the contract's quota, and nobody else
+    reads it.
     """
 
     __tablename__ = "tenant"
@@ -26,5 +28,6 @@ class Tenant(Base):
     state: Mapped[str]
     currency: Mapped[str]
     allowed_regions: Mapped[list[str]] = mapped_column(ARRAY(Text))
+    plan: Mapped[str] = mapped_column(ForeignKey("plan.name"), server_default=text("'standard'"), index=True)
     requests_per_minute: Mapped[int]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())

@@ -18,6 +18,7 @@ from chappe_kernel.errors import Invalid
 from chappe_kernel.ids import TENANT, decode_id
 from chappe_store.session import TenantScope
 from chappe_tenants.api_keys.models import ApiKey
+from chappe_tenants.api_keys.queries import OWN_LIMIT
 from chappe_tenants.members.models import Member
 from chappe_tenants.organisations.models import Tenant
 from chappe_tenants.projects.models import Project
@@ -123,7 +124,7 @@ async def list_keys(session: AsyncSession, scope: TenantScope) -> list[KeyRow]:
             Project.name.label("project"),
             ApiKey.regions,
             ApiKey.models,
-            ApiKey.requests_per_minute,
+            OWN_LIMIT,
             ApiKey.purpose,
             ApiKey.created_at,
             ApiKey.revoked_at,

@@ -1,0 +1,1 @@
+"""The page of what the organisation may use, and who said so."""

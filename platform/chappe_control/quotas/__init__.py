@@ -1,0 +1,1 @@
+"""What the pages of quotas in portal and console have in common."""

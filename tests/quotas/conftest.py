@@ -1,0 +1,23 @@
+"""One control plane for the suite, with an administrator of the operator's; each test brings tenants of its own."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from chappe_tenants.operators.service import OperatorRole, put_operator
+from tests.conftest import PostgresServer
+from tests.control.running import hashing_with, quick_hasher, running_control
+from tests.control.world import CREDENTIALS, MANIFEST
+from tests.pages.browser import PASSWORD
+from tests.quotas.shop import ADMINISTRATOR, Shop
+
+
+@pytest.fixture(scope="session")
+async def shop(postgres: PostgresServer) -> AsyncIterator[Shop]:
+    with hashing_with(quick_hasher()):
+        async with running_control(postgres, MANIFEST, CREDENTIALS) as control:
+            async with control.database.operator() as session:
+                await put_operator(session, email=ADMINISTRATOR, password=PASSWORD, role=OperatorRole.ADMINISTRATOR)
+            shop = Shop(control)
+            await shop.administrator.console_sign_in(ADMINISTRATOR)
+            yield shop
