@@ -36,7 +36,8 @@ class ControlSettings:
     and, once an account has seen `account_failures_per_minute` from anywhere, by one per address on that account.
 
     `portal_url` is the one address of portal and console: scheme and host, as browsers write an origin. A new
-    organisation that signs up pays in `sign_up_currency` and gets `sign_up_requests_per_minute` in each region.
+    organisation that signs up pays in `sign_up_currency` and gets `sign_up_requests_per_minute` in each region. With
+    `sign_up_review` it only applies: it calls no model until the operator has verified and activated it.
     """
 
     database_url: str = field(repr=False)
@@ -55,6 +56,7 @@ class ControlSettings:
     failed_sign_ins_per_minute: int = 120
     portal_url: str = ""
     sign_up_open: bool = True
+    sign_up_review: bool = False
     sign_up_currency: str = "EUR"
     sign_up_requests_per_minute: int = 600
     sign_ups_per_minute: int = 20

@@ -1,11 +1,13 @@
 """A password and a session's secret exist only with those who hold them: in no log, no table and no page."""
 
 import json
+import logging
 from collections.abc import Callable, Iterator
 
 import pytest
+import structlog
 
-from tests.logs import logging_as_in_production
+from chappe_kernel.process import prepare_process
 from tests.sign_in.site import OPERATOR, Site
 
 SECRET_PASSWORD = "violet anchor 7 umbrella"
@@ -15,8 +17,11 @@ WRONG_PASSWORD = "scarlet anchor 8 umbrella"
 @pytest.fixture
 def logged(capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[[], str]]:
     """Logging as in production, onto the captured standard error."""
-    with logging_as_in_production():
-        yield lambda: capsys.readouterr().err
+    before, handlers = structlog.get_config(), logging.root.handlers[:]
+    prepare_process("test")
+    yield lambda: capsys.readouterr().err
+    structlog.configure(**before)
+    logging.root.handlers[:] = handlers
 
 
 async def test_no_password_and_no_sessions_secret_in_any_table_log_or_page(

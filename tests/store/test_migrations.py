@@ -88,7 +88,11 @@ FILL = {
         INSERT INTO usage_hour SELECT '00000000-0000-7000-8000-000000000001', '2026-11-01 02:00Z', uuidv7(), uuidv7(),
                                       '00000000-0000-7000-8000-000000000004', 'fr-par', 1, 2, 1, 4, 5, 6;
     """,
-    "0008": "UPDATE tenant SET name = 'U'",
+    "0008": """
+        UPDATE tenant SET name = 'U';
+        INSERT INTO tenant (id, parent_id, name, state, currency, allowed_regions, requests_per_minute)
+            SELECT uuidv7(), id, 'Daughter', 'active', 'EUR', '{}', 60 FROM tenant;
+    """,
     "0015": """
         INSERT INTO operator_token (id, user_id, name, role, prefix, pepper_version, digest, expires_at)
             VALUES (uuidv7(), '00000000-0000-7000-8000-000000000006', 'billing export', 'finance', 'co_abcd', 1,
@@ -101,6 +105,7 @@ FILL = {
             VALUES ('00000000-0000-7000-8000-000000000001', uuidv7(), 'noor@example.org', 'viewer', sha256('i'),
                     now() + interval '7 days');
     """,
+    "0010": "UPDATE tenant SET state = 'suspended', state_reason = 'unpaid' WHERE relation = 'subsidiary'",
 }
 
 

@@ -18,6 +18,7 @@ from chappe_tenants.accounts.queries import FoundAccount, Membership
 from chappe_tenants.members import queries as members
 from chappe_tenants.naming import clean_email
 from chappe_tenants.operators import queries as operators
+from chappe_tenants.organisations.lifecycle import TenantState
 from chappe_tenants.organisations.service import get_organisation
 from chappe_tenants.sessions import service as sessions
 from chappe_tenants.sessions.service import MemberVisitor
@@ -83,7 +84,7 @@ async def switch_organisation(
 ) -> str:
     """A new session's secret, in another organisation of the visitor's account; the one they come from is ended.
 
-    Raises `NotFound` for an organisation that the account is no member of, `Denied` for one that is not active.
+    Raises `NotFound` for an organisation that the account is no member of, `Denied` for one that is closed.
     """
     own = next((own for own in visitor.organisations if own.scope.tenant_id == tenant_id), None)
     if own is None:
@@ -122,7 +123,12 @@ async def sign_up(services: Services, asked: SignUp) -> str:
     settings = services.settings
     await services.throttle.count("sign-ups", asked.address, settings.sign_ups_per_minute)
     password_hash = await services.passwords.hash(asked.password)
-    terms = Terms(settings.sign_up_currency, settings.sign_up_requests_per_minute, settings.welcome_credit_nano)
+    terms = Terms(
+        settings.sign_up_currency,
+        settings.sign_up_requests_per_minute,
+        settings.welcome_credit_nano,
+        state=TenantState.APPLIED if settings.sign_up_review else TenantState.ACTIVE,
+    )
     owner_id = MemberId(new_id())
     async with services.database.operator(asked.source.origin(ActorKind.SIGN_UP, owner_id)) as session:
         return await open_account(

@@ -19,6 +19,8 @@ class ActorKind(StrEnum):
     SIGN_UP = "sign_up"
     """Who is nobody in an organisation yet, and becomes its first member or accepts an invitation with it: `actor` is
     that member's id."""
+    RESELLER = "reseller"
+    """A member or a key of the reseller whose customer it is: `actor` is their id."""
     OPERATOR_USER = "operator_user"
     OPERATOR_TOKEN = "operator_token"  # noqa: S105 -- a kind, and no secret
     """A program, with a token of one of the operator's people; the entry of its making says whose."""
