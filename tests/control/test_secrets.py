@@ -4,13 +4,14 @@ import json
 from typing import Any
 
 import pytest
+import structlog
 
 from chappe_control.seeding.schemas import Seed, SeedPerson, SeedTenant
 from chappe_control.seeding.service import plant_seed
 from chappe_kernel.api_keys import KeyKind, generate_key
+from chappe_kernel.process import prepare_process
 from chappe_store.session import Database
 from tests.control.world import CREDENTIALS, PEPPERS, World
-from tests.logs import logging_as_in_production
 
 PASSWORD = "correct horse battery staple"
 
@@ -18,8 +19,10 @@ PASSWORD = "correct horse battery staple"
 @pytest.fixture
 def logged(capsys: pytest.CaptureFixture[str]) -> Any:
     """Logging as in production, onto the captured standard error."""
-    with logging_as_in_production():
-        yield lambda: capsys.readouterr().err
+    before = structlog.get_config()
+    prepare_process("test")
+    yield lambda: capsys.readouterr().err
+    structlog.configure(**before)
 
 
 async def test_no_secret_in_any_table_or_log(logged: Any, world: World, database: Database, owner_sql: Any) -> None:
