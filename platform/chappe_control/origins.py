@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Any, assert_never
 from uuid import UUID
 
+import msgspec
 from litestar.connection import ASGIConnection
 from litestar.types import Scope
 from msgspec import Struct
@@ -46,6 +47,11 @@ def origin_of(connection: _Connection) -> Origin:
             return source.origin(ActorKind.OPERATOR_TOKEN, found.token_id)
         case _:
             assert_never(found)
+
+
+def reseller_origin_of(connection: _Connection) -> Origin:
+    """Of a call that changes a customer of the caller's: the customer's log does not name another tenant's people."""
+    return msgspec.structs.replace(origin_of(connection), kind=ActorKind.RESELLER)
 
 
 def source_of(connection: _Connection) -> CallSource:

@@ -16,6 +16,7 @@ from chappe_tenants.api_keys.service import Caller
 from chappe_tenants.members.service import Role
 from chappe_tenants.operator_tokens.service import OperatorCaller
 from chappe_tenants.operators.service import OperatorRole
+from chappe_tenants.organisations.lifecycle import Access, TenantState, effect_of
 from chappe_tenants.sessions.service import MemberVisitor, OperatorVisitor
 
 _Connection = ASGIConnection[Any, Any, Any, Any]
@@ -119,8 +120,26 @@ ALLOWED: dict[Permission, frozenset[Holder]] = {
 """Every permission with who holds it."""
 
 
+_OF_TENANTS = frozenset(p for p, holders in ALLOWED.items() if not holders & _OPERATOR)
+_READS = frozenset(p for p in _OF_TENANTS if p.name.startswith("READ_"))
+
+OPEN_IN: dict[Access, frozenset[Permission]] = {
+    Access.NOTHING: frozenset(),
+    Access.READ: _READS,
+    Access.APPLY: _READS | {Permission.MANAGE_ORGANISATION},
+    Access.PREPARE: _OF_TENANTS - {Permission.USE_PLAYGROUND},
+    Access.EVERYTHING: _OF_TENANTS,
+}
+"""What is left of them to members whose organisation is in a state with this access."""
+
+
 def may(holder: Holder, permission: Permission) -> bool:
     return holder in ALLOWED[permission]
+
+
+def is_open(state: TenantState, permission: Permission) -> bool:
+    """Whether the members of an organisation in this state may do it at all."""
+    return permission in OPEN_IN[effect_of(state).members]
 
 
 def is_within(narrow: Holder, wide: Holder) -> bool:
@@ -140,12 +159,16 @@ def holder_of(auth: Caller | MemberVisitor | OperatorVisitor | OperatorCaller) -
 
 
 async def require_permission(connection: _Connection, handler: BaseRouteHandler) -> None:
-    """After the guard that sets `request.auth`. Raises `Denied` unless the caller holds the route's permission."""
+    """After the guard that sets `request.auth`. Raises `Denied` unless the caller holds the route's permission, and
+    their organisation's state leaves it to them. (Keys are refused earlier in a state that closes them.)"""
     if connection.scope.get("method") == "OPTIONS":
         return  # The framework's own answer, of which `_check_handler` says more.
     permission: Permission = handler.opt["permission"]
-    if not may(holder_of(connection.auth), permission):
+    auth = connection.auth
+    if not may(holder_of(auth), permission):
         raise Denied(f"your role may not {permission}", code="role_denied")
+    if isinstance(auth, MemberVisitor) and not is_open(auth.tenant_state, permission):
+        raise Denied(f"your organisation is {auth.tenant_state}: this is closed to it", code="tenant_not_active")
 
 
 def check_routes(app: Litestar) -> None:

@@ -39,7 +39,8 @@ class ControlSettings:
     from `mail_from` (`Chappe <no-reply@chappe.example>`). Without them nobody can sign up or choose a new password.
 
     `portal_url` is the one address of portal and console: scheme and host, as browsers write an origin. A new
-    organisation that signs up pays in `sign_up_currency` and gets `sign_up_requests_per_minute` in each region.
+    organisation that signs up pays in `sign_up_currency` and gets `sign_up_requests_per_minute` in each region. With
+    `sign_up_review` it only applies: it calls no model until the operator has verified and activated it.
     `links_per_minute` is how many links one address may ask for, to sign up or to choose a new password.
     """
 
@@ -61,6 +62,7 @@ class ControlSettings:
     mail_from: str = ""
     portal_url: str = ""
     sign_up_open: bool = True
+    sign_up_review: bool = False
     sign_up_currency: str = "EUR"
     sign_up_requests_per_minute: int = 600
     links_per_minute: int = 20

@@ -42,6 +42,17 @@ def admit_role(table: str, role: str, privileges: str, *, tenant_column: str = "
     op.execute(f"GRANT {privileges} ON {table} TO {role}")
 
 
+def admit_parent(table: str, condition: str) -> None:
+    """`chappe_app` sees and changes rows whose `parent_id` is the current tenant and which meet `condition`, as far as
+    its privileges go. It cannot take them from their parent: the changed row must be its own as well."""
+    rows = f"parent_id = {_CURRENT_TENANT} AND {condition}"
+    op.execute(f"CREATE POLICY {Role.APP}_parent_reads ON {table} FOR SELECT TO {Role.APP} USING ({rows})")
+    op.execute(
+        f"CREATE POLICY {Role.APP}_parent_changes ON {table} FOR UPDATE TO {Role.APP} "
+        f"USING ({rows}) WITH CHECK ({rows})"
+    )
+
+
 def protect_operator_table(table: str, grants: Grants) -> None:
     """For a table without tenants' rows: the roles of `grants` see all of it, others nothing."""
     for role, privileges in grants.items():

@@ -18,11 +18,11 @@ _REFUSED_CATEGORIES = frozenset({"Cc", "Cs", "Co", "Cn", "Zl", "Zp"})
 _DIRECTION_MARKS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
-def clean_name(text: str, *, param: str) -> str:
+def clean_name(text: str, *, param: str, max_length: int = MAX_NAME_LENGTH) -> str:
     """The name in Unicode NFC, without blanks at its ends. Raises `Invalid` naming `param`, and never the text."""
     name = unicodedata.normalize("NFC", text).strip()
-    if not 1 <= len(name) <= MAX_NAME_LENGTH:
-        raise Invalid(f"{param} must have 1 to {MAX_NAME_LENGTH} characters", code="invalid_name", param=param)
+    if not 1 <= len(name) <= max_length:
+        raise Invalid(f"{param} must have 1 to {max_length} characters", code="invalid_name", param=param)
     if any(unicodedata.category(char) in _REFUSED_CATEGORIES or char in _DIRECTION_MARKS for char in name):
         raise Invalid(f"{param} must not contain control characters", code="invalid_name", param=param)
     return name

@@ -8,6 +8,7 @@ from chappe_kernel.ids import TENANT, encode_id, new_id
 from tests.access import things
 from tests.access.expecting import (
     ADMINISTRATOR,
+    CARE,
     CONSOLE_SIGN_IN,
     HEADS,
     KEY,
@@ -30,6 +31,10 @@ from tests.access.world import TOKENS, Caller, an_address, unlike
 SIGNED_IN = (*MEMBERS, Caller.OTHER_OWNER)
 """To the portal."""
 
+CUSTOMERS = HEADS | {Caller.BILLING, Caller.VIEWER}
+CREDIT = frozenset({Caller.ADMINISTRATOR, Caller.FINANCE})
+CLOSED = {"state": "closed", "reason": "requested"}
+
 PUBLIC_API = {
     "GET /api/v1/balance": tenant_api(MEMBERS | KEY),
     "GET /api/v1/usage/events": tenant_api(MEMBERS | KEY),
@@ -50,11 +55,39 @@ PUBLIC_API = {
     "POST /api/v1/invitations/{invitation_id}/send": tenant_api(HEADS, of=things.an_invitation),
     "DELETE /api/v1/invitations/{invitation_id}": tenant_api(HEADS, 204, of=things.an_invitation),
     "GET /api/v1/audit": tenant_api(HEADS | KEY),
+    "GET /api/v1/organisation": tenant_api(MEMBERS | KEY),
+    "PATCH /api/v1/organisation": tenant_api(HEADS, body=lambda _: {"name": unlike()}),
+    "GET /api/v1/customers": tenant_api(CUSTOMERS | KEY),
+    # Beta is no reseller.
+    "POST /api/v1/customers": tenant_api(
+        HEADS | KEY, 201, of=things.nothing_but_a_reseller, body=lambda _: {"name": unlike()}
+    ).but(403, Caller.OTHER_KEY, Caller.OTHER_OWNER),
+    "GET /api/v1/customers/{customer_id}": tenant_api(CUSTOMERS | KEY, of=things.a_customer),
+    "GET /api/v1/customers/{customer_id}/balance": tenant_api(CUSTOMERS | KEY, of=things.a_customer),
+    "PATCH /api/v1/customers/{customer_id}": tenant_api(
+        HEADS | KEY, of=things.a_customer, body=lambda _: {"name": unlike()}
+    ),
+    "POST /api/v1/customers/{customer_id}/transitions": tenant_api(
+        HEADS | KEY, of=things.a_customer, body=lambda _: CLOSED
+    ),
     "GET /api/v1/listings": tenant_api(MEMBERS | KEY),
     "GET /api/v1/regions": tenant_api(MEMBERS | KEY),
 }
 
 OPERATOR_API = {
+    "GET /api/v1/operator/tenants": operator_api(OPERATOR),
+    "POST /api/v1/operator/tenants": operator_api(CARE, 201, body=lambda _: {"name": unlike()}),
+    "GET /api/v1/operator/tenants/{tenant_id}": operator_api(OPERATOR, of=things.a_tenant),
+    "PATCH /api/v1/operator/tenants/{tenant_id}": operator_api(
+        CARE, of=things.a_tenant, body=lambda _: {"name": unlike()}
+    ),
+    "POST /api/v1/operator/tenants/{tenant_id}/transitions": operator_api(
+        CARE, of=things.a_tenant, body=lambda _: CLOSED
+    ),
+    "GET /api/v1/operator/tenants/{tenant_id}/credit-limit": operator_api(OPERATOR, of=things.a_tenant),
+    "PUT /api/v1/operator/tenants/{tenant_id}/credit-limit": operator_api(
+        CREDIT, of=things.a_tenant, body=lambda _: {"credit_limit": "10"}
+    ),
     "GET /api/v1/operator/tokens": operator_api(OPERATOR),
     # A token makes no tokens.
     "POST /api/v1/operator/tokens": operator_api(OPERATOR, 201, body=lambda _: {"name": unlike()}).but(
@@ -88,6 +121,19 @@ PORTAL = {
     "POST /organisations/switch": portal(
         MEMBERS, 303, form=lambda home: {"organisation": encode_id(TENANT, home.id)}, signs_out=True
     ),
+    "GET /organisation": portal(MEMBERS),
+    "POST /organisation": portal(HEADS, 303, form=lambda _: {"name": unlike(), "regions": ["fr-par", "de-fra"]}),
+    "GET /customers": portal(CUSTOMERS),
+    # Beta is no reseller.
+    "GET /customers/new": portal(HEADS, of=things.nothing_but_a_reseller).but(403, Caller.OTHER_OWNER),
+    "POST /customers/new": portal(
+        HEADS, 303, of=things.nothing_but_a_reseller, form=lambda _: {"name": unlike(), "regions": "fr-par"}
+    ).but(403, Caller.OTHER_OWNER),
+    "GET /customers/{customer_id}": portal(CUSTOMERS, of=things.a_customer),
+    "POST /customers/{customer_id}": portal(
+        HEADS, 303, of=things.a_customer, form=lambda _: {"name": unlike(), "regions": ["fr-par", "de-fra"]}
+    ),
+    "POST /customers/{customer_id}/transitions": portal(HEADS, 303, of=things.a_customer, form=lambda _: CLOSED),
     "GET /playground": portal(MAKERS),
     "GET /playground/offers": portal(MAKERS),
     "POST /playground/token": portal(MAKERS, 201, script=True),
@@ -105,6 +151,28 @@ CONSOLE = {
     "GET /console/tenants/live": console(OPERATOR),
     "GET /console/tenants/{tenant_id}": console(OPERATOR, of=things.a_tenant),
     "GET /console/tenants/{tenant_id}/live": console(OPERATOR, of=things.a_tenant),
+    "GET /console/tenants/new": console(CARE),
+    "POST /console/tenants/new": console(
+        CARE,
+        303,
+        form=lambda _: {
+            "name": unlike(),
+            "state": "applied",
+            "currency": "EUR",
+            "plan": "standard",
+            "relation": "subsidiary",
+            "regions": "fr-par",
+        },
+    ),
+    "GET /console/tenants/{tenant_id}/edit": console(CARE, of=things.a_tenant),
+    "POST /console/tenants/{tenant_id}/edit": console(
+        CARE, 303, of=things.a_tenant, form=lambda _: {"name": unlike(), "plan": "standard", "regions": "fr-par"}
+    ),
+    "GET /console/tenants/{tenant_id}/credit-limit": console(CREDIT, of=things.a_tenant),
+    "POST /console/tenants/{tenant_id}/credit-limit": console(
+        CREDIT, 303, of=things.a_tenant, form=lambda _: {"credit_limit": "10"}
+    ),
+    "POST /console/tenants/{tenant_id}/transitions": console(CARE, 303, of=things.a_tenant, form=lambda _: CLOSED),
     "GET /console/revenue": console(MONEY),
     "GET /console/revenue/live": console(MONEY),
     "GET /console/prices": console(OPERATOR),

@@ -1,5 +1,7 @@
 """What paths name, made anew for whoever asks: things of Alpha's, of the operator's, of a region's."""
 
+from sqlalchemy import text
+
 from chappe_kernel.ids import INVITATION, MEMBER, REQUEST, TENANT, decode_id, encode_id, new_id
 from chappe_store.session import TenantScope
 from chappe_tenants.members.queries import list_members
@@ -36,6 +38,24 @@ async def an_invitation(access: AccessWorld) -> dict[str, str]:
 async def a_tenant(access: AccessWorld) -> dict[str, str]:
     tenant = await make_tenant(access.control, unlike("tenant"))
     return {"tenant_id": encode_id(TENANT, tenant.id)}
+
+
+async def a_customer(access: AccessWorld) -> dict[str, str]:
+    """Of Alpha's, which is made a reseller for it."""
+    await _make_reseller(access)
+    made = await access.made(Caller.MANAGEMENT_KEY, "/api/v1/customers", {"name": unlike("customer")})
+    return {"customer_id": made["id"]}
+
+
+async def nothing_but_a_reseller(access: AccessWorld) -> dict[str, str]:
+    """No thing: Alpha may have customers afterwards."""
+    await _make_reseller(access)
+    return {}
+
+
+async def _make_reseller(access: AccessWorld) -> None:
+    async with access.control.database.operator() as session:
+        await session.execute(text("UPDATE tenant SET is_reseller = true WHERE id = :id"), {"id": access.alpha.id})
 
 
 async def a_token(access: AccessWorld) -> dict[str, str]:

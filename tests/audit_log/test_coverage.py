@@ -32,6 +32,7 @@ NOT_AUDITED = {
 NOT_WATCHED = {
     "created_at": "the entry's own time says it",
     "api_key.last_used_at": "changes with use",
+    "tenant.state_changed_at": "the database writes it with the state, at the entry's own time",
     "operator_token.last_used_at": "the same",
     "member.last_signed_in_at": "the same",
     "budget.posted_nano": "the ledger's to tell",

@@ -12,9 +12,12 @@ from tests.instance import Instance
 SIGNED_OUT = ["/sign-up", "/sign-in", "/forgot-password", "/console/sign-in", "/nothing-here"]
 PORTAL = [
     *("/overview", "/requests", "/keys", "/keys?new=1", "/playground"),
-    *("/members", "/members?new=1", "/quotas", "/quotas?new=1"),
+    *("/members", "/members?new=1", "/quotas", "/quotas?new=1", "/organisation", "/organisation?edit=1"),
+    "/customers",
 ]
-CONSOLE = [f"/console/{page}" for page in ("regions", "deployments", "tenants", "revenue", "prices", "gallery")]
+CONSOLE = [
+    f"/console/{page}" for page in ("regions", "deployments", "tenants", "revenue", "prices", "gallery", "tenants/new")
+]
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,8 @@ from tests.portal.reading import read_page
 ALL = frozenset(OperatorRole)
 OPERATIONS = ALL - {OperatorRole.FINANCE}
 MONEY = ALL - {OperatorRole.SUPPORT}
+CARE = frozenset({OperatorRole.ADMINISTRATOR, OperatorRole.SUPPORT})
+CREDIT = frozenset({OperatorRole.ADMINISTRATOR, OperatorRole.FINANCE})
 # Written down a second time on purpose: whoever changes who may see what changes it here too.
 EXPECTED = {
     "/console": ALL,
@@ -28,6 +30,9 @@ EXPECTED = {
     "/console/tenants/{tenant_id}": ALL,
     "/console/tenants/{tenant_id}/live": ALL,
     "/console/tenants/{tenant_id}/quotas": ALL,
+    "/console/tenants/new": CARE,
+    "/console/tenants/{tenant_id}/edit": CARE,
+    "/console/tenants/{tenant_id}/credit-limit": CREDIT,
     "/console/revenue": MONEY,
     "/console/revenue/live": MONEY,
     "/console/prices": ALL,
@@ -36,10 +41,11 @@ EXPECTED = {
 }
 # Who is not signed in yet, and who leaves.
 FOR_EVERYBODY = {"/console/sign-in", "/console/sign-out"}
-# No pages of their own: `tests/quotas/test_pages.py` has them.
+# No pages of their own: `tests/quotas/test_pages.py` and `tests/organisations/test_console_pages.py` have them.
 POSTED_ONLY = {
     "/console/tenants/{tenant_id}/quotas/raises",
     "/console/tenants/{tenant_id}/quotas/raises/{raise_id}/end",
+    "/console/tenants/{tenant_id}/transitions",
 }
 
 

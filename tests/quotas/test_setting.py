@@ -196,15 +196,11 @@ async def test_a_new_keys_own_limit_is_a_quota_like_any_other(shop: Shop) -> Non
 
 async def test_gateways_hear_of_every_change(shop: Shop) -> None:
     alice = await shop.tenant()
-
-    async def revision() -> int:
-        return (await shop.paris.snapshot()).keys_revision
-
-    before = await revision()
+    before = await shop.paris.keys_revision()
     quota = await shop.set_quota(alice, requests_per_minute=5)
-    assert (after := await revision()) > before
+    assert (after := await shop.paris.keys_revision()) > before
     await shop.api(alice, "PATCH", f"/quotas/{quota['id']}", {"requests_per_minute": 4}, if_match="*")
-    assert await revision() > after
+    assert await shop.paris.keys_revision() > after
 
 
 async def test_changes_are_in_the_tenants_audit_log(shop: Shop) -> None:

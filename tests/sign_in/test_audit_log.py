@@ -25,6 +25,7 @@ from chappe_store.audit_log.origin import ActorKind
 from chappe_store.session import TenantScope
 from chappe_tenants.members.service import Role
 from chappe_tenants.operators.service import OperatorRole
+from chappe_tenants.organisations.lifecycle import TenantState
 from chappe_tenants.sessions.service import MemberVisitor, OperatorVisitor
 from tests import letters
 from tests.pages.browser import PASSWORD, link_secret
@@ -140,6 +141,7 @@ def test_who_is_signed_in_is_who_acts(kind: ActorKind) -> None:
             email="mia@example.eu",
             role=Role.OWNER,
             tenant_name="Mia",
+            tenant_state=TenantState.ACTIVE,
             currency="EUR",
             organisations=(),
         )

@@ -88,7 +88,11 @@ FILL = {
         INSERT INTO usage_hour SELECT '00000000-0000-7000-8000-000000000001', '2026-11-01 02:00Z', uuidv7(), uuidv7(),
                                       '00000000-0000-7000-8000-000000000004', 'fr-par', 1, 2, 1, 4, 5, 6;
     """,
-    "0008": "UPDATE tenant SET name = 'U'",
+    "0008": """
+        UPDATE tenant SET name = 'U';
+        INSERT INTO tenant (id, parent_id, name, state, currency, allowed_regions, requests_per_minute)
+            SELECT uuidv7(), id, 'Daughter', 'active', 'EUR', '{}', 60 FROM tenant;
+    """,
     "0013": """
         INSERT INTO plan (name, title) VALUES ('large', 'Large');
         INSERT INTO plan_quota (id, plan, requests_per_minute) VALUES (uuidv7(), 'large', 600);
@@ -117,6 +121,7 @@ FILL = {
             VALUES ('00000000-0000-7000-8000-000000000001', uuidv7(), 'noor@example.org', 'viewer', sha256('i'),
                     now() + interval '7 days');
     """,
+    "0010": "UPDATE tenant SET state = 'suspended', state_reason = 'unpaid' WHERE relation = 'subsidiary'",
     "0012": "UPDATE tenant SET allowed_regions = '{FR}'",
 }
 

@@ -91,7 +91,8 @@ async def test_tenant_cannot_write_for_another(database: Database, two: tuple[Ma
     "statement",
     [
         "SELECT digest FROM api_key",
-        "UPDATE tenant SET allowed_regions = '{}'",
+        "UPDATE tenant SET requests_per_minute = 1",
+        "UPDATE tenant SET state = 'active'",
         "UPDATE api_key SET kind = 'management'",
         "UPDATE api_key SET revoked_at = NULL, digest = ''",
         "DELETE FROM api_key",

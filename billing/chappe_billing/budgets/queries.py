@@ -133,6 +133,22 @@ async def add_funds(session: AsyncSession, tenant_id: TenantId, amount_nano: int
     )
 
 
+async def set_credit_limit(session: AsyncSession, tenant_id: TenantId, limit_nano: int) -> None:
+    """As the operator."""
+    await session.execute(
+        update(Budget)
+        .where(Budget.tenant_id == tenant_id)
+        .values(credit_limit_nano=limit_nano)
+        .execution_options(synchronize_session=False)
+    )
+
+
+async def read_credit_limits(session: AsyncSession, tenant_ids: Collection[UUID]) -> dict[UUID, int]:
+    """By tenant, in nano; who has no budget is missing."""
+    query = select(Budget.tenant_id, Budget.credit_limit_nano).where(is_among(Budget.tenant_id, tenant_ids))
+    return {row.tenant_id: row.credit_limit_nano for row in await session.execute(query)}
+
+
 async def read_database_time(session: AsyncSession) -> datetime:
     """The start of this transaction: the time that all of its rows carry."""
     return (await session.execute(select(func.now()))).scalar_one()

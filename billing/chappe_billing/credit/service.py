@@ -8,6 +8,9 @@ from chappe_billing.ledger import service as ledger
 from chappe_billing.ledger.postings import Account, AccountKind, Line, Posting, TransactionKind
 from chappe_kernel.errors import Conflict, Invalid
 from chappe_kernel.ids import TenantId
+from chappe_kernel.money import NANO_PER_UNIT
+
+MAX_CREDIT_LIMIT_NANO = 10**9 * NANO_PER_UNIT
 
 
 async def give_welcome_credit(session: AsyncSession, tenant_id: TenantId, amount_nano: int, currency: str) -> None:
@@ -35,3 +38,15 @@ async def give_welcome_credit(session: AsyncSession, tenant_id: TenantId, amount
     )
     await ledger.post(session, [posting])
     await budgets.add_funds(session, tenant_id, amount_nano)
+
+
+async def set_credit_limit(session: AsyncSession, tenant_id: TenantId, limit_nano: int, currency: str) -> None:
+    """How far below zero the tenant's funds may fall. As the operator; opens the budget if there is none.
+
+    A limit below what is spent already takes nothing back: nothing more is admitted. Raises `Invalid` for an amount
+    that no limit can be.
+    """
+    if not 0 <= limit_nano <= MAX_CREDIT_LIMIT_NANO:
+        raise Invalid("a credit limit is between 0 and a billion", code="invalid_amount", param="credit_limit")
+    await budgets.open_budget(session, tenant_id, currency)
+    await budgets.set_credit_limit(session, tenant_id, limit_nano)

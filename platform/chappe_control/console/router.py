@@ -13,6 +13,7 @@ from chappe_control.console.regions import routes as regions
 from chappe_control.console.rendering import ConsoleRequest, about_role
 from chappe_control.console.revenue import routes as revenue
 from chappe_control.console.revenue.hours import HourBook
+from chappe_control.console.tenants import forms as tenant_forms
 from chappe_control.console.tenants import routes as tenants
 from chappe_control.pages.gallery import show_gallery, show_gallery_live
 from chappe_control.pages.guards import require_operator
@@ -56,6 +57,13 @@ def make_router(clock: Clock) -> Router:
         quotas.show_quotas,
         quotas.raise_quota,
         quotas.end_raise,
+        tenant_forms.show_new_tenant,
+        tenant_forms.make_tenant,
+        tenant_forms.show_edit_tenant,
+        tenant_forms.edit_tenant,
+        tenant_forms.show_credit_limit,
+        tenant_forms.edit_credit_limit,
+        tenant_forms.take_step,
         *revenue.make_handlers(book),
         prices.show_prices,
         show_gallery,

@@ -16,7 +16,7 @@ from chappe_store.session import NOBODY
 from chappe_tenants.accounts.service import open_account
 from chappe_tenants.invitations.queries import FoundInvitation
 from chappe_tenants.invitations.service import accept, find_invitation
-from chappe_tenants.sessions.service import MemberVisitor, admits_members, start_member_session
+from chappe_tenants.sessions.service import MemberVisitor, admits_newcomers, start_member_session
 
 
 class Joining(Struct, frozen=True):
@@ -47,7 +47,7 @@ async def join(services: Services, found: FoundInvitation, asked: Joining) -> st
     Raises as `prove` does for a wrong password; `Denied` for an organisation that is not active; `NotFound` if the
     invitation is over meanwhile; `Conflict` for a member, and for an address that has got an account meanwhile.
     """
-    if not admits_members(found.tenant_state):
+    if not admits_newcomers(found.tenant_state):
         raise Denied("this organisation is not active", code="tenant_not_active")
     if found.account_id is None:
         account_id, password_hash = None, await services.passwords.hash(asked.password)

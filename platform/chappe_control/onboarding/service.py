@@ -1,6 +1,7 @@
 """What happens when an organisation begins, by the operator's hand or by its own."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from msgspec import Struct
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -11,7 +12,8 @@ from chappe_kernel.ids import MemberId, ProjectId
 from chappe_store.session import TenantScope
 from chappe_tenants.accounts.service import open_account
 from chappe_tenants.members.service import Role, add_member
-from chappe_tenants.organisations.service import create_organisation
+from chappe_tenants.organisations.lifecycle import TenantState
+from chappe_tenants.organisations.service import NO_CONTRACT, Contract, create_organisation
 from chappe_tenants.projects.service import create_project
 from chappe_tenants.sessions.service import start_member_session
 
@@ -25,6 +27,7 @@ class Terms(Struct, frozen=True):
     requests_per_minute: int
     welcome_credit_nano: int
     allowed_regions: Sequence[str] = ()
+    state: TenantState = TenantState.ACTIVE
 
 
 class Opened(Struct, frozen=True):
@@ -35,8 +38,17 @@ class Opened(Struct, frozen=True):
     jurisdiction_of: dict[str, str]
 
 
-async def open_organisation(session: AsyncSession, *, name: str, terms: Terms) -> Opened:
-    """A new organisation with a project and its welcome credit. As the operator."""
+async def open_organisation(
+    session: AsyncSession,
+    *,
+    name: str,
+    terms: Terms,
+    reference: str | None = None,
+    contract: Contract = NO_CONTRACT,
+    details: Mapping[str, Any] | None = None,
+) -> Opened:
+    """A new organisation with a project, a budget and its welcome credit. As the operator. Raises as
+    `create_organisation` does."""
     jurisdiction_of = await read_jurisdictions(session)
     scope = await create_organisation(
         session,
@@ -44,6 +56,10 @@ async def open_organisation(session: AsyncSession, *, name: str, terms: Terms) -
         currency=terms.currency,
         allowed_regions=terms.allowed_regions or tuple(jurisdiction_of),
         requests_per_minute=terms.requests_per_minute,
+        reference=reference,
+        state=terms.state,
+        contract=contract,
+        details=details,
     )
     project = await create_project(session, scope, name=DEFAULT_PROJECT, regions=None, jurisdiction_of=jurisdiction_of)
     await give_welcome_credit(session, scope.tenant_id, terms.welcome_credit_nano, terms.currency)

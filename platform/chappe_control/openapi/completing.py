@@ -56,6 +56,9 @@ def example_of(schema: Node, schemas: Node, field: str = "", owner: str = "") ->
     """A value that the schema allows: the one for the field's name (in this owner, or anywhere) if it fits."""
     if "$ref" in schema:
         return example_of(schemas[schema["$ref"].removeprefix(_REFERENCE)], schemas, field, owner)
+    if "allOf" in schema:
+        # A reference with a description of its own.
+        return example_of(schema["allOf"][0], schemas, field, owner)
     wanted = BY_FIELD.get(f"{owner}.{field}", BY_FIELD.get(field, _NO_VALUE))
     variants = [*schema.get("oneOf", ()), *schema.get("anyOf", ())]
     if wanted is None and any(variant.get("type") == "null" for variant in variants):

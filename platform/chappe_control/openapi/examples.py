@@ -59,6 +59,17 @@ BY_FIELD: Mapping[str, Any] = {
     # People.
     "email": "mia@example.eu",
     "user": "ops@operator.example",
+    # Organisations.
+    "customer_id": f"ten_{ID}",
+    "parent_id": None,
+    "country": "FR",
+    "Address.line_1": "1 rue de la Paix",
+    "Address.line_2": None,
+    "Address.postal_code": "75002",
+    "city": "Paris",
+    "state_by": "operator",
+    "vat_number": "FR40303265045",
+    "Contact.phone": "+33123456789",
     # The audit log.
     "ActorView.kind": "management_key",
     "ActorView.id": f"key_{ID}",

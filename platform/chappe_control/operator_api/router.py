@@ -4,7 +4,7 @@ from litestar import Router
 
 from chappe_control.authentication import require_operator_caller
 from chappe_control.bodies import check_body
-from chappe_control.operator_api import plans, quotas, tokens
+from chappe_control.operator_api import plans, quotas, tenants, tokens
 from chappe_control.permissions import require_permission
 
 OPERATOR_TOKEN = "operatorToken"  # noqa: S105 -- a name, and no secret
@@ -15,6 +15,13 @@ def make_router() -> Router:
     return Router(
         "/api/v1/operator",
         route_handlers=[
+            tenants.list_tenants,
+            tenants.create,
+            tenants.read,
+            tenants.change,
+            tenants.take_step,
+            tenants.read_credit_limit,
+            tenants.put_credit_limit,
             plans.list_plans,
             plans.create_plan,
             plans.read_plan,

@@ -21,9 +21,10 @@ from chappe_control.pages.flash import forget_flash, read_flash
 from chappe_control.pages.formats import make_filters
 from chappe_control.pages.forms import Form
 from chappe_control.pages.languages import LANGUAGES, LOCALES, gettext_of, language_of
+from chappe_control.pages.organisation_texts import Notice, state_notice
 from chappe_control.pages.security import page_headers
 from chappe_control.pages.theme import THEMES, theme_of
-from chappe_control.permissions import Permission, may
+from chappe_control.permissions import Permission, is_open, may
 from chappe_kernel.clock import Clock
 from chappe_kernel.ids import encode_id
 from chappe_tenants.sessions.service import MemberVisitor, OperatorVisitor
@@ -115,6 +116,7 @@ def _context(request: Request[Any, Any, Any], language: str) -> dict[str, Any]:
         "csrf_token": csrf_token({"request": request}),
         "visitor": request.scope.get("auth"),
         "may": _make_may(request.scope.get("auth")),
+        "state_notice": _state_notice,
         "link": _make_link(request),
     }
 
@@ -123,9 +125,16 @@ def _make_may(visitor: Any) -> Callable[[str], bool]:
     """`may("manage keys")`: whether to show what takes this permission. The route decides again whether to do it."""
 
     def may_visitor(permission: str) -> bool:
-        return isinstance(visitor, MemberVisitor | OperatorVisitor) and may(visitor.role, Permission(permission))
+        wanted = Permission(permission)
+        if isinstance(visitor, MemberVisitor):
+            return may(visitor.role, wanted) and is_open(visitor.tenant_state, wanted)
+        return isinstance(visitor, OperatorVisitor) and may(visitor.role, wanted)
 
     return may_visitor
+
+
+def _state_notice(visitor: Any) -> Notice | None:
+    return state_notice(visitor.tenant_state) if isinstance(visitor, MemberVisitor) else None
 
 
 def _make_link(request: Request[Any, Any, Any]) -> Callable[..., str]:

@@ -5,8 +5,10 @@ from litestar import Router
 from chappe_control.pages.guards import require_member
 from chappe_control.permissions import require_permission
 from chappe_control.portal import acknowledgement
+from chappe_control.portal.customers import routes as customers
 from chappe_control.portal.keys import routes as keys
 from chappe_control.portal.members import routes as members
+from chappe_control.portal.organisation import routes as organisation
 from chappe_control.portal.organisations import routes as organisations
 from chappe_control.portal.overview import routes as overview
 from chappe_control.portal.playground import routes as playground
@@ -27,6 +29,14 @@ def make_router() -> Router:
             keys.list_keys,
             keys.create_key,
             keys.revoke_key,
+            organisation.show_organisation,
+            organisation.change_organisation,
+            customers.list_customers,
+            customers.show_new_customer,
+            customers.make_customer,
+            customers.show_customer,
+            customers.edit_customer,
+            customers.take_step,
             members.list_members,
             members.invite,
             members.send_invitation,

@@ -49,10 +49,15 @@ _OWN_ACTORS = {ActorKind.MEMBER: MEMBER, ActorKind.SIGN_UP: MEMBER, ActorKind.MA
 class ActorView(Struct, frozen=True):
     kind: Annotated[
         str,
-        Meta(description="`member`, `sign_up`, `management_key`, or `operator` for the operator's own people."),
+        Meta(
+            description="`member`, `sign_up`, `management_key`, `reseller` for your reseller's people and programs, or "
+            "`operator` for the operator's."
+        ),
     ]
-    id: Annotated[str | None, Meta(description="Of a sign-up the member that it made. Null for the operator's.")]
-    address: Annotated[str | None, Meta(description="The address that the call came from. Null for the operator's.")]
+    id: Annotated[str | None, Meta(description="Of a sign-up the member that it made. Null for others than your own.")]
+    address: Annotated[
+        str | None, Meta(description="The address that the call came from. Null for others than your own.")
+    ]
 
 
 class AuditEntryView(Struct, frozen=True):
@@ -111,8 +116,9 @@ def _show(entry: ListedEntry) -> AuditEntryView:
 
 
 def _show_actor(entry: ListedEntry) -> ActorView:
-    """The operator's people and machines are the operator's to know."""
+    """The operator's people and machines are the operator's to know, and a reseller's the reseller's."""
     for kind, prefix in _OWN_ACTORS.items():
         if entry.actor_kind == kind:
             return ActorView(kind=kind, id=encode_id(prefix, UUID(entry.actor)), address=entry.address)
-    return ActorView(kind="operator", id=None, address=None)
+    by_reseller = entry.actor_kind == ActorKind.RESELLER
+    return ActorView(kind="reseller" if by_reseller else "operator", id=None, address=None)

@@ -5,7 +5,7 @@ from typing import Annotated
 from litestar import get
 from msgspec import Meta, Struct
 
-from chappe_billing.balance.queries import read_balance
+from chappe_billing.balance.queries import Balance, read_balance
 from chappe_control.authentication import TenantRequest
 from chappe_control.permissions import Permission
 from chappe_control.public import answers
@@ -33,7 +33,10 @@ async def get_balance(request: TenantRequest, services: Given) -> BalanceView:
     """What the organisation has left, exact to the nano."""
     scope = request.auth.scope
     async with services.database.tenant(scope) as session:
-        balance = await read_balance(session, scope)
+        return show_balance(await read_balance(session, scope))
+
+
+def show_balance(balance: Balance) -> BalanceView:
     return BalanceView(
         currency=balance.currency,
         available=format_nano(balance.available_nano),

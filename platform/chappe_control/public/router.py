@@ -5,7 +5,19 @@ from litestar import Router
 from chappe_control.authentication import require_tenant_caller
 from chappe_control.bodies import check_body
 from chappe_control.permissions import require_permission
-from chappe_control.public import audit, balance, invitations, keys, marketplace, members, projects, quotas, usage
+from chappe_control.public import (
+    audit,
+    balance,
+    customers,
+    invitations,
+    keys,
+    marketplace,
+    members,
+    organisation,
+    projects,
+    quotas,
+    usage,
+)
 
 MANAGEMENT_KEY = "managementKey"
 PORTAL_SESSION = "portalSession"
@@ -23,6 +35,14 @@ def make_router() -> Router:
             keys.list_keys,
             keys.create_key,
             keys.revoke_key,
+            organisation.read_organisation,
+            organisation.change_organisation,
+            customers.list_customers,
+            customers.create,
+            customers.read_customer,
+            customers.change,
+            customers.take_step,
+            customers.read_customer_balance,
             members.list_members,
             members.get_member,
             members.change_member,

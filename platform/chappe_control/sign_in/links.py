@@ -21,6 +21,7 @@ from chappe_kernel.ids import AccountId, MemberId, new_id
 from chappe_store.audit_log.origin import ActorKind
 from chappe_tenants.accounts import service as accounts
 from chappe_tenants.accounts.queries import find_by_email
+from chappe_tenants.organisations.lifecycle import TenantState
 
 SIGN_UP_LINK = "/sign-up/confirm"
 RESET_LINK = "/reset-password"
@@ -77,7 +78,12 @@ async def finish_sign_up(services: Services, secret: str, password: str, source:
     """
     password_hash = await services.passwords.hash(password)
     settings = services.settings
-    terms = Terms(settings.sign_up_currency, settings.sign_up_requests_per_minute, settings.welcome_credit_nano)
+    terms = Terms(
+        settings.sign_up_currency,
+        settings.sign_up_requests_per_minute,
+        settings.welcome_credit_nano,
+        state=TenantState.APPLIED if settings.sign_up_review else TenantState.ACTIVE,
+    )
     owner_id = MemberId(new_id())
     async with services.database.operator(source.origin(ActorKind.SIGN_UP, owner_id)) as session:
         link = await use_link(session, Purpose.SIGN_UP, secret)

@@ -75,7 +75,7 @@ async def switch_organisation(
 ) -> str:
     """A new session's secret, in another organisation of the visitor's account; the one they come from is ended.
 
-    Raises `NotFound` for an organisation that the account is no member of, `Denied` for one that is not active.
+    Raises `NotFound` for an organisation that the account is no member of, `Denied` for one that is closed.
     """
     own = next((own for own in visitor.organisations if own.scope.tenant_id == tenant_id), None)
     if own is None:

@@ -21,6 +21,8 @@ class ActorKind(StrEnum):
     that member's id."""
     MAIL_READER = "mail_reader"
     """Who opened the link in a letter to their address: `actor` is the account's id."""
+    RESELLER = "reseller"
+    """A member or a key of the reseller whose customer it is: `actor` is their id."""
     OPERATOR_USER = "operator_user"
     OPERATOR_TOKEN = "operator_token"  # noqa: S105 -- a kind, and no secret
     """A program, with a token of one of the operator's people; the entry of its making says whose."""

@@ -15,7 +15,8 @@ from chappe_store.session import TenantScope
 from chappe_tenants.api_keys import queries
 from chappe_tenants.api_keys.queries import FoundKey, KeyRecord, NewKey
 from chappe_tenants.naming import clean_name
-from chappe_tenants.organisations.service import TenantState, get_organisation
+from chappe_tenants.organisations.lifecycle import effect_of
+from chappe_tenants.organisations.service import get_organisation
 from chappe_tenants.peppers import newest
 from chappe_tenants.projects.models import Project
 from chappe_tenants.projects.service import get_project, narrowing
@@ -54,7 +55,7 @@ async def authenticate(session: AsyncSession, secret: str, peppers: Sequence[Pep
     """Who holds this management key.
 
     Raises `Unauthenticated` for a secret that is no key of ours (a revoked one included), `Denied` for an inference
-    key and for a tenant that is not active.
+    key and for a tenant whose state closes its keys.
     """
     if not is_well_formed(secret):
         raise Unauthenticated("there is no such API key")
@@ -63,7 +64,7 @@ async def authenticate(session: AsyncSession, secret: str, peppers: Sequence[Pep
         raise Unauthenticated("there is no such API key")
     if found.kind != KeyKind.MANAGEMENT:
         raise Denied("this takes a management key (ck_m…); an inference key opens the gateways only")
-    if found.tenant_state != TenantState.ACTIVE:
+    if not effect_of(found.tenant_state).management_keys:
         raise Denied("this organisation is not active", code="tenant_not_active")
     return Caller(
         scope=TenantScope(TenantId(found.tenant_id)),
@@ -203,7 +204,7 @@ def _facts(found: FoundKey, quotas: KeyQuotas, jurisdiction_of: dict[str, str]) 
         project_id=found.project_id,
         tenant_id=found.tenant_id,
         kind=KeyKind(found.kind),
-        active=found.tenant_state == TenantState.ACTIVE,
+        active=effect_of(found.tenant_state).inference,
         currency=found.currency,
         regions=_narrowed(jurisdiction_of, found.tenant_regions, found.project_regions, found.key_regions),
         models=None if found.models is None else tuple(found.models),

@@ -148,12 +148,6 @@ async def remove_plan(session: AsyncSession, name: str) -> None:
     await queries.delete_plan(session, name)
 
 
-async def check_plan(session: AsyncSession, name: str) -> None:
-    """Before a tenant gets this plan. Raises `Invalid` naming `plan`."""
-    if await queries.read_plan(session, name) is None:
-        raise Invalid("there is no such plan", code="plan_not_found", param="plan")
-
-
 async def read_chain(
     session: AsyncSession, scope: TenantScope, *, project_id: ProjectId | None = None, key_id: KeyId | None = None
 ) -> list[Rule]:

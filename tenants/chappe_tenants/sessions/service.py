@@ -11,7 +11,7 @@ from chappe_tenants.bearer_secrets import digest_secret, is_well_formed, new_sec
 from chappe_tenants.members.queries import note_sign_in
 from chappe_tenants.members.service import Role
 from chappe_tenants.operators.service import OperatorRole
-from chappe_tenants.organisations.service import TenantState
+from chappe_tenants.organisations.lifecycle import Access, TenantState, effect_of
 from chappe_tenants.sessions import queries
 from chappe_tenants.sessions.lifetimes import CONSOLE, PORTAL
 
@@ -24,7 +24,8 @@ class OwnOrganisation(Struct, frozen=True):
 
 
 class MemberVisitor(Struct, frozen=True):
-    """A signed-in member. Only a look-up of the session's secret makes one, and its scope opens this tenant alone.
+    """A signed-in member. Only a look-up of the session's secret makes one, and its scope opens this tenant alone,
+    as far as the tenant's state lets it.
 
     `organisations` are all that the account is a member of, by name, this one among them.
     """
@@ -36,6 +37,7 @@ class MemberVisitor(Struct, frozen=True):
     email: str
     role: Role
     tenant_name: str
+    tenant_state: TenantState
     currency: str
     organisations: tuple[OwnOrganisation, ...]
 
@@ -59,7 +61,12 @@ class OwnSession(Struct, frozen=True):
 
 def admits_members(tenant_state: str) -> bool:
     """Whether members of an organisation in this state may be signed in to it."""
-    return tenant_state == TenantState.ACTIVE
+    return effect_of(tenant_state).members is not Access.NOTHING
+
+
+def admits_newcomers(tenant_state: str) -> bool:
+    """Whether somebody may become a member of an organisation in this state: not while nothing can be changed."""
+    return effect_of(tenant_state).members in {Access.PREPARE, Access.EVERYTHING}
 
 
 async def start_member_session(session: AsyncSession, scope: TenantScope, member_id: MemberId) -> str:
@@ -80,7 +87,7 @@ async def start_member_session(session: AsyncSession, scope: TenantScope, member
 
 async def find_member(session: AsyncSession, secret: str) -> tuple[MemberVisitor, bool] | None:
     """Whose session this is, and whether it is time to `touch_member_session`. None: the session is over, was never,
-    or its tenant is not active."""
+    or its tenant is closed."""
     found = await _find_member_session(session, secret)
     if found is None or not admits_members(found.tenant_state):
         return None
@@ -92,6 +99,7 @@ async def find_member(session: AsyncSession, secret: str) -> tuple[MemberVisitor
         email=found.email,
         role=Role(found.role),
         tenant_name=found.tenant_name,
+        tenant_state=TenantState(found.tenant_state),
         currency=found.currency,
         organisations=tuple(
             OwnOrganisation(TenantScope(TenantId(tenant_id)), name)
@@ -102,7 +110,7 @@ async def find_member(session: AsyncSession, secret: str) -> tuple[MemberVisitor
 
 
 async def find_own_session(session: AsyncSession, secret: str) -> OwnSession | None:
-    """The session behind a secret, to end it: whoever holds the secret may, also where the tenant is not active."""
+    """The session behind a secret, to end it: whoever holds the secret may, also where the tenant is closed."""
     found = await _find_member_session(session, secret)
     if found is None:
         return None

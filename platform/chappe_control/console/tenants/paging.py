@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Struct
 
 from chappe_kernel.errors import Invalid
+from chappe_tenants.organisations.lifecycle import TenantState
 
 E = TypeVar("E", bound=StrEnum)
 
@@ -46,6 +47,7 @@ class Listing(Struct, frozen=True):
     """Which tenants, in which order, from where on."""
 
     search: str = ""
+    state: TenantState | None = None
     sort: Sort = Sort.NAME
     order: Order = Order.ASCENDING
     after: After | None = None
@@ -56,12 +58,13 @@ def read_listing(query: Mapping[str, str]) -> Listing:
     search = query.get("q", "").strip()
     if len(search) > MAX_SEARCH_LENGTH or "\0" in search:
         raise Invalid(f"a search has at most {MAX_SEARCH_LENGTH} characters", code="invalid_search", param="q")
+    state = _choice(TenantState, query, "state", TenantState.ACTIVE) if query.get("state") else None
     sort = _choice(Sort, query, "sort", Sort.NAME)
     order = _choice(Order, query, "order", Order.ASCENDING)
     after = _decode(query["cursor"]) if query.get("cursor") else None
     if after is not None and (after.sort, after.order) != (sort, order):
         raise _bad_cursor()
-    return Listing(search, sort, order, after)
+    return Listing(search, state, sort, order, after)
 
 
 def encode_after(after: After) -> str:

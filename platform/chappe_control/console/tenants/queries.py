@@ -14,19 +14,21 @@ from chappe_billing.grants.models import BudgetGrant
 from chappe_billing.ledger.models import LedgerEntry, LedgerTransaction
 from chappe_billing.usage.models import UsageMonth
 from chappe_control.console.tenants.paging import After, Listing, Order, Sort
-from chappe_kernel.errors import Invalid
-from chappe_kernel.ids import TENANT, decode_id
+from chappe_store.audit_log.models import AuditEntry
 from chappe_store.session import TenantScope
 from chappe_tenants.api_keys.models import ApiKey
 from chappe_tenants.api_keys.queries import OWN_LIMIT
 from chappe_tenants.members.models import Member
 from chappe_tenants.organisations.models import Tenant
+from chappe_tenants.organisations.queries import matches
 from chappe_tenants.projects.models import Project
 
 PAGE_ROWS = 50
 MAX_KEYS = 200
 MAX_MEMBERS = 200
 MAX_TRANSACTIONS = 20
+MAX_RELATED = 50
+MAX_STEPS = 20
 
 
 class TenantRow(Struct, frozen=True):
@@ -46,6 +48,25 @@ class TenantRow(Struct, frozen=True):
     pending_nano: int
     members: int
     last_activity_at: datetime | None
+
+
+class RelatedRow(Struct, frozen=True):
+    """A tenant that this one belongs to (`above`), or that belongs to it. `relation` is the lower one's."""
+
+    id: UUID
+    name: str
+    state: str
+    relation: str | None
+    above: bool
+
+
+class StepRow(Struct, frozen=True):
+    """A state that began, why, and which kind of actor decided it."""
+
+    at: datetime
+    state: str
+    reason: str | None
+    actor_kind: str
 
 
 class KeyRow(Struct, frozen=True):
@@ -81,18 +102,16 @@ class TransactionRow(Struct, frozen=True):
     amount_nano: int
 
 
-async def count_tenants(session: AsyncSession, search: str) -> int:
-    """How many there are; with `search`, how many match."""
-    query = select(func.count()).select_from(Tenant)
-    return await session.scalar(query.where(_matches(search)) if search else query) or 0
+async def count_tenants(session: AsyncSession, listing: Listing) -> int:
+    """How many match, on all pages."""
+    query = select(func.count()).select_from(Tenant).where(*_wanted(listing))
+    return await session.scalar(query) or 0
 
 
 async def list_tenants(session: AsyncSession, listing: Listing, month: datetime) -> list[TenantRow]:
     """Up to `PAGE_ROWS` + 1 tenants; the last one only says that there is another page."""
     value = _sort_value(listing.sort)
-    query = _tenants(month)
-    if listing.search:
-        query = query.where(_matches(listing.search))
+    query = _tenants(month).where(*_wanted(listing))
     if listing.after is not None:
         query = query.where(_comes_after(listing.after, value))
     page = query.order_by(*_ordered(listing.order, value, Tenant.id)).limit(PAGE_ROWS + 1).subquery()
@@ -111,6 +130,35 @@ async def read_tenant(session: AsyncSession, scope: TenantScope, month: datetime
 
 async def read_details(session: AsyncSession, scope: TenantScope) -> Tenant | None:
     return await session.get(Tenant, scope.tenant_id)
+
+
+async def list_related(session: AsyncSession, tenant: Tenant) -> list[RelatedRow]:
+    """Its group or reseller first, then its subsidiaries and customers by name."""
+    query = (
+        select(Tenant.id, Tenant.name, Tenant.state, Tenant.relation, (Tenant.id == tenant.parent_id).label("above"))
+        .where((Tenant.id == tenant.parent_id) | (Tenant.parent_id == tenant.id))
+        .order_by(Tenant.id != tenant.parent_id, func.lower(Tenant.name), Tenant.id)
+        .limit(MAX_RELATED)
+    )
+    return [RelatedRow(*row) for row in await session.execute(query)]
+
+
+async def list_steps(session: AsyncSession, scope: TenantScope) -> list[StepRow]:
+    """From state to state, newest first, as the audit log has it."""
+    after = AuditEntry.after
+    query = (
+        select(
+            AuditEntry.recorded_at, after["state"].as_string(), after["state_reason"].as_string(), AuditEntry.actor_kind
+        )
+        .where(
+            AuditEntry.tenant_id == scope.tenant_id,
+            AuditEntry.noun == Tenant.__tablename__,
+            after["state"].as_string().is_not(None),
+        )
+        .order_by(AuditEntry.sequence.desc())
+        .limit(MAX_STEPS)
+    )
+    return [StepRow(*row) for row in await session.execute(query)]
 
 
 async def list_keys(session: AsyncSession, scope: TenantScope) -> list[KeyRow]:
@@ -247,14 +295,9 @@ def _comes_after(last: After, value: ColumnElement[Any]) -> ColumnElement[bool]:
     return here < there if last.order is Order.DESCENDING else here > there
 
 
-def _matches(search: str) -> ColumnElement[bool]:
-    """The name contains the text, whatever its case; or it is the tenant's id. No pattern: nothing in it is special."""
-    contains = func.strpos(func.lower(Tenant.name), func.lower(search)) > 0
-    try:
-        tenant_id = decode_id(TENANT, search)
-    except Invalid:
-        return contains
-    return contains | (Tenant.id == tenant_id)
+def _wanted(listing: Listing) -> list[ColumnElement[bool]]:
+    found = [matches(listing.search)] if listing.search else []
+    return found if listing.state is None else [*found, Tenant.state == listing.state]
 
 
 def shown(rows: Sequence[TenantRow]) -> tuple[Sequence[TenantRow], bool]:

@@ -10,14 +10,19 @@ from chappe_billing.figures.queries import sum_by_offer
 from chappe_control.console.rendering import ConsoleRequest, console_fragment, console_page
 from chappe_control.console.tenants import queries
 from chappe_control.console.tenants.paging import encode_after, read_listing
-from chappe_control.console.tenants.texts import KEY_KINDS, STATES, TRANSACTIONS
+from chappe_control.console.tenants.texts import KEY_KINDS, TRANSACTIONS
+from chappe_control.operator_api.tenants import scope_of
+from chappe_control.pages.organisation_forms import country_name
+from chappe_control.pages.organisation_texts import REASONS, RELATIONS, STATES, step_text
 from chappe_control.pages.roles import MEMBER_ROLES
 from chappe_control.permissions import Permission, may
 from chappe_control.state import Given, Services
-from chappe_kernel.errors import Invalid, NotFound
-from chappe_kernel.ids import TENANT, TenantId, decode_id, encode_id
+from chappe_kernel.errors import NotFound
+from chappe_kernel.ids import TENANT, encode_id
 from chappe_store.queries import read_now
-from chappe_store.session import TenantScope
+from chappe_tenants.organisations.lifecycle import Authority
+from chappe_tenants.organisations.queries import count_by_state
+from chappe_tenants.organisations.schemas import steps_of
 
 
 @get("/tenants", permission=Permission.SEE_TENANTS)
@@ -45,10 +50,12 @@ async def _list_values(request: ConsoleRequest, services: Services) -> dict[str,
     async with services.database.audit() as session:
         now = await read_now(session)
         rows, more = queries.shown(await queries.list_tenants(session, listing, _begin_of_month(now)))
-        count = await queries.count_tenants(session, listing.search)
+        count = await queries.count_tenants(session, listing)
+        by_state = await count_by_state(session)
     return {
         "rows": rows,
         "count": count,
+        "by_state": by_state,
         "listing": listing,
         "next_cursor": encode_after(queries.after(rows[-1], listing)) if more else None,
         "now": now,
@@ -58,7 +65,7 @@ async def _list_values(request: ConsoleRequest, services: Services) -> dict[str,
 
 
 async def _tenant_values(request: ConsoleRequest, services: Services, text: str) -> dict[str, Any]:
-    scope = _scope(text)
+    scope = scope_of(text)
     sees_members = may(request.auth.role, Permission.SEE_TENANT_MEMBERS)
     async with services.database.audit() as session:
         now = await read_now(session)
@@ -70,10 +77,14 @@ async def _tenant_values(request: ConsoleRequest, services: Services, text: str)
         keys = await queries.list_keys(session, scope)
         members = await queries.list_members(session, scope) if sees_members else []
         transactions = await queries.last_transactions(session, scope)
+        related = await queries.list_related(session, details)
+        history = await queries.list_steps(session, scope)
     return {
         "tenant": tenant,
         "details": details,
-        "parent_id": None if details.parent_id is None else encode_id(TENANT, details.parent_id),
+        "related": related,
+        "history": history,
+        "steps": [(step, step_text(details.state, step.state)) for step in steps_of(details, Authority.OPERATOR)],
         "tenant_id": encode_id(TENANT, tenant.id),
         "usage": usage,
         "keys": keys,
@@ -82,21 +93,17 @@ async def _tenant_values(request: ConsoleRequest, services: Services, text: str)
         "transactions": transactions,
         "now": now,
         "states": STATES,
+        "reasons": REASONS,
+        "relations": RELATIONS,
+        "country_name": lambda code: country_name(request, code),
+        "show_id": _show_id,
         "key_kinds": KEY_KINDS,
         "member_roles": MEMBER_ROLES,
         "transaction_kinds": TRANSACTIONS,
     }
 
 
-def _scope(text: str) -> TenantScope:
-    # The operator's role sees every tenant, and the guard has let this visitor in: here the id itself is the scope.
-    try:
-        return TenantScope(TenantId(decode_id(TENANT, text)))
-    except Invalid:
-        raise NotFound("no such organisation") from None
-
-
-def _show_id(row: queries.TenantRow) -> str:
+def _show_id(row: queries.TenantRow | queries.RelatedRow) -> str:
     return encode_id(TENANT, row.id)
 
 

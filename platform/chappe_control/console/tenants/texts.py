@@ -1,22 +1,8 @@
 """What the tables call things, in words for people. What is not listed is shown as the table has it."""
 
-from msgspec import Struct
-
 from chappe_billing.ledger.postings import TransactionKind
 from chappe_control.pages.languages import N_
 from chappe_kernel.api_keys import KeyKind
-from chappe_tenants.organisations.service import TenantState
 
-
-class StateText(Struct, frozen=True):
-    name: str
-    colour: str
-
-
-STATES = {
-    TenantState.ACTIVE: StateText(N_("Enabled"), "green"),
-    TenantState.SUSPENDED: StateText(N_("Suspended"), "yellow"),
-    TenantState.CLOSED: StateText(N_("Closed"), "secondary"),
-}
 KEY_KINDS = {KeyKind.INFERENCE: N_("Inference"), KeyKind.MANAGEMENT: N_("Management")}
 TRANSACTIONS = {TransactionKind.WELCOME_CREDIT: N_("Welcome credit"), TransactionKind.USAGE: N_("Usage")}

@@ -9,7 +9,7 @@ from chappe_store.row_security import ANNOUNCER, LOOKUP, hand_over, protect_tena
 from chappe_store.session import Role
 
 revision = "0012"
-down_revision = "0009"
+down_revision = "0010"
 branch_labels = None
 depends_on = None
 

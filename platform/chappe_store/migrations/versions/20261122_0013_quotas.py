@@ -25,7 +25,6 @@ def upgrade() -> None:
     # A migration that cannot get its lock soon gives up, instead of making every query queue behind it.
     op.execute("SET LOCAL lock_timeout = '3s'")
     op.execute("SET LOCAL statement_timeout = '60s'")
-    _name_plans_of_tenants()
     _create_plans()
     _create_quotas()
     _create_raises()
@@ -41,20 +40,6 @@ def upgrade() -> None:
     _move_old_columns()
     _follow_old_columns()
     _audit()
-
-
-def _name_plans_of_tenants() -> None:
-    op.execute(
-        "ALTER TABLE tenant ADD COLUMN plan text NOT NULL DEFAULT 'standard' "
-        "CONSTRAINT ck_tenant_plan CHECK (length(plan) BETWEEN 1 AND 100)"
-    )
-    op.execute("DROP TRIGGER tenant_audit ON tenant")
-    audit_table(
-        "tenant",
-        subject=("id",),
-        tenant_column="id",
-        shown=("parent_id", "reference", "name", "state", "currency", "allowed_regions", "requests_per_minute", "plan"),
-    )
 
 
 def _value_columns(table: str) -> str:
