@@ -41,6 +41,7 @@ class Permission(StrEnum):
     MANAGE_PROJECTS = "manage projects"
     READ_KEYS = "read keys"
     MANAGE_KEYS = "manage keys"
+    MANAGE_MANAGEMENT_KEYS = "manage management keys"
     READ_QUOTAS = "read quotas"
     MANAGE_QUOTAS = "manage quotas"
     READ_USAGE = "read usage"
@@ -89,6 +90,8 @@ ALLOWED: dict[Permission, frozenset[Holder]] = {
     Permission.MANAGE_PROJECTS: _HEADS | _KEY,
     Permission.READ_KEYS: _MAKERS | {Role.VIEWER} | _KEY,
     Permission.MANAGE_KEYS: _MAKERS | _KEY,
+    # Nobody makes, widens or rotates a key that may do more than they: a management key does what heads do.
+    Permission.MANAGE_MANAGEMENT_KEYS: _HEADS | _KEY,
     Permission.READ_QUOTAS: _MEMBERS | _KEY,
     Permission.MANAGE_QUOTAS: _HEADS | _KEY,
     Permission.READ_USAGE: _MEMBERS | _KEY,
@@ -141,8 +144,12 @@ async def require_permission(connection: _Connection, handler: BaseRouteHandler)
     """After the guard that sets `request.auth`. Raises `Denied` unless the caller holds the route's permission."""
     if connection.scope.get("method") == "OPTIONS":
         return  # The framework's own answer, of which `_check_handler` says more.
-    permission: Permission = handler.opt["permission"]
-    if not may(holder_of(connection.auth), permission):
+    check_permission(connection.auth, handler.opt["permission"])
+
+
+def check_permission(auth: Caller | MemberVisitor | OperatorVisitor | OperatorCaller, permission: Permission) -> None:
+    """For what only the body or the resource says: the route's own permission was checked before. Raises `Denied`."""
+    if not may(holder_of(auth), permission):
         raise Denied(f"your role may not {permission}", code="role_denied")
 
 

@@ -35,6 +35,8 @@ class ControlSettings:
     programs with a wrong key. People with a wrong password are bounded by `sign_in_failures_per_minute` per address
     and, once an account has seen `account_failures_per_minute` from anywhere, by one per address on that account.
 
+    `leak_reports_per_minute` is per client address: whoever reports more found a list, and can go on next minute.
+
     `portal_url` is the one address of portal and console: scheme and host, as browsers write an origin. A new
     organisation that signs up pays in `sign_up_currency` and gets `sign_up_requests_per_minute` in each region.
     """
@@ -53,6 +55,7 @@ class ControlSettings:
     audit_checkpoint_s: float = 60.0
     management_calls_per_minute: int = 1200
     failed_sign_ins_per_minute: int = 120
+    leak_reports_per_minute: int = 60
     portal_url: str = ""
     sign_up_open: bool = True
     sign_up_currency: str = "EUR"

@@ -29,6 +29,8 @@ NOT_AUDITED = {
 NOT_WATCHED = {
     "created_at": "the entry's own time says it",
     "api_key.last_used_at": "changes with use",
+    "api_key.last_used_region": "the same",
+    "api_key.last_used_network": "the same",
     "operator_token.last_used_at": "the same",
     "member.last_signed_in_at": "the same",
     "budget.posted_nano": "the ledger's to tell",

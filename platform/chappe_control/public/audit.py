@@ -22,6 +22,7 @@ from chappe_kernel.ids import (
     MEMBER,
     PROJECT,
     REQUEST,
+    SERVICE_ACCOUNT,
     TENANT,
     encode_id,
 )
@@ -35,6 +36,7 @@ _PREFIXES = {
     "budget": TENANT,
     "project": PROJECT,
     "api_key": KEY,
+    "service_account": SERVICE_ACCOUNT,
     "member": MEMBER,
     "invitation": INVITATION,
     "ledger_transaction": LEDGER_TRANSACTION,
@@ -45,10 +47,13 @@ _OWN_ACTORS = {ActorKind.MEMBER: MEMBER, ActorKind.SIGN_UP: MEMBER, ActorKind.MA
 class ActorView(Struct, frozen=True):
     kind: Annotated[
         str,
-        Meta(description="`member`, `sign_up`, `management_key`, or `operator` for the operator's own people."),
+        Meta(
+            description="`member`, `sign_up`, `management_key`, `leak_report` for whoever had found a key's text and "
+            "reported it, or `operator` for the operator's own people."
+        ),
     ]
-    id: Annotated[str | None, Meta(description="Of a sign-up the member that it made. Null for the operator's.")]
-    address: Annotated[str | None, Meta(description="The address that the call came from. Null for the operator's.")]
+    id: Annotated[str | None, Meta(description="Of a sign-up the member that it made. Null for the last two.")]
+    address: Annotated[str | None, Meta(description="The address that the call came from. Null for the last two.")]
 
 
 class AuditEntryView(Struct, frozen=True):
@@ -107,8 +112,9 @@ def _show(entry: ListedEntry) -> AuditEntryView:
 
 
 def _show_actor(entry: ListedEntry) -> ActorView:
-    """The operator's people and machines are the operator's to know."""
+    """The operator's people and machines, and who reported a leak, are the operator's to know."""
     for kind, prefix in _OWN_ACTORS.items():
         if entry.actor_kind == kind:
             return ActorView(kind=kind, id=encode_id(prefix, UUID(entry.actor)), address=entry.address)
-    return ActorView(kind="operator", id=None, address=None)
+    known = ActorKind.LEAK_REPORT if entry.actor_kind == ActorKind.LEAK_REPORT else "operator"
+    return ActorView(kind=known, id=None, address=None)

@@ -5,7 +5,18 @@ from litestar import Router
 from chappe_control.authentication import require_tenant_caller
 from chappe_control.bodies import check_body
 from chappe_control.permissions import require_permission
-from chappe_control.public import audit, balance, invitations, keys, marketplace, members, projects, usage
+from chappe_control.public import (
+    audit,
+    balance,
+    invitations,
+    keys,
+    leaked_keys,
+    marketplace,
+    members,
+    projects,
+    service_accounts,
+    usage,
+)
 
 MANAGEMENT_KEY = "managementKey"
 PORTAL_SESSION = "portalSession"
@@ -20,9 +31,19 @@ def make_router() -> Router:
             usage.summarise,
             projects.list_projects,
             projects.create_project,
+            projects.get_project,
+            projects.change_project,
             keys.list_keys,
             keys.create_key,
+            keys.get_key,
+            keys.change_key,
+            keys.rotate_key,
             keys.revoke_key,
+            service_accounts.list_service_accounts,
+            service_accounts.create_service_account,
+            service_accounts.get_service_account,
+            service_accounts.change_service_account,
+            service_accounts.remove_service_account,
             members.list_members,
             members.get_member,
             members.change_member,
@@ -39,3 +60,8 @@ def make_router() -> Router:
         before_request=check_body,
         security=[{MANAGEMENT_KEY: []}, {PORTAL_SESSION: []}],
     )
+
+
+def make_open_router() -> Router:
+    """What anybody may call, who is nobody: what is here decides for itself what it takes."""
+    return Router("/api/v1", route_handlers=[leaked_keys.report_leaked_key], before_request=check_body, security=[{}])

@@ -115,7 +115,9 @@ class KeyFacts(Struct, frozen=True):
     models: tuple[str, ...] | None
     limits: tuple[RateLimit, ...]
     valid_for_s: float | None = None
-    """How much longer the secret opens anything, if it has an end: a browser token's."""
+    """How much longer the secret opens anything, if it has an end: a browser token's, or a key's that expires."""
+    networks: tuple[str, ...] | None = None
+    """CIDRs from which alone it may be used; None is anywhere."""
 
 
 class AskGrant(Struct, frozen=True):
@@ -161,6 +163,8 @@ class UsageEvent(Struct, frozen=True):
     started_at: datetime
     finished_at: datetime
     ttft_ms: int | None = None
+    client_network: str | None = None
+    """Whence it came, and no closer: an IPv4 /24 or an IPv6 /48. None when a proxy does not say."""
 
 
 class UsageBatch(Struct, frozen=True):
