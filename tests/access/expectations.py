@@ -36,11 +36,31 @@ PUBLIC_API = {
     "GET /api/v1/usage/summary": tenant_api(MEMBERS | KEY),
     "GET /api/v1/projects": tenant_api(MEMBERS | KEY),
     "POST /api/v1/projects": tenant_api(HEADS | KEY, 201, body=lambda _: {"name": unlike()}),
+    "GET /api/v1/projects/{project_id}": tenant_api(MEMBERS | KEY, of=things.a_project),
+    "PATCH /api/v1/projects/{project_id}": tenant_api(
+        HEADS | KEY, of=things.a_project, body=lambda _: {"name": unlike()}
+    ),
     "GET /api/v1/keys": tenant_api(MAKERS | {Caller.VIEWER} | KEY),
     "POST /api/v1/keys": tenant_api(
         MAKERS | KEY, 201, body=lambda home: {"name": unlike(), "project_id": home.project_id}
     ),
+    "GET /api/v1/keys/{key_id}": tenant_api(MAKERS | {Caller.VIEWER} | KEY, of=things.a_key),
+    "PATCH /api/v1/keys/{key_id}": tenant_api(MAKERS | KEY, of=things.a_key, body=lambda _: {"name": unlike()}),
+    "POST /api/v1/keys/{key_id}/rotate": tenant_api(MAKERS | KEY, 201, of=things.a_key, body=lambda _: {}),
     "DELETE /api/v1/keys/{key_id}": tenant_api(MAKERS | KEY, 204, of=things.a_key),
+    "GET /api/v1/service-accounts": tenant_api(MAKERS | {Caller.VIEWER} | KEY),
+    "POST /api/v1/service-accounts": tenant_api(
+        MAKERS | KEY,
+        201,
+        body=lambda home: {"name": unlike(), "project_id": home.project_id, "scopes": ["inference"]},
+    ),
+    "GET /api/v1/service-accounts/{service_account_id}": tenant_api(
+        MAKERS | {Caller.VIEWER} | KEY, of=things.a_service_account
+    ),
+    "PATCH /api/v1/service-accounts/{service_account_id}": tenant_api(
+        MAKERS | KEY, of=things.a_service_account, body=lambda _: {"name": unlike()}
+    ),
+    "DELETE /api/v1/service-accounts/{service_account_id}": tenant_api(MAKERS | KEY, 204, of=things.a_service_account),
     "GET /api/v1/audit": tenant_api(HEADS | KEY),
     "GET /api/v1/listings": tenant_api(MEMBERS | KEY),
     "GET /api/v1/regions": tenant_api(MEMBERS | KEY),
@@ -67,6 +87,21 @@ PORTAL = {
     "GET /keys": portal(MAKERS | {Caller.VIEWER}),
     "POST /keys": portal(MAKERS, 201, form=lambda _: {"name": unlike(), "kind": "inference"}),
     "POST /keys/{key_id}/revoke": portal(MAKERS, 303, of=things.a_key),
+    "GET /keys/{key_id}": portal(MAKERS | {Caller.VIEWER}, of=things.a_key),
+    "POST /keys/{key_id}": portal(MAKERS, 303, of=things.a_key, form=lambda _: {"name": unlike()}),
+    "POST /keys/{key_id}/rotate": portal(MAKERS, 201, of=things.a_key),
+    "GET /projects": portal(MEMBERS),
+    "POST /projects": portal(HEADS, 303, form=lambda _: {"name": unlike()}),
+    "GET /projects/{project_id}": portal(MEMBERS, of=things.a_project),
+    "POST /projects/{project_id}": portal(HEADS, 303, of=things.a_project, form=lambda _: {"name": unlike()}),
+    "POST /projects/{project_id}/archive": portal(HEADS, 303, of=things.a_project),
+    "POST /projects/{project_id}/restore": portal(HEADS, 303, of=things.a_project),
+    "POST /projects/{project_id}/service-accounts": portal(
+        MAKERS, 303, of=things.a_project, form=lambda _: {"account_name": unlike()}
+    ),
+    "POST /projects/{project_id}/service-accounts/{service_account_id}/remove": portal(
+        MAKERS, 303, of=things.a_service_account
+    ),
     "GET /playground": portal(MAKERS),
     "GET /playground/offers": portal(MAKERS),
     "POST /playground/token": portal(MAKERS, 201, script=True),
@@ -103,6 +138,7 @@ FOR_EVERYBODY = {
     "POST /console/sign-out": anybody(CONSOLE_SIGN_IN, signs_out=True),
     "POST /preferences": anybody(303, form=lambda _: {"language": "fr"}),
     "POST /csp-report": anybody(204, body=lambda _: {"csp-report": {}}),
+    "POST /api/v1/leaked-keys": anybody(202, body=lambda _: {"key": "no key of ours"}),
     "GET /static/{name}": anybody(of=things.an_asset),
     "GET /schema/openapi.json": anybody(),
     "GET /schema": anybody(),

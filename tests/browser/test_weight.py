@@ -10,7 +10,7 @@ from tests.browser.weight import MOST_BYTES, first_load_bytes
 from tests.instance import Instance
 
 SIGNED_OUT = ["/sign-up", "/sign-in", "/console/sign-in", "/nothing-here"]
-PORTAL = ["/overview", "/requests", "/keys", "/keys?new=1", "/playground", "/members", "/members?new=1"]
+PORTAL = ["/overview", "/requests", "/projects", "/keys", "/keys?new=1", "/playground", "/members", "/members?new=1"]
 CONSOLE = [f"/console/{page}" for page in ("regions", "deployments", "tenants", "revenue", "prices", "gallery")]
 
 
