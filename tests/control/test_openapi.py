@@ -114,7 +114,8 @@ def test_every_post_takes_an_idempotency_key_and_every_update_a_tag(openapi: dic
     for path, methods in openapi["paths"].items():
         for method, operation in methods.items():
             headers = {found["name"] for found in operation.get("parameters", ()) if found["in"] == "header"}
-            if method == "post":
+            # Whoever reports a leak is nobody whose calls could be told apart; a key ends once by itself.
+            if method == "post" and path != "/api/v1/leaked-keys":
                 assert "Idempotency-Key" in headers, path
                 assert {"400", "409"} <= operation["responses"].keys(), path
             if method in {"patch", "put"}:
