@@ -35,6 +35,7 @@ from chappe_control.pages.router import make_router as make_pages_router
 from chappe_control.permissions import check_routes
 from chappe_control.portal.router import make_router as make_portal_router
 from chappe_control.problems import EXCEPTION_HANDLERS
+from chappe_control.public.router import make_open_router
 from chappe_control.public.router import make_router as make_public_router
 from chappe_control.settings import ControlSettings
 from chappe_control.sign_in.letters import WRITERS as SIGN_IN_LETTERS
@@ -123,6 +124,7 @@ def create_app(settings: ControlSettings, clock: Clock | None = None) -> Litesta
             healthz,
             make_internal_router(),
             make_public_router(),
+            make_open_router(),
             make_operator_router(),
             make_pages_router(),
             make_sign_in_router(),

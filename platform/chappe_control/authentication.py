@@ -11,6 +11,7 @@ from litestar.datastructures import State
 from litestar.handlers import BaseRouteHandler
 
 from chappe_catalogue.regions.service import authenticate_region, digest_credential
+from chappe_control.origins import source_of
 from chappe_control.pages.canonical import SAFE_METHODS
 from chappe_control.pages.csrf import check_origin
 from chappe_control.pages.guards import read_member, read_operator
@@ -18,8 +19,10 @@ from chappe_control.permissions import is_within
 from chappe_control.state import Services
 from chappe_control.throttle import address_group
 from chappe_kernel.errors import Denied, Unauthenticated
+from chappe_kernel.networks import Address, parse_address
+from chappe_store.audit_log.origin import ActorKind
 from chappe_store.session import NOBODY
-from chappe_tenants.api_keys.service import Caller, authenticate
+from chappe_tenants.api_keys.service import Caller, authenticate, note_call
 from chappe_tenants.operator_tokens import service as operator_tokens
 from chappe_tenants.operator_tokens.service import OperatorCaller
 from chappe_tenants.sessions.service import MemberVisitor, OperatorVisitor
@@ -76,13 +79,18 @@ async def _admit_visitor(connection: _Connection, visitor: MemberVisitor | Opera
 async def _require_management_key(connection: _Connection) -> None:
     services: Services = connection.app.state.services
     secret = await _bearer(connection, services)
+    address = _address(connection)
     try:
         async with services.database.tenant(NOBODY) as session:
-            caller = await authenticate(session, secret, services.peppers)
+            caller, rested = await authenticate(session, secret, services.peppers, address)
     except Unauthenticated:
         await _count_failure(connection, services)
         raise
     await services.throttle.count("calls", str(caller.key_id), services.settings.management_calls_per_minute)
+    if rested:
+        origin = source_of(connection).origin(ActorKind.MANAGEMENT_KEY, caller.key_id)
+        async with services.database.tenant(caller.scope, origin) as session:
+            await note_call(session, caller, address)
     connection.scope["auth"] = caller
 
 
@@ -146,6 +154,10 @@ async def _count_failure(connection: _Connection, services: Services) -> None:
     await services.throttle.count("failures", _client(connection), services.settings.failed_sign_ins_per_minute)
 
 
+def _address(connection: _Connection) -> Address | None:
+    # The socket's own. A header that claims another (X-Forwarded-For) is anybody's to send.
+    return parse_address(connection.client.host) if connection.client else None
+
+
 def _client(connection: _Connection) -> str:
-    # The socket's own address. A header that claims another (X-Forwarded-For) is anybody's to send.
     return address_group(connection.client.host) if connection.client else "unknown"

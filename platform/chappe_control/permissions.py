@@ -42,6 +42,7 @@ class Permission(StrEnum):
     MANAGE_PROJECTS = "manage projects"
     READ_KEYS = "read keys"
     MANAGE_KEYS = "manage keys"
+    MANAGE_MANAGEMENT_KEYS = "manage management keys"
     READ_QUOTAS = "read quotas"
     MANAGE_QUOTAS = "manage quotas"
     READ_USAGE = "read usage"
@@ -91,6 +92,8 @@ ALLOWED: dict[Permission, frozenset[Holder]] = {
     Permission.MANAGE_PROJECTS: _HEADS | _KEY,
     Permission.READ_KEYS: _MAKERS | {Role.VIEWER} | _KEY,
     Permission.MANAGE_KEYS: _MAKERS | _KEY,
+    # Nobody makes, widens or rotates a key that may do more than they: a management key does what heads do.
+    Permission.MANAGE_MANAGEMENT_KEYS: _HEADS | _KEY,
     Permission.READ_QUOTAS: _MEMBERS | _KEY,
     Permission.MANAGE_QUOTAS: _HEADS | _KEY,
     Permission.READ_USAGE: _MEMBERS | _KEY,
@@ -163,8 +166,11 @@ async def require_permission(connection: _Connection, handler: BaseRouteHandler)
     their organisation's state leaves it to them. (Keys are refused earlier in a state that closes them.)"""
     if connection.scope.get("method") == "OPTIONS":
         return  # The framework's own answer, of which `_check_handler` says more.
-    permission: Permission = handler.opt["permission"]
-    auth = connection.auth
+    check_permission(connection.auth, handler.opt["permission"])
+
+
+def check_permission(auth: Caller | MemberVisitor | OperatorVisitor | OperatorCaller, permission: Permission) -> None:
+    """For what only the body or the resource says: the route's own permission was checked before. Raises `Denied`."""
     if not may(holder_of(auth), permission):
         raise Denied(f"your role may not {permission}", code="role_denied")
     if isinstance(auth, MemberVisitor) and not is_open(auth.tenant_state, permission):

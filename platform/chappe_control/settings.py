@@ -37,6 +37,7 @@ class ControlSettings:
 
     Mail goes out through `smtp_url` (`smtps://user:password@host:465`, `smtp+starttls://…:587`, or `smtp://relay:25`),
     from `mail_from` (`Chappe <no-reply@chappe.example>`). Without them nobody can sign up or choose a new password.
+    `leak_reports_per_minute` is per client address: whoever reports more found a list, and can go on next minute.
 
     `portal_url` is the one address of portal and console: scheme and host, as browsers write an origin. A new
     organisation that signs up pays in `sign_up_currency` and gets `sign_up_requests_per_minute` in each region. With
@@ -60,6 +61,7 @@ class ControlSettings:
     failed_sign_ins_per_minute: int = 120
     smtp_url: str = field(default="", repr=False)
     mail_from: str = ""
+    leak_reports_per_minute: int = 60
     portal_url: str = ""
     sign_up_open: bool = True
     sign_up_review: bool = False

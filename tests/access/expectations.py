@@ -41,10 +41,17 @@ PUBLIC_API = {
     "GET /api/v1/usage/summary": tenant_api(MEMBERS | KEY),
     "GET /api/v1/projects": tenant_api(MEMBERS | KEY),
     "POST /api/v1/projects": tenant_api(HEADS | KEY, 201, body=lambda _: {"name": unlike()}),
+    "GET /api/v1/projects/{project_id}": tenant_api(MEMBERS | KEY, of=things.a_project),
+    "PATCH /api/v1/projects/{project_id}": tenant_api(
+        HEADS | KEY, of=things.a_project, body=lambda _: {"name": unlike()}
+    ),
     "GET /api/v1/keys": tenant_api(MAKERS | {Caller.VIEWER} | KEY),
     "POST /api/v1/keys": tenant_api(
         MAKERS | KEY, 201, body=lambda home: {"name": unlike(), "project_id": home.project_id}
     ),
+    "GET /api/v1/keys/{key_id}": tenant_api(MAKERS | {Caller.VIEWER} | KEY, of=things.a_key),
+    "PATCH /api/v1/keys/{key_id}": tenant_api(MAKERS | KEY, of=things.a_key, body=lambda _: {"name": unlike()}),
+    "POST /api/v1/keys/{key_id}/rotate": tenant_api(MAKERS | KEY, 201, of=things.a_key, body=lambda _: {}),
     "DELETE /api/v1/keys/{key_id}": tenant_api(MAKERS | KEY, 204, of=things.a_key),
     "GET /api/v1/members": tenant_api(MEMBERS | KEY),
     "GET /api/v1/members/{member_id}": tenant_api(MEMBERS | KEY, of=things.a_member),
@@ -54,6 +61,19 @@ PUBLIC_API = {
     "POST /api/v1/invitations": tenant_api(HEADS, 201, body=lambda _: {"email": an_address(), "role": "viewer"}),
     "POST /api/v1/invitations/{invitation_id}/send": tenant_api(HEADS, of=things.an_invitation),
     "DELETE /api/v1/invitations/{invitation_id}": tenant_api(HEADS, 204, of=things.an_invitation),
+    "GET /api/v1/service-accounts": tenant_api(MAKERS | {Caller.VIEWER} | KEY),
+    "POST /api/v1/service-accounts": tenant_api(
+        MAKERS | KEY,
+        201,
+        body=lambda home: {"name": unlike(), "project_id": home.project_id, "scopes": ["inference"]},
+    ),
+    "GET /api/v1/service-accounts/{service_account_id}": tenant_api(
+        MAKERS | {Caller.VIEWER} | KEY, of=things.a_service_account
+    ),
+    "PATCH /api/v1/service-accounts/{service_account_id}": tenant_api(
+        MAKERS | KEY, of=things.a_service_account, body=lambda _: {"name": unlike()}
+    ),
+    "DELETE /api/v1/service-accounts/{service_account_id}": tenant_api(MAKERS | KEY, 204, of=things.a_service_account),
     "GET /api/v1/audit": tenant_api(HEADS | KEY),
     "GET /api/v1/organisation": tenant_api(MEMBERS | KEY),
     "PATCH /api/v1/organisation": tenant_api(HEADS, body=lambda _: {"name": unlike()}),
@@ -134,6 +154,21 @@ PORTAL = {
         HEADS, 303, of=things.a_customer, form=lambda _: {"name": unlike(), "regions": ["fr-par", "de-fra"]}
     ),
     "POST /customers/{customer_id}/transitions": portal(HEADS, 303, of=things.a_customer, form=lambda _: CLOSED),
+    "GET /keys/{key_id}": portal(MAKERS | {Caller.VIEWER}, of=things.a_key),
+    "POST /keys/{key_id}": portal(MAKERS, 303, of=things.a_key, form=lambda _: {"name": unlike()}),
+    "POST /keys/{key_id}/rotate": portal(MAKERS, 201, of=things.a_key),
+    "GET /projects": portal(MEMBERS),
+    "POST /projects": portal(HEADS, 303, form=lambda _: {"name": unlike()}),
+    "GET /projects/{project_id}": portal(MEMBERS, of=things.a_project),
+    "POST /projects/{project_id}": portal(HEADS, 303, of=things.a_project, form=lambda _: {"name": unlike()}),
+    "POST /projects/{project_id}/archive": portal(HEADS, 303, of=things.a_project),
+    "POST /projects/{project_id}/restore": portal(HEADS, 303, of=things.a_project),
+    "POST /projects/{project_id}/service-accounts": portal(
+        MAKERS, 303, of=things.a_project, form=lambda _: {"account_name": unlike()}
+    ),
+    "POST /projects/{project_id}/service-accounts/{service_account_id}/remove": portal(
+        MAKERS, 303, of=things.a_service_account
+    ),
     "GET /playground": portal(MAKERS),
     "GET /playground/offers": portal(MAKERS),
     "POST /playground/token": portal(MAKERS, 201, script=True),
@@ -201,6 +236,7 @@ FOR_EVERYBODY = {
     "POST /console/sign-out": anybody(CONSOLE_SIGN_IN, signs_out=True),
     "POST /preferences": anybody(303, form=lambda _: {"language": "fr"}),
     "POST /csp-report": anybody(204, body=lambda _: {"csp-report": {}}),
+    "POST /api/v1/leaked-keys": anybody(202, body=lambda _: {"key": "no key of ours"}),
     "GET /static/{name}": anybody(of=things.an_asset),
     "GET /schema/openapi.json": anybody(),
     "GET /schema": anybody(),

@@ -35,6 +35,19 @@ async def an_invitation(access: AccessWorld) -> dict[str, str]:
     return {"invitation_id": made["id"]}
 
 
+async def a_project(access: AccessWorld) -> dict[str, str]:
+    made = await access.made(Caller.MANAGEMENT_KEY, "/api/v1/projects", {"name": unlike("project")})
+    return {"project_id": made["id"]}
+
+
+async def a_service_account(access: AccessWorld) -> dict[str, str]:
+    """With its project, for pages that name both."""
+    project = await a_project(access)
+    body = {**project, "name": unlike("program"), "scopes": ["inference"]}
+    made = await access.made(Caller.MANAGEMENT_KEY, "/api/v1/service-accounts", body)
+    return {**project, "service_account_id": made["id"]}
+
+
 async def a_tenant(access: AccessWorld) -> dict[str, str]:
     tenant = await make_tenant(access.control, unlike("tenant"))
     return {"tenant_id": encode_id(TENANT, tenant.id)}

@@ -33,6 +33,8 @@ NOT_WATCHED = {
     "created_at": "the entry's own time says it",
     "api_key.last_used_at": "changes with use",
     "tenant.state_changed_at": "the database writes it with the state, at the entry's own time",
+    "api_key.last_used_region": "the same",
+    "api_key.last_used_network": "the same",
     "operator_token.last_used_at": "the same",
     "member.last_signed_in_at": "the same",
     "budget.posted_nano": "the ledger's to tell",

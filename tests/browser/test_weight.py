@@ -11,7 +11,7 @@ from tests.instance import Instance
 
 SIGNED_OUT = ["/sign-up", "/sign-in", "/forgot-password", "/console/sign-in", "/nothing-here"]
 PORTAL = [
-    *("/overview", "/requests", "/keys", "/keys?new=1", "/playground"),
+    *("/overview", "/requests", "/projects", "/keys", "/keys?new=1", "/playground"),
     *("/members", "/members?new=1", "/quotas", "/quotas?new=1", "/organisation", "/organisation?edit=1"),
     "/customers",
 ]

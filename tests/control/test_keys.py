@@ -117,8 +117,11 @@ async def test_bad_idempotency_key_is_refused(world: World) -> None:
 
 async def test_last_use_is_noted_from_usage(world: World) -> None:
     events = await world.paris.use(world.alice.keys["inference"], await world.paris.lease(world.alice.id))
-    (used,) = [key for key in (await world.api("GET", "/keys")).json()["items"] if key["last_used_at"]]
-    assert used["name"] == "inference"
+    used, management = [key for key in (await world.api("GET", "/keys")).json()["items"] if key["last_used_at"]]
+    if used["name"] == "management":
+        used, management = management, used
+    assert (used["name"], used["last_used_region"]) == ("inference", "fr-par")
+    assert (management["last_used_region"], management["last_used_network"]) == (None, "127.0.0.0/24")
     assert used["last_used_at"] <= events[0].finished_at.isoformat().replace("+00:00", "Z")
     revision = await world.paris.keys_revision()
     await world.paris.use(world.alice.keys["fr-only"], await world.paris.lease(world.alice.id))

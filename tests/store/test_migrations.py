@@ -123,6 +123,14 @@ FILL = {
     """,
     "0010": "UPDATE tenant SET state = 'suspended', state_reason = 'unpaid' WHERE relation = 'subsidiary'",
     "0012": "UPDATE tenant SET allowed_regions = '{FR}'",
+    "0011": """
+        INSERT INTO service_account (tenant_id, id, project_id, name, scopes)
+            VALUES ('00000000-0000-7000-8000-000000000001', '00000000-0000-7000-8000-00000000000a',
+                    '00000000-0000-7000-8000-000000000002', 'nightly export', '{inference}');
+        UPDATE api_key SET networks = '{192.0.2.0/24}', expires_at = now() + interval '1 day',
+            service_account_id = '00000000-0000-7000-8000-00000000000a';
+        UPDATE project SET archived_at = now();
+    """,
 }
 
 

@@ -226,7 +226,7 @@ async def test_token_opens_no_management_api(mia: SignedIn) -> None:
     issued = await mia.issue()
     with pytest.raises(Denied):
         async with mia.database.tenant(NOBODY) as session:
-            await authenticate(session, issued.token, PEPPERS)
+            await authenticate(session, issued.token, PEPPERS, None)
 
 
 async def test_tokens_are_seen_by_their_tenant_alone_and_their_digests_by_nobody(mia: SignedIn) -> None:

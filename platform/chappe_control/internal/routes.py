@@ -1,5 +1,6 @@
 """`/internal/v1`. Every call acts for the region whose credential it carries, and for no other."""
 
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Annotated, Any
 from uuid import UUID
@@ -19,8 +20,10 @@ from chappe_control.internal.admission import check_tenant_may_run
 from chappe_control.origins import origin_of
 from chappe_control.state import Given
 from chappe_kernel.errors import Invalid, NotFound
+from chappe_kernel.networks import parse_network
 from chappe_kernel.wire import control as wire
 from chappe_tenants.api_keys import queries as api_keys
+from chappe_tenants.api_keys.queries import KeyUse
 from chappe_tenants.api_keys.service import resolve
 from chappe_tenants.peppers import MAX_PEPPERS
 
@@ -114,9 +117,26 @@ async def post_usage(request: RegionRequest, services: Given, data: JSONBody[wir
         raise Invalid(f"a batch has at most {MAX_BATCH_EVENTS} events", code="batch_too_large", param="events")
     async with services.database.ingest(origin_of(request)) as session:
         receipt = await ingest(session, region=request.auth, batch=data)
-        used_at = {(event.tenant_id, event.key_id): event.finished_at for event in data.events}
-        await api_keys.touch_keys(session, used_at)
+        await api_keys.touch_keys(session, _last_uses(data.events, request.auth))
     return receipt
+
+
+def _last_uses(events: Sequence[wire.UsageEvent], region: str) -> dict[tuple[UUID, UUID], KeyUse]:
+    """By tenant and key. A batch is in no order that matters."""
+    return {
+        (event.tenant_id, event.key_id): KeyUse(event.finished_at, region, _network(event.client_network))
+        for event in sorted(events, key=lambda event: event.finished_at)
+    }
+
+
+def _network(text: str | None) -> str | None:
+    """A gateway is believed about its own clients, and about what a network is it is not: it goes onto pages."""
+    if text is None:
+        return None
+    try:
+        return parse_network(text)
+    except Invalid:
+        return None
 
 
 def _check_gateway(name: str) -> None:

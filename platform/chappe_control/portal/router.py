@@ -6,12 +6,14 @@ from chappe_control.pages.guards import require_member
 from chappe_control.permissions import require_permission
 from chappe_control.portal import acknowledgement
 from chappe_control.portal.customers import routes as customers
+from chappe_control.portal.keys import one as one_key
 from chappe_control.portal.keys import routes as keys
 from chappe_control.portal.members import routes as members
 from chappe_control.portal.organisation import routes as organisation
 from chappe_control.portal.organisations import routes as organisations
 from chappe_control.portal.overview import routes as overview
 from chappe_control.portal.playground import routes as playground
+from chappe_control.portal.projects import routes as projects
 from chappe_control.portal.quotas import routes as quotas
 from chappe_control.portal.requests import routes as requests
 
@@ -50,6 +52,17 @@ def make_router() -> Router:
             quotas.create_quota,
             quotas.change_quota,
             quotas.remove_quota,
+            one_key.show_key_page,
+            one_key.change_key,
+            one_key.rotate_key,
+            projects.list_projects,
+            projects.create_project,
+            projects.show_project_page,
+            projects.change_project,
+            projects.archive_project,
+            projects.restore_project,
+            projects.create_service_account,
+            projects.remove_service_account,
             playground.show_playground,
             playground.list_offers,
             playground.create_token,

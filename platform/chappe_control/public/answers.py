@@ -30,11 +30,15 @@ _TEXTS = {
 
 def problems(*statuses: HTTPStatus) -> dict[int, ResponseSpec]:
     """For a handler's `responses`: these, and those that every route has."""
+    return _just(*statuses, *_ALWAYS)
+
+
+def _just(*statuses: HTTPStatus) -> dict[int, ResponseSpec]:
     return {
         status.value: ResponseSpec(
             data_container=Problem, description=_TEXTS[status], media_type=PROBLEM_JSON, generate_examples=False
         )
-        for status in sorted({*statuses, *_ALWAYS})
+        for status in sorted(set(statuses))
     }
 
 
@@ -54,3 +58,11 @@ CHANGE = problems(
 )
 REVOKE = problems(HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND)
 REMOVE = problems(HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT)
+REPORT = _just(
+    HTTPStatus.BAD_REQUEST,
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    HTTPStatus.TOO_MANY_REQUESTS,
+    HTTPStatus.INTERNAL_SERVER_ERROR,
+    HTTPStatus.SERVICE_UNAVAILABLE,
+)
+"""Of a route that takes no authentication."""

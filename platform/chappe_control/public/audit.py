@@ -24,6 +24,7 @@ from chappe_kernel.ids import (
     QUOTA,
     QUOTA_RAISE,
     REQUEST,
+    SERVICE_ACCOUNT,
     TENANT,
     encode_id,
 )
@@ -37,6 +38,7 @@ _PREFIXES = {
     "budget": TENANT,
     "project": PROJECT,
     "api_key": KEY,
+    "service_account": SERVICE_ACCOUNT,
     "member": MEMBER,
     "invitation": INVITATION,
     "ledger_transaction": LEDGER_TRANSACTION,
@@ -50,8 +52,8 @@ class ActorView(Struct, frozen=True):
     kind: Annotated[
         str,
         Meta(
-            description="`member`, `sign_up`, `management_key`, `reseller` for your reseller's people and programs, or "
-            "`operator` for the operator's."
+            description="`member`, `sign_up`, `management_key`, `reseller` for your reseller's people and programs, "
+            "`leak_report` for whoever had found a key's text and reported it, or `operator` for the operator's."
         ),
     ]
     id: Annotated[str | None, Meta(description="Of a sign-up the member that it made. Null for others than your own.")]
@@ -116,9 +118,10 @@ def _show(entry: ListedEntry) -> AuditEntryView:
 
 
 def _show_actor(entry: ListedEntry) -> ActorView:
-    """The operator's people and machines are the operator's to know, and a reseller's the reseller's."""
+    """The operator's people and machines are the operator's to know, a reseller's the reseller's, and so is who
+    reported a leak."""
     for kind, prefix in _OWN_ACTORS.items():
         if entry.actor_kind == kind:
             return ActorView(kind=kind, id=encode_id(prefix, UUID(entry.actor)), address=entry.address)
-    by_reseller = entry.actor_kind == ActorKind.RESELLER
-    return ActorView(kind="reseller" if by_reseller else "operator", id=None, address=None)
+    told = entry.actor_kind if entry.actor_kind in {ActorKind.RESELLER, ActorKind.LEAK_REPORT} else "operator"
+    return ActorView(kind=told, id=None, address=None)

@@ -11,11 +11,13 @@ from chappe_control.public import (
     customers,
     invitations,
     keys,
+    leaked_keys,
     marketplace,
     members,
     organisation,
     projects,
     quotas,
+    service_accounts,
     usage,
 )
 
@@ -32,8 +34,13 @@ def make_router() -> Router:
             usage.summarise,
             projects.list_projects,
             projects.create_project,
+            projects.get_project,
+            projects.change_project,
             keys.list_keys,
             keys.create_key,
+            keys.get_key,
+            keys.change_key,
+            keys.rotate_key,
             keys.revoke_key,
             organisation.read_organisation,
             organisation.change_organisation,
@@ -43,6 +50,11 @@ def make_router() -> Router:
             customers.change,
             customers.take_step,
             customers.read_customer_balance,
+            service_accounts.list_service_accounts,
+            service_accounts.create_service_account,
+            service_accounts.get_service_account,
+            service_accounts.change_service_account,
+            service_accounts.remove_service_account,
             members.list_members,
             members.get_member,
             members.change_member,
@@ -65,3 +77,8 @@ def make_router() -> Router:
         before_request=check_body,
         security=[{MANAGEMENT_KEY: []}, {PORTAL_SESSION: []}],
     )
+
+
+def make_open_router() -> Router:
+    """What anybody may call, who is nobody: what is here decides for itself what it takes."""
+    return Router("/api/v1", route_handlers=[leaked_keys.report_leaked_key], before_request=check_body, security=[{}])

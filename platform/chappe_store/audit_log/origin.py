@@ -27,6 +27,8 @@ class ActorKind(StrEnum):
     OPERATOR_TOKEN = "operator_token"  # noqa: S105 -- a kind, and no secret
     """A program, with a token of one of the operator's people; the entry of its making says whose."""
     MANAGEMENT_KEY = "management_key"
+    LEAK_REPORT = "leak_report"
+    """Anybody who had a secret's text: it is the right to end it, and says nothing of who they are."""
     REGION = "region"
     COMMAND = "command"
     DATABASE = "database"

@@ -1,16 +1,17 @@
 """SQL for API keys. The digest is written here and read only by the database's own look-up function."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 from msgspec import Struct
-from sqlalchemy import bindparam, func, select, text, update
+from sqlalchemy import ColumnElement, bindparam, func, or_, select, text, update
 from sqlalchemy.dialects.postgresql import ARRAY, BIGINT, BYTEA, insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from chappe_kernel.api_keys import KeyKind
-from chappe_kernel.ids import KeyId, ProjectId
+from chappe_kernel.ids import KeyId, MemberId, ProjectId, ServiceAccountId
 from chappe_kernel.wire.control import KeyDigest
 from chappe_store.session import TenantScope
 from chappe_tenants.api_keys.models import ApiKey
@@ -32,6 +33,14 @@ class KeyRecord(Struct, frozen=True):
     revoked_at: datetime | None
     last_used_at: datetime | None
     purpose: str | None
+    networks: list[str] | None
+    expires_at: datetime | None
+    member_id: UUID | None
+    service_account_id: UUID | None
+    predecessor_id: UUID | None
+    revoked_for: str | None
+    last_used_region: str | None
+    last_used_network: str | None
 
 
 class KeyName(Struct, frozen=True):
@@ -50,8 +59,8 @@ class Beginnings(Struct, frozen=True):
 
 
 class FoundKey(Struct, frozen=True):
-    """What the look-up says of a key that is not revoked, with its project's and tenant's part. A browser token that
-    lives is found as the key it stands for."""
+    """What the look-up says of a key that opens something, with its project's and tenant's part. A browser token that
+    lives is found as the key it stands for. `rested`: it is time to note that the key was used."""
 
     key_id: UUID
     project_id: UUID
@@ -65,8 +74,19 @@ class FoundKey(Struct, frozen=True):
     tenant_requests_per_minute: int
     tenant_state: str
     currency: str
+    networks: list[str] | None
     valid_for_s: float | None
-    """None for a key; for a browser token, how much longer it lives."""
+    """How much longer it opens anything; None if it has no end."""
+    browser_token_id: UUID | None
+    rested: bool
+
+
+class FoundLeak(Struct, frozen=True):
+    """Of a key, or of a browser token that stands for it."""
+
+    tenant_id: UUID
+    key_id: UUID
+    browser_token_id: UUID | None
 
 
 class NewKey(Struct, frozen=True):
@@ -82,6 +102,19 @@ class NewKey(Struct, frozen=True):
     models: list[str] | None
     requests_per_minute: int | None
     purpose: str | None = None
+    networks: list[str] | None = None
+    expires_at: datetime | None = None
+    member_id: MemberId | None = None
+    service_account_id: ServiceAccountId | None = None
+    predecessor_id: KeyId | None = None
+
+
+class KeyUse(Struct, frozen=True):
+    """When a key was used last, and whence. `region` is None at the control plane, `network` where it is not known."""
+
+    at: datetime
+    region: str | None
+    network: str | None
 
 
 PLAYGROUND = "playground"
@@ -104,25 +137,49 @@ OWN_LIMIT = (
 _SHOWN = tuple(
     OWN_LIMIT if name == "requests_per_minute" else getattr(ApiKey, name) for name in KeyRecord.__struct_fields__
 )
-_RESOLVE = text("SELECT * FROM resolve_secret(:versions, :digests)").bindparams(
-    bindparam("versions", type_=ARRAY(BIGINT)), bindparam("digests", type_=ARRAY(BYTEA))
-)
+LEAKED = "leaked"
+"""Why a key was `revoked_for`: somebody found its text where it should not be."""
+
+_REST = text("interval '1 minute'")
+_IS_ACTIVE = (ApiKey.revoked_at.is_(None), or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > func.now()))
+_DIGESTS = (bindparam("versions", type_=ARRAY(BIGINT)), bindparam("digests", type_=ARRAY(BYTEA)))
+_FIND = text("SELECT * FROM find_secret(:versions, :digests)").bindparams(*_DIGESTS)
+_FIND_LEAKED = text("SELECT * FROM find_leaked_secret(:versions, :digests)").bindparams(*_DIGESTS)
 
 
 async def find_key(session: AsyncSession, digests: Sequence[KeyDigest]) -> FoundKey | None:
     """One read of the unique index per digest, by a function that alone may look before the tenant is known."""
-    parameters = {
-        "versions": [digest.pepper_version for digest in digests],
-        "digests": [digest.digest for digest in digests],
-    }
-    row = (await session.execute(_RESOLVE, parameters)).mappings().first()
+    row = (await session.execute(_FIND, _parameters(digests))).mappings().first()
     return None if row is None else FoundKey(**row)
+
+
+async def find_leaked(session: AsyncSession, digests: Sequence[KeyDigest]) -> FoundLeak | None:
+    """What was not revoked yet. For the role of tenants."""
+    row = (await session.execute(_FIND_LEAKED, _parameters(digests))).mappings().first()
+    return None if row is None else FoundLeak(**row)
 
 
 async def read_key(session: AsyncSession, scope: TenantScope, key_id: KeyId) -> KeyRecord | None:
     query = select(*_SHOWN).where(ApiKey.tenant_id == scope.tenant_id, ApiKey.id == key_id)
     row = (await session.execute(query)).mappings().first()
     return None if row is None else KeyRecord(**row)
+
+
+async def lock_key(session: AsyncSession, scope: TenantScope, key_id: KeyId) -> KeyRecord | None:
+    """As `read_key`, and nobody else changes it until the transaction ends."""
+    # A row may be locked by who may update it; the key's own columns are listed, since the digest cannot be read.
+    query = (
+        select(*_SHOWN)
+        .where(ApiKey.tenant_id == scope.tenant_id, ApiKey.id == key_id)
+        .with_for_update(key_share=True, of=ApiKey)
+    )
+    row = (await session.execute(query)).mappings().first()
+    return None if row is None else KeyRecord(**row)
+
+
+async def has_successor(session: AsyncSession, scope: TenantScope, key_id: KeyId) -> bool:
+    query = select(ApiKey.id).where(ApiKey.tenant_id == scope.tenant_id, ApiKey.predecessor_id == key_id)
+    return bool(await session.scalar(select(query.exists())))
 
 
 async def find_playground_key(session: AsyncSession, scope: TenantScope, project_id: ProjectId) -> KeyId | None:
@@ -138,12 +195,14 @@ async def find_playground_key(session: AsyncSession, scope: TenantScope, project
 
 
 async def list_keys(
-    session: AsyncSession, scope: TenantScope, *, limit: int, before: UUID | None
+    session: AsyncSession, scope: TenantScope, *, limit: int, before: UUID | None, project_id: ProjectId | None = None
 ) -> Sequence[KeyRecord]:
-    """Newest first, revoked ones included."""
+    """Newest first, of one project or of all, revoked ones included."""
     query = select(*_SHOWN).where(ApiKey.tenant_id == scope.tenant_id).order_by(ApiKey.id.desc()).limit(limit)
     if before is not None:
         query = query.where(ApiKey.id < before)
+    if project_id is not None:
+        query = query.where(ApiKey.project_id == project_id)
     return [KeyRecord(**row) for row in (await session.execute(query)).mappings()]
 
 
@@ -174,8 +233,18 @@ async def read_beginnings(session: AsyncSession, scope: TenantScope) -> Beginnin
 
 
 async def count_active_keys(session: AsyncSession, scope: TenantScope) -> int:
-    query = select(func.count()).where(ApiKey.tenant_id == scope.tenant_id, ApiKey.revoked_at.is_(None))
+    query = select(func.count()).where(ApiKey.tenant_id == scope.tenant_id, *_IS_ACTIVE)
     return await session.scalar(query) or 0
+
+
+async def count_keys_by_project(session: AsyncSession, scope: TenantScope) -> dict[UUID, int]:
+    """Active ones, by project; one without any is not in it."""
+    query = (
+        select(ApiKey.project_id, func.count())
+        .where(ApiKey.tenant_id == scope.tenant_id, *_IS_ACTIVE)
+        .group_by(ApiKey.project_id)
+    )
+    return {row[0]: row[1] for row in await session.execute(query)}
 
 
 async def insert_key(session: AsyncSession, scope: TenantScope, key: NewKey) -> bool:
@@ -195,6 +264,11 @@ async def insert_key(session: AsyncSession, scope: TenantScope, key: NewKey) -> 
             models=key.models,
             requests_per_minute=key.requests_per_minute,
             purpose=key.purpose,
+            networks=key.networks,
+            expires_at=key.expires_at,
+            member_id=key.member_id,
+            service_account_id=key.service_account_id,
+            predecessor_id=key.predecessor_id,
         )
         # No conflict target: naming one would need the right to read the digest.
         .on_conflict_do_nothing()
@@ -203,29 +277,78 @@ async def insert_key(session: AsyncSession, scope: TenantScope, key: NewKey) -> 
     return inserted is not None
 
 
-async def revoke_key(session: AsyncSession, scope: TenantScope, key_id: KeyId) -> None:
+async def update_key(session: AsyncSession, scope: TenantScope, key_id: KeyId, values: Mapping[str, Any]) -> None:
+    """Columns by name: what the tenant's role may change of a key."""
+    if values:
+        await session.execute(
+            update(ApiKey).where(ApiKey.tenant_id == scope.tenant_id, ApiKey.id == key_id).values(**values)
+        )
+
+
+async def end_within(session: AsyncSession, scope: TenantScope, key_id: KeyId, overlap: timedelta) -> None:
+    """It expires after the overlap, by the database's clock, unless it does so sooner by itself."""
+    await session.execute(
+        update(ApiKey)
+        .where(ApiKey.tenant_id == scope.tenant_id, ApiKey.id == key_id)
+        .values(expires_at=func.least(ApiKey.expires_at, func.now() + overlap))
+    )
+
+
+async def revoke_key(
+    session: AsyncSession, scope: TenantScope, key_id: KeyId, *, revoked_for: str | None = None
+) -> None:
     """In the database's time; a key that was revoked before keeps its time."""
     await session.execute(
         update(ApiKey)
         .where(ApiKey.tenant_id == scope.tenant_id, ApiKey.id == key_id, ApiKey.revoked_at.is_(None))
+        .values(revoked_at=func.now(), revoked_for=revoked_for)
+    )
+
+
+async def revoke_keys_of_service_account(
+    session: AsyncSession, scope: TenantScope, service_account_id: ServiceAccountId
+) -> None:
+    await session.execute(
+        update(ApiKey)
+        .where(
+            ApiKey.tenant_id == scope.tenant_id,
+            ApiKey.service_account_id == service_account_id,
+            ApiKey.revoked_at.is_(None),
+        )
         .values(revoked_at=func.now())
     )
 
 
-async def touch_keys(session: AsyncSession, used_at: Mapping[tuple[UUID, UUID], datetime]) -> None:
-    """Note when (tenant, key) were last used: never back in time, never ahead of the database's clock.
+async def note_call(session: AsyncSession, scope: TenantScope, key_id: KeyId, network: str | None) -> None:
+    """That a management key was used now. Two calls at once write once: the second finds it noted already."""
+    await session.execute(
+        update(ApiKey)
+        .where(ApiKey.tenant_id == scope.tenant_id, ApiKey.id == key_id, _last_use() < func.now() - _REST)
+        .values(last_used_at=func.now(), last_used_network=network)
+    )
+
+
+async def touch_keys(session: AsyncSession, uses: Mapping[tuple[UUID, UUID], KeyUse]) -> None:
+    """Note when and whence (tenant, key) were last used: never back in time, never ahead of the database's clock.
 
     In one order, so that two batches cannot deadlock; at most once a minute per key, so that a busy key's row is not
     rewritten all the time. For the ingestion's role.
     """
-    for tenant_id, key_id in sorted(used_at):
-        seen = func.least(used_at[tenant_id, key_id], func.now())
+    for (tenant_id, key_id), use in sorted(uses.items()):
+        seen = func.least(use.at, func.now())
         await session.execute(
             update(ApiKey)
-            .where(
-                ApiKey.tenant_id == tenant_id,
-                ApiKey.id == key_id,
-                func.coalesce(ApiKey.last_used_at, text("'-infinity'")) < seen - text("interval '1 minute'"),
-            )
-            .values(last_used_at=seen)
+            .where(ApiKey.tenant_id == tenant_id, ApiKey.id == key_id, _last_use() < seen - _REST)
+            .values(last_used_at=seen, last_used_region=use.region, last_used_network=use.network)
         )
+
+
+def _last_use() -> ColumnElement[datetime]:
+    return func.coalesce(ApiKey.last_used_at, text("'-infinity'"))
+
+
+def _parameters(digests: Sequence[KeyDigest]) -> dict[str, Any]:
+    return {
+        "versions": [digest.pepper_version for digest in digests],
+        "digests": [digest.digest for digest in digests],
+    }

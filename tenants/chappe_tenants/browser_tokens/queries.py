@@ -88,3 +88,9 @@ async def delete_expired(session: AsyncSession, scope: TenantScope, session_id: 
             BrowserToken.expires_at <= func.now(),
         )
     )
+
+
+async def delete_token(session: AsyncSession, scope: TenantScope, token_id: UUID) -> None:
+    await session.execute(
+        delete(BrowserToken).where(BrowserToken.tenant_id == scope.tenant_id, BrowserToken.id == token_id)
+    )

@@ -11,7 +11,7 @@ from chappe_store.base import Base
 
 
 class Project(Base):
-    """`allowed_regions` is None when the project says nothing about residency."""
+    """`allowed_regions` is None when the project says nothing about residency. An archived one's keys open nothing."""
 
     __tablename__ = "project"
     __table_args__ = (UniqueConstraint("tenant_id", "name"),)
@@ -21,3 +21,4 @@ class Project(Base):
     name: Mapped[str]
     allowed_regions: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    archived_at: Mapped[datetime | None]

@@ -1,10 +1,12 @@
 """SQL for projects."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from chappe_kernel.ids import ProjectId
@@ -13,12 +15,31 @@ from chappe_tenants.projects.models import Project
 
 
 async def read_project(session: AsyncSession, scope: TenantScope, project_id: ProjectId) -> Project | None:
-    return await session.get(Project, (scope.tenant_id, project_id))
+    """As it is now, whatever this session read of it before."""
+    return await session.get(Project, (scope.tenant_id, project_id), populate_existing=True)
+
+
+async def lock_projects(session: AsyncSession, scope: TenantScope) -> None:
+    """Nobody else changes one of the tenant's projects until the transaction ends; keys can be made in them meanwhile.
+
+    All of them, in one order: so two who archive the last two take turns, and the second finds one left.
+    """
+    await session.execute(
+        select(Project.id)
+        .where(Project.tenant_id == scope.tenant_id)
+        .order_by(Project.id)
+        .with_for_update(key_share=True)
+    )
 
 
 async def oldest_project(session: AsyncSession, scope: TenantScope) -> Project | None:
-    """The one that the tenant began with."""
-    query = select(Project).where(Project.tenant_id == scope.tenant_id).order_by(Project.id).limit(1)
+    """The one that the tenant began with, of those that are not archived."""
+    query = (
+        select(Project)
+        .where(Project.tenant_id == scope.tenant_id, Project.archived_at.is_(None))
+        .order_by(Project.id)
+        .limit(1)
+    )
     found: Project | None = await session.scalar(query)
     return found
 
@@ -30,6 +51,12 @@ async def find_by_name(session: AsyncSession, scope: TenantScope, name: str) -> 
 
 async def count_projects(session: AsyncSession, scope: TenantScope) -> int:
     return await session.scalar(select(func.count()).where(Project.tenant_id == scope.tenant_id)) or 0
+
+
+async def count_open_projects(session: AsyncSession, scope: TenantScope) -> int:
+    """Those that are not archived."""
+    query = select(func.count()).where(Project.tenant_id == scope.tenant_id, Project.archived_at.is_(None))
+    return await session.scalar(query) or 0
 
 
 async def list_projects(
@@ -53,3 +80,16 @@ async def insert_project(
         .returning(Project.id)
     )
     return inserted is not None
+
+
+async def update_project(
+    session: AsyncSession, scope: TenantScope, project_id: ProjectId, values: Mapping[str, Any]
+) -> bool:
+    """Columns by name: what the tenant's role may change. False, and nothing changed, if the name is taken."""
+    statement = update(Project).where(Project.tenant_id == scope.tenant_id, Project.id == project_id).values(**values)
+    try:
+        async with session.begin_nested():
+            await session.execute(statement)
+    except IntegrityError:
+        return False
+    return True

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Annotated
 
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from chappe_kernel.ids import PROJECT, encode_id
 from chappe_tenants.naming import MAX_NAME_LENGTH
@@ -26,11 +26,22 @@ class CreateProject(Struct, frozen=True, forbid_unknown_fields=True):
     regions: Regions | None = None
 
 
+class ChangeProject(Struct, frozen=True, forbid_unknown_fields=True):
+    """What is left out stays as it is."""
+
+    name: Name | UnsetType = UNSET
+    regions: Regions | UnsetType | None = UNSET
+    archived: Annotated[
+        bool | UnsetType, Meta(description="An archived project's keys open nothing until it is restored.")
+    ] = UNSET
+
+
 class ProjectView(Struct, frozen=True):
     id: Annotated[str, Meta(pattern="^prj_")]
     name: str
     regions: list[str] | None
     created_at: datetime
+    archived_at: datetime | None
 
 
 def show_project(project: Project) -> ProjectView:
@@ -39,4 +50,5 @@ def show_project(project: Project) -> ProjectView:
         name=project.name,
         regions=project.allowed_regions,
         created_at=project.created_at,
+        archived_at=project.archived_at,
     )

@@ -16,24 +16,26 @@ from chappe_control.pages.flash import flash
 from chappe_control.pages.forms import WHOLE_FORM, Form, read_fields
 from chappe_control.pages.languages import N_, translate
 from chappe_control.pages.render import page
-from chappe_control.permissions import Permission
+from chappe_control.permissions import Permission, check_permission
 from chappe_control.portal.acknowledgement import read_acknowledgement
+from chappe_control.portal.choices import read_chosen, read_end, read_networks
 from chappe_control.portal.keys.service import KeysPage, MadeKey, make_key, read_keys
 from chappe_control.portal.keys.snippets import inference_snippets, management_snippets
 from chappe_control.state import Given, Services
 from chappe_kernel.api_keys import KeyKind
 from chappe_kernel.errors import Conflict, Invalid, NotFound
-from chappe_kernel.ids import KEY, PROJECT, KeyId, ProjectId, decode_id, new_id
+from chappe_kernel.ids import KEY, PROJECT, SERVICE_ACCOUNT, KeyId, ProjectId, ServiceAccountId, decode_id, new_id
 from chappe_tenants.api_keys import service as api_keys
 from chappe_tenants.api_keys.service import KeyOrder
-from chappe_tenants.naming import MAX_NAME_LENGTH
 from chappe_tenants.sessions.service import MemberVisitor
 
 MemberRequest = Request[Any, MemberVisitor, State]
 
 # The framework's type wants the numbers themselves.
 _SEE_OTHER: Final = 303
-_MAX_CHOSEN = 100
+_TYPED = ("name", "kind", "project", "owner", "networks", "expires_at")
+ME = "me"
+"""As the owner of a key: whoever makes it. Nobody named: the project."""
 
 _PROBLEMS = {
     "name": N_("Give the key a name of 1 to 100 characters, without control characters."),
@@ -42,8 +44,14 @@ _PROBLEMS = {
     WHOLE_FORM: N_("Choose one of your projects."),
     "regions": N_("Choose regions that your organisation allows."),
     "models": N_("Choose models that are on sale."),
+    "networks": N_("Write networks like 192.0.2.0/24 or 2001:db8::/32, one a line."),
+    "expires_at": N_("Choose a day in the next ten years, or none."),
+    "owner": N_("Choose whose key it is."),
 }
+# What the services call it, and which field of the form it is.
+_FIELDS = {"project": WHOLE_FORM, "project_id": WHOLE_FORM, "service_account_id": "owner"}
 _TOO_MANY = N_("Your organisation has as many active keys as it may have. Revoke one that is not used any more.")
+_ARCHIVED = N_("The project is archived: restore it first.")
 _SENT_BEFORE = N_("This form was sent before. Please check it and send it again.")
 _SHOWN_BEFORE = N_("This key exists already. Its secret was shown once and cannot be shown again.")
 
@@ -55,6 +63,9 @@ class KeyForm(Struct, frozen=True):
     kind: str
     project: str
     form_id: str
+    owner: str = ""
+    networks: str = ""
+    expires_at: str = ""
     regions: tuple[str, ...] = ()
     models: tuple[str, ...] = ()
 
@@ -69,20 +80,22 @@ async def create_key(request: MemberRequest, services: Given) -> Response[Any]:
     """The answer is the only place where the secret ever is: in no address, no cookie, no log, and not stored."""
     posted = await _read_form(request)
     try:
-        order, project_id = _order(posted)
+        order, project_id = _order(posted, request.auth)
+        if order.kind is KeyKind.MANAGEMENT:
+            check_permission(request.auth, Permission.MANAGE_MANAGEMENT_KEYS)
         call = read_call("POST /keys of the portal", posted.form_id or None, await request.body())
         async with services.database.tenant(request.auth.scope, origin_of(request)) as session:
             made = await make_key(session, request.auth.scope, project_id, order, call, peppers=services.peppers)
     except Conflict as error:
         if error.code == "already_completed":
             return _back(request, translate(request, _SHOWN_BEFORE), "yellow")
-        text = _TOO_MANY if error.code == "too_many_keys" else _SENT_BEFORE
+        text = {"too_many_keys": _TOO_MANY, "project_archived": _ARCHIVED}.get(error.code, _SENT_BEFORE)
         return await _refuse(request, services, posted, {WHOLE_FORM: text}, HTTPStatus.CONFLICT)
     except (Invalid, NotFound) as error:
         # Another organisation's project is not found; it is the form that is wrong, not the address.
-        name = WHOLE_FORM if error.param in {"project", "project_id"} else error.param or "name"
+        name = _FIELDS.get(error.param or "name", error.param or "name")
         return await _refuse(request, services, posted, {name: _PROBLEMS[name]}, HTTPStatus.BAD_REQUEST)
-    return _show_made(request, services, made)
+    return show_made(request, services, made)
 
 
 @post("/keys/{key_id:str}/revoke", include_in_schema=False, permission=Permission.MANAGE_KEYS)
@@ -105,7 +118,7 @@ def _back(request: MemberRequest, text: str, colour: str) -> Response[Any]:
     return response
 
 
-def _show_made(request: MemberRequest, services: Services, made: MadeKey) -> Response[bytes]:
+def show_made(request: MemberRequest, services: Services, made: MadeKey) -> Response[bytes]:
     if made.key.kind == KeyKind.MANAGEMENT:
         snippets = [("", management_snippets(services.settings.portal_url, made.secret))]
     else:
@@ -131,7 +144,7 @@ async def _refuse(
     request: MemberRequest, services: Services, posted: KeyForm, problems: dict[str, str], status: HTTPStatus
 ) -> Response[bytes]:
     """The form again, with what was typed and what is wrong with it."""
-    values = {"name": posted.name, "kind": posted.kind, "project": posted.project}
+    values = {name: getattr(posted, name) for name in _TYPED}
     form = Form(values, {name: translate(request, text) for name, text in problems.items()})
     return await _keys(request, services, await _read(request, services), form=form, chosen=posted, status=status)
 
@@ -161,6 +174,8 @@ async def _keys(
         form_is_open=welcome or form is not None or "new" in request.query_params or not found.keys,
         chosen_regions=chosen.regions if chosen else (),
         chosen_models=chosen.models if chosen else (),
+        now=services.clock.now(),
+        me=request.auth.member_id,
         region_options=[(name, f"{name} ({law})") for name, law in found.choices.regions.items()],
         model_options=[(name, name) for name in found.choices.models],
         form_id=new_id().hex,
@@ -168,31 +183,39 @@ async def _keys(
 
 
 async def _read_form(request: MemberRequest) -> KeyForm:
-    fields = await read_fields(request, "name", "kind", "project", "form_id")
     return KeyForm(
-        name=fields["name"],
-        kind=fields["kind"],
-        project=fields["project"],
-        form_id=fields["form_id"],
-        regions=await _read_chosen(request, "regions"),
-        models=await _read_chosen(request, "models"),
+        **await read_fields(request, *_TYPED, "form_id"),
+        regions=await read_chosen(request, "regions"),
+        models=await read_chosen(request, "models"),
     )
 
 
-async def _read_chosen(request: MemberRequest, name: str) -> tuple[str, ...]:
-    """The ticked boxes of that name."""
-    values = (await request.form()).getall(name, [])
-    return tuple(value[:MAX_NAME_LENGTH] for value in values[:_MAX_CHOSEN] if isinstance(value, str))
-
-
-def _order(posted: KeyForm) -> tuple[KeyOrder, ProjectId | None]:
+def _order(posted: KeyForm, visitor: MemberVisitor) -> tuple[KeyOrder, ProjectId | None]:
     """Raises `Invalid` naming the field. No box ticked means that the key narrows nothing."""
     try:
         kind = KeyKind(posted.kind)
     except ValueError:
         raise Invalid("there is no such kind of key", param="kind") from None
-    order = KeyOrder(name=posted.name, kind=kind, regions=posted.regions or None, models=posted.models or None)
+    order = KeyOrder(
+        name=posted.name,
+        kind=kind,
+        regions=posted.regions or None,
+        models=posted.models or None,
+        networks=read_networks(posted.networks),
+        expires_at=read_end(posted.expires_at),
+        member_id=visitor.member_id if posted.owner == ME else None,
+        service_account_id=_service_account_id(posted.owner),
+    )
     return order, _project_id(posted.project)
+
+
+def _service_account_id(owner: str) -> ServiceAccountId | None:
+    if owner in {"", ME}:
+        return None
+    try:
+        return ServiceAccountId(decode_id(SERVICE_ACCOUNT, owner))
+    except Invalid:
+        raise Invalid("there is no such owner", param="owner") from None
 
 
 def _project_id(text: str) -> ProjectId | None:

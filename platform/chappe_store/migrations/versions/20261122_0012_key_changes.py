@@ -5,7 +5,7 @@ Forward only. Expand first; contract in a later release, when nothing reads the 
 
 from alembic import op
 
-from chappe_store.row_security import ANNOUNCER, LOOKUP, hand_over, protect_tenant_table
+from chappe_store.row_security import ANNOUNCER, hand_over, protect_tenant_table
 from chappe_store.session import Role
 
 revision = "0012"
@@ -22,7 +22,6 @@ def upgrade() -> None:
     _create_role()
     _create_changes()
     _write_down_what_changes()
-    _plan_the_look_up_once()
 
 
 def _create_role() -> None:
@@ -85,12 +84,3 @@ def _write_down_what_changes() -> None:
     )
     # Later migrations make triggers that call it.
     hand_over("announce_key_change()", ANNOUNCER, "SESSION_USER")
-
-
-def _plan_the_look_up_once() -> None:
-    # Planned anew for each key it took ten times as long as to read the row. One plan is right for all of them, and it
-    # must never be a scan, however small the table was when it was made.
-    op.execute(f"SET LOCAL ROLE {LOOKUP}")
-    for setting in ("plan_cache_mode = 'force_generic_plan'", "enable_seqscan = off"):
-        op.execute(f"ALTER FUNCTION resolve_secret(bigint[], bytea[]) SET {setting}")
-    op.execute("RESET ROLE")

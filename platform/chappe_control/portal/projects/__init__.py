@@ -1,0 +1,1 @@
+"""The tenant's projects: made, renamed, narrowed, archived; and their service accounts."""

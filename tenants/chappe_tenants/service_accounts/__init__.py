@@ -1,0 +1,1 @@
+"""Service accounts: programs of a project, whose keys belong to no person."""
