@@ -23,9 +23,10 @@ from tests.instance import Instance, running_instance
 TEMPLATE = embedded.DATABASE
 TESTS = Origin(ActorKind.COMMAND, "tests", None, new_id())
 """Who a test is that changes something itself."""
-_ALONE = ("serving", "browser", "journey")
-"""Suites that take the whole machine, in this order and after all others: first a Ray cluster, then an instance of 47
-processes, which the journey ends with taking down and up again."""
+_ALONE = ("local", "serving", "browser", "journey")
+"""Suites that take the whole machine, in this order and after all others: first those that end processes and listen on
+ports of their own choice, then a Ray cluster, then an instance of 47 processes, which the journey ends with taking down
+and up again."""
 
 
 @pytest.hookimpl(tryfirst=True)
