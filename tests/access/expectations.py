@@ -27,6 +27,7 @@ from tests.access.expecting import (
     tenant_api,
 )
 from tests.access.world import TOKENS, Caller, an_address, unlike
+from tests.control.world import CHAT
 
 SIGNED_IN = (*MEMBERS, Caller.OTHER_OWNER)
 """To the portal."""
@@ -34,6 +35,8 @@ SIGNED_IN = (*MEMBERS, Caller.OTHER_OWNER)
 CUSTOMERS = HEADS | {Caller.BILLING, Caller.VIEWER}
 CREDIT = frozenset({Caller.ADMINISTRATOR, Caller.FINANCE})
 CLOSED = {"state": "closed", "reason": "requested"}
+
+QUOTA = {"requests_per_minute": 5}
 
 PUBLIC_API = {
     "GET /api/v1/balance": tenant_api(MEMBERS | KEY),
@@ -74,6 +77,14 @@ PUBLIC_API = {
         MAKERS | KEY, of=things.a_service_account, body=lambda _: {"name": unlike()}
     ),
     "DELETE /api/v1/service-accounts/{service_account_id}": tenant_api(MAKERS | KEY, 204, of=things.a_service_account),
+    "GET /api/v1/quotas": tenant_api(MEMBERS | KEY),
+    "GET /api/v1/quotas/effective": tenant_api(MEMBERS | KEY),
+    "POST /api/v1/quotas": tenant_api(HEADS | KEY, 201, of=things.no_own_quota, body=lambda _: QUOTA).but(
+        201, Caller.OTHER_KEY, Caller.OTHER_OWNER
+    ),
+    "GET /api/v1/quotas/{quota_id}": tenant_api(MEMBERS | KEY, of=things.a_quota),
+    "PATCH /api/v1/quotas/{quota_id}": tenant_api(HEADS | KEY, of=things.a_quota, body=lambda _: QUOTA),
+    "DELETE /api/v1/quotas/{quota_id}": tenant_api(HEADS | KEY, 204, of=things.a_quota),
     "GET /api/v1/audit": tenant_api(HEADS | KEY),
     "GET /api/v1/organisation": tenant_api(MEMBERS | KEY),
     "PATCH /api/v1/organisation": tenant_api(HEADS, body=lambda _: {"name": unlike()}),
@@ -95,6 +106,30 @@ PUBLIC_API = {
 }
 
 OPERATOR_API = {
+    "GET /api/v1/operator/plans": operator_api(OPERATOR),
+    "POST /api/v1/operator/plans": operator_api(
+        ADMINISTRATOR, 201, body=lambda _: {"name": unlike().replace(" ", "-"), "title": "Plan"}
+    ),
+    "GET /api/v1/operator/plans/{plan}": operator_api(OPERATOR, of=things.a_plan),
+    "PUT /api/v1/operator/plans/{plan}": operator_api(ADMINISTRATOR, of=things.a_plan, body=lambda _: {"title": "P"}),
+    "DELETE /api/v1/operator/plans/{plan}": operator_api(ADMINISTRATOR, 204, of=things.a_plan),
+    "GET /api/v1/operator/tenants/{tenant_id}/quotas": operator_api(OPERATOR, of=things.a_tenant),
+    "GET /api/v1/operator/tenants/{tenant_id}/quotas/effective": operator_api(OPERATOR, of=things.a_tenant),
+    "POST /api/v1/operator/tenants/{tenant_id}/quotas": operator_api(
+        CARE, 201, of=things.a_tenant, body=lambda _: QUOTA | {"model": CHAT}
+    ),
+    "GET /api/v1/operator/tenants/{tenant_id}/quotas/{quota_id}": operator_api(OPERATOR, of=things.a_contracts_quota),
+    "PATCH /api/v1/operator/tenants/{tenant_id}/quotas/{quota_id}": operator_api(
+        CARE, of=things.a_contracts_quota, body=lambda _: QUOTA
+    ),
+    "DELETE /api/v1/operator/tenants/{tenant_id}/quotas/{quota_id}": operator_api(
+        CARE, 204, of=things.a_contracts_quota
+    ),
+    "GET /api/v1/operator/tenants/{tenant_id}/quota-raises": operator_api(OPERATOR, of=things.a_tenant),
+    "POST /api/v1/operator/tenants/{tenant_id}/quota-raises": operator_api(
+        CARE, 201, of=things.a_tenant, body=lambda _: things.RAISE
+    ),
+    "DELETE /api/v1/operator/tenants/{tenant_id}/quota-raises/{raise_id}": operator_api(CARE, 204, of=things.a_raise),
     "GET /api/v1/operator/tenants": operator_api(OPERATOR),
     "POST /api/v1/operator/tenants": operator_api(CARE, 201, body=lambda _: {"name": unlike()}),
     "GET /api/v1/operator/tenants/{tenant_id}": operator_api(OPERATOR, of=things.a_tenant),
@@ -120,6 +155,16 @@ OPERATOR_API = {
 }
 
 PORTAL = {
+    "GET /quotas": portal(MEMBERS),
+    "POST /quotas": portal(
+        HEADS,
+        303,
+        of=things.no_own_quota,
+        form=lambda _: {"subject": "organisation", "model": "*", "requests_per_minute": "5"},
+    ).but(303, Caller.OTHER_OWNER),
+    # It does not say what it was made from.
+    "POST /quotas/{quota_id}": portal(HEADS, 409, of=things.a_quota, form=lambda _: {"requests_per_minute": "5"}),
+    "POST /quotas/{quota_id}/remove": portal(HEADS, 303, of=things.a_quota),
     "GET /": portal(MEMBERS, 303),
     "GET /overview": portal(MEMBERS),
     "GET /overview/live": portal(MEMBERS),
@@ -177,6 +222,14 @@ PORTAL = {
 }
 
 CONSOLE = {
+    "GET /console/tenants/{tenant_id}/quotas": console(OPERATOR, of=things.a_tenant),
+    "POST /console/tenants/{tenant_id}/quotas/raises": console(
+        CARE,
+        303,
+        of=things.a_tenant,
+        form=lambda _: {"model": "*", "requests_per_minute": "6000", "reason": "launch", "last_day": things.TOMORROW},
+    ),
+    "POST /console/tenants/{tenant_id}/quotas/raises/{raise_id}/end": console(CARE, 303, of=things.a_raise),
     "GET /console": console(OPERATOR, 303),
     "GET /console/regions": console(OPERATIONS),
     "GET /console/regions/live": console(OPERATIONS),

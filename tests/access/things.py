@@ -1,5 +1,7 @@
 """What paths name, made anew for whoever asks: things of Alpha's, of the operator's, of a region's."""
 
+from datetime import UTC, datetime, timedelta
+
 from sqlalchemy import text
 
 from chappe_kernel.ids import INVITATION, MEMBER, REQUEST, TENANT, decode_id, encode_id, new_id
@@ -7,7 +9,11 @@ from chappe_store.session import TenantScope
 from chappe_tenants.members.queries import list_members
 from chappe_tenants.members.service import Role, put_member
 from tests.access.world import AccessWorld, Caller, an_address, make_tenant, make_token, unlike
+from tests.control.world import CHAT
 from tests.pages.browser import PASSWORD
+
+TOMORROW = (datetime.now(UTC) + timedelta(days=1)).date().isoformat()
+RAISE = {"requests_per_minute": 6000, "reason": "launch", "ends_at": f"{TOMORROW}T00:00:00Z"}
 
 
 async def a_key(access: AccessWorld) -> dict[str, str]:
@@ -46,6 +52,37 @@ async def a_service_account(access: AccessWorld) -> dict[str, str]:
     body = {**project, "name": unlike("program"), "scopes": ["inference"]}
     made = await access.made(Caller.MANAGEMENT_KEY, "/api/v1/service-accounts", body)
     return {**project, "service_account_id": made["id"]}
+
+
+async def a_quota(access: AccessWorld) -> dict[str, str]:
+    """Of a project of Alpha's."""
+    body = {**await a_project(access), "requests_per_minute": 50}
+    return {"quota_id": (await access.made(Caller.MANAGEMENT_KEY, "/api/v1/quotas", body))["id"]}
+
+
+async def no_own_quota(access: AccessWorld) -> dict[str, str]:
+    """No organisation has limited itself."""
+    async with access.control.engine.connect() as connection:
+        await connection.exec_driver_sql("DELETE FROM quota WHERE level = 'tenant'")
+    return {}
+
+
+async def a_contracts_quota(access: AccessWorld) -> dict[str, str]:
+    tenant = await a_tenant(access)
+    path = f"/api/v1/operator/tenants/{tenant['tenant_id']}/quotas"
+    made = await access.made(Caller.ADMINISTRATOR, path, {"model": CHAT, "requests_per_minute": 50})
+    return {**tenant, "quota_id": made["id"]}
+
+
+async def a_raise(access: AccessWorld) -> dict[str, str]:
+    tenant = await a_tenant(access)
+    path = f"/api/v1/operator/tenants/{tenant['tenant_id']}/quota-raises"
+    return {**tenant, "raise_id": (await access.made(Caller.ADMINISTRATOR, path, RAISE))["id"]}
+
+
+async def a_plan(access: AccessWorld) -> dict[str, str]:
+    body = {"name": unlike("plan").replace(" ", "-"), "title": "Plan"}
+    return {"plan": (await access.made(Caller.ADMINISTRATOR, "/api/v1/operator/plans", body))["name"]}
 
 
 async def a_tenant(access: AccessWorld) -> dict[str, str]:

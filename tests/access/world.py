@@ -109,7 +109,7 @@ class AccessWorld:
         updates something updates it whatever it is by now. Further headers: `if_match='"…"'`."""
         door = caller if isinstance(caller, Door) else self.doors[caller]
         sent = {"origin": door.visitor.portal_url, **door.headers}
-        if method in {"PATCH", "PUT"}:
+        if method in {"PATCH", "PUT", "DELETE"}:
             sent["if-match"] = "*"
         sent |= {name.replace("_", "-"): value for name, value in headers.items()}
         return await door.visitor.request(method, path, headers=sent, json=body)

@@ -194,6 +194,20 @@ async def test_a_new_keys_own_limit_is_a_quota_like_any_other(shop: Shop) -> Non
     assert listed["narrow"] == 3
 
 
+async def test_a_rotated_key_is_limited_as_before(shop: Shop) -> None:
+    alice = await shop.tenant()
+    key = (await shop.api(alice, "POST", "/keys", {"name": "narrow", "requests_per_minute": 7})).json()["id"]
+    await shop.set_quota(alice, key_id=key, model=CHAT, tokens_per_minute=900, monthly_budget="2", alert_percents=[50])
+    successor = (await shop.api(alice, "POST", f"/keys/{key}/rotate", {})).json()["id"]
+    said: dict[str, list[Any]] = {key: [], successor: []}
+    for quota in (await shop.api(alice, "GET", "/quotas")).json()["items"]:
+        if quota["key_id"] in said:
+            about = quota.pop("key_id")
+            said[about].append({name: value for name, value in quota.items() if name not in {"id", "created_at"}})
+    assert len(said[key]) == 2
+    assert sorted(map(str, said[successor])) == sorted(map(str, said[key]))
+
+
 async def test_gateways_hear_of_every_change(shop: Shop) -> None:
     alice = await shop.tenant()
     before = await shop.paris.keys_revision()

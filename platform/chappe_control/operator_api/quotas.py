@@ -115,6 +115,21 @@ async def create_quota(
         return with_etag(await idempotency.once(session, request.auth.user_id, call, QuotaView, work))
 
 
+@get(
+    "/tenants/{tenant_id:str}/quotas/{quota_id:str}",
+    permission=Permission.SEE_TENANT_QUOTAS,
+    tags=[_TAG],
+    summary="Read a quota of a tenant's",
+    operation_id="operator_get_quota",
+    responses=answers.READ_ONE,
+    response_headers=[ETAG_HEADER],
+)
+async def read_quota(services: Given, tenant_id: TenantPath, quota_id: QuotaPath) -> Response[QuotaView]:
+    """With the tag that changes of it take."""
+    async with services.database.audit() as session:
+        return with_etag(show_quota(await service.get_quota(session, _scope(tenant_id), parse_quota_id(quota_id))))
+
+
 @patch(
     "/tenants/{tenant_id:str}/quotas/{quota_id:str}",
     permission=Permission.MANAGE_TENANT_QUOTAS,

@@ -30,6 +30,7 @@ def make_router() -> Router:
             quotas.list_quotas,
             quotas.read_effective,
             quotas.create_quota,
+            quotas.read_quota,
             quotas.change_quota,
             quotas.remove_quota,
             quotas.list_raises,

@@ -33,6 +33,7 @@ from chappe_tenants.peppers import newest
 from chappe_tenants.projects.models import Project
 from chappe_tenants.projects.service import get_open_project, get_project, narrowing
 from chappe_tenants.quotas.facts import KeyQuotas, read_key_quotas
+from chappe_tenants.quotas.queries import copy_key_quotas
 from chappe_tenants.service_accounts.service import check_may_have_key, get_service_account
 
 MAX_ACTIVE_KEYS = 1000
@@ -274,6 +275,7 @@ async def rotate_key(
     secret = generate_key(KeyKind(key.kind))
     successor = _successor(key, secret, now, peppers)
     await queries.insert_key(session, scope, successor)
+    await copy_key_quotas(session, scope, key_id, successor.id)
     await queries.end_within(session, scope, key_id, overlap)
     return await get_key(session, scope, successor.id), secret
 
@@ -324,7 +326,8 @@ def _successor(key: KeyRecord, secret: str, now: datetime, peppers: tuple[Pepper
         digest=digest,
         regions=key.regions,
         models=key.models,
-        requests_per_minute=key.requests_per_minute,
+        # Its quotas are copied whole.
+        requests_per_minute=None,
         networks=key.networks,
         expires_at=successors_expiry(key.created_at, key.expires_at, now),
         member_id=None if key.member_id is None else MemberId(key.member_id),

@@ -111,6 +111,19 @@ async def read_quota(
     return found[0] if found else None
 
 
+async def copy_key_quotas(session: AsyncSession, scope: TenantScope, key_id: KeyId, successor_id: KeyId) -> None:
+    """The successor, which has none of its own yet, is limited as the key is."""
+    said = ("model", *Values.__struct_fields__)
+    own = select(
+        Quota.tenant_id,
+        func.uuidv7(),
+        Quota.level,
+        literal(successor_id),
+        *(getattr(Quota, name) for name in said),
+    ).where(Quota.tenant_id == scope.tenant_id, Quota.level == Level.KEY, Quota.key_id == key_id)
+    await session.execute(insert(Quota).from_select(["tenant_id", "id", "level", "key_id", *said], own))
+
+
 async def insert_quota(
     session: AsyncSession,
     scope: TenantScope,
