@@ -56,7 +56,7 @@ async def a_service_account(access: AccessWorld) -> dict[str, str]:
 
 async def a_quota(access: AccessWorld) -> dict[str, str]:
     """Of a project of Alpha's."""
-    body = {**await a_project(access), "requests_per_minute": 50}
+    body = {**await a_project(access), "requests_per_minute": 4}
     return {"quota_id": (await access.made(Caller.MANAGEMENT_KEY, "/api/v1/quotas", body))["id"]}
 
 
