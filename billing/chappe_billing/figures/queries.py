@@ -4,10 +4,11 @@ They agree with each other and with the balance when they are read in one snapsh
 """
 
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 from msgspec import Struct
-from sqlalchemy import ColumnElement, Date, cast, func, literal_column, select, text
+from sqlalchemy import ColumnElement, Date, Executable, bindparam, cast, func, literal_column, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from chappe_billing.usage.models import UsageDay, UsageEvent, UsageHour
@@ -67,9 +68,19 @@ class FirstTokens(Struct, frozen=True):
 
 async def sum_by_offer(session: AsyncSession, scope: TenantScope) -> list[OfferSums]:
     """This month's usage by model and region, and today's part of it."""
+    rows = (await session.execute(_offer_sums(), {"tenant_id": scope.tenant_id})).all()
+    split = len(_SUMMED) + 1
+    return [
+        OfferSums(model, region, _sums(figures[:split]), _sums(figures[split:])) for model, region, *figures in rows
+    ]
+
+
+# To build a statement takes longer than to run it, and the overview is fetched every three seconds: each is built once.
+@cache
+def _offer_sums() -> Executable:
     today = cast(func.now(), Date)  # The session's time zone is UTC.
     sums = [*(getattr(UsageDay, name) for name in _SUMMED), UsageDay.amount_nano - UsageDay.written_off_nano]
-    statement = (
+    return (
         select(
             Listing.name,
             UsageDay.region,
@@ -77,20 +88,24 @@ async def sum_by_offer(session: AsyncSession, scope: TenantScope) -> list[OfferS
             *(func.sum(one) for one in sums),
         )
         .join(Listing, Listing.id == UsageDay.listing_id)
-        .where(UsageDay.tenant_id == scope.tenant_id, UsageDay.day >= cast(func.date_trunc("month", func.now()), Date))
+        .where(
+            UsageDay.tenant_id == bindparam("tenant_id"),
+            UsageDay.day >= cast(func.date_trunc("month", func.now()), Date),
+        )
         .group_by(Listing.name, UsageDay.region)
         .order_by(Listing.name, UsageDay.region)
     )
-    rows = await session.execute(statement)
-    return [
-        OfferSums(model, region, _sums(figures[: len(sums)]), _sums(figures[len(sums) :]))
-        for model, region, *figures in rows
-    ]
 
 
 async def sum_by_hour(session: AsyncSession, scope: TenantScope, hours: int) -> list[HourSums]:
     """The last `hours` that have begun, the present one included, ascending; quiet ones with zeros."""
-    first = func.date_trunc("hour", func.now()) - text(f"interval '{int(hours) - 1} hours'")
+    rows = await session.execute(_hour_sums(int(hours)), {"tenant_id": scope.tenant_id})
+    return [HourSums(hour, int(requests), int(amount_nano)) for hour, requests, amount_nano in rows]
+
+
+@cache
+def _hour_sums(hours: int) -> Executable:
+    first = func.date_trunc("hour", func.now()) - text(f"interval '{hours - 1} hours'")
     every = select(
         func.generate_series(first, func.date_trunc("hour", func.now()), text("interval '1 hour'")).label("hour")
     ).subquery()
@@ -100,30 +115,34 @@ async def sum_by_hour(session: AsyncSession, scope: TenantScope, hours: int) -> 
             func.sum(UsageHour.requests).label("requests"),
             func.sum(UsageHour.amount_nano - UsageHour.written_off_nano).label("amount_nano"),
         )
-        .where(UsageHour.tenant_id == scope.tenant_id, UsageHour.hour >= first)
+        .where(UsageHour.tenant_id == bindparam("tenant_id"), UsageHour.hour >= first)
         .group_by(UsageHour.hour)
         .subquery()
     )
-    statement = (
+    return (
         select(every.c.hour, func.coalesce(used.c.requests, 0), func.coalesce(used.c.amount_nano, 0))
         .join(used, used.c.hour == every.c.hour, isouter=True)
         .order_by(every.c.hour)
     )
-    rows = await session.execute(statement)
-    return [HourSums(hour, int(requests), int(amount_nano)) for hour, requests, amount_nano in rows]
 
 
 async def first_tokens(session: AsyncSession, scope: TenantScope) -> list[FirstTokens]:
     """By model and region, over the tenant's last `FIRST_TOKENS` requests that had a first token."""
+    rows = await session.execute(_first_tokens(), {"tenant_id": scope.tenant_id})
+    return [FirstTokens(model, region, requests, *times) for model, region, requests, times in rows]
+
+
+@cache
+def _first_tokens() -> Executable:
     latest = (
         select(UsageEvent.listing_id, UsageEvent.region, UsageEvent.ttft_ms)
-        .where(UsageEvent.tenant_id == scope.tenant_id, UsageEvent.ttft_ms.is_not(None))
+        .where(UsageEvent.tenant_id == bindparam("tenant_id"), UsageEvent.ttft_ms.is_not(None))
         .order_by(UsageEvent.request_id.desc())
         .limit(spelt_out(FIRST_TOKENS))
         .subquery()
     )
     shares: ColumnElement[Any] = literal_column("ARRAY[0.5, 0.95]::float8[]")
-    statement = (
+    return (
         select(
             Listing.name,
             latest.c.region,
@@ -134,8 +153,6 @@ async def first_tokens(session: AsyncSession, scope: TenantScope) -> list[FirstT
         .group_by(Listing.name, latest.c.region)
         .order_by(Listing.name, latest.c.region)
     )
-    rows = await session.execute(statement)
-    return [FirstTokens(model, region, requests, *times) for model, region, requests, times in rows]
 
 
 def _sums(figures: Any) -> Sums:
