@@ -1,11 +1,12 @@
 """SQL of the request log. Every look costs about the same, however many requests there are and whatever is filtered."""
 
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, NamedTuple
 from uuid import UUID
 
 from msgspec import Struct
-from sqlalchemy import ColumnElement, Text, bindparam, func, select
+from sqlalchemy import BindParameter, Executable, bindparam, func, literal_column, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased, load_only
 
@@ -21,7 +22,7 @@ from chappe_store.session import TenantScope
 from chappe_tenants.api_keys.models import ApiKey
 from chappe_tenants.projects.models import Project
 
-SEARCHED = 10_000
+SEARCHED = 5_000
 """How many requests one look goes through at most, when no index leads to those that are wanted."""
 
 
@@ -135,28 +136,14 @@ async def look(
     An index leads to one key's requests and to those that did not complete. For all else it goes through `SEARCHED`
     requests at most, and then says how far it came.
     """
-    index, rest = _conditions(wanted)
-    searched = select(*_LOGGED).where(UsageEvent.tenant_id == scope.tenant_id, *index)
-    if after is not None:
-        searched = searched.where(UsageEvent.request_id > after if oldest_first else UsageEvent.request_id < after)
-    searched = searched.order_by(_by_time(UsageEvent.request_id, oldest_first=oldest_first)).limit(spelt_out(SEARCHED))
-    passed = searched.subquery()
-    matching = select(passed).where(*(passed.c[name] == value for name, value in rest.items()))
-    # Names are looked up for what is shown, not for all that is gone through.
-    shown = (
-        matching.order_by(_by_time(passed.c.request_id, oldest_first=oldest_first)).limit(spelt_out(limit)).subquery()
-    )
-    statement = (
-        select(Listing.name, Listing.currency, ApiKey.name, *shown.c)
-        .join(Listing, Listing.id == shown.c.listing_id)
-        .join(ApiKey, (ApiKey.tenant_id == shown.c.tenant_id) & (ApiKey.id == shown.c.key_id))
-        .order_by(_by_time(shown.c.request_id, oldest_first=oldest_first))
-    )
-    requests = [_logged(*row) for row in await session.execute(statement)]
+    index, rest = _split(wanted)
+    outcome = wanted.outcome if index == "outcome" else None
+    matching, last = _statements(_Shape(index, outcome, tuple(rest), after is not None, oldest_first, limit, SEARCHED))
+    values = {"tenant_id": scope.tenant_id, "after": after, **rest} | ({"key_id": wanted.key_id} if index else {})
+    requests = [_logged(*row) for row in await session.execute(matching, values)]
     if not rest or len(requests) == limit:
         return LogLook(requests, None)
-    last = searched.with_only_columns(UsageEvent.request_id).offset(spelt_out(SEARCHED - 1)).limit(spelt_out(1))
-    return LogLook(requests, await session.scalar(last))
+    return LogLook(requests, await session.scalar(last, values))
 
 
 async def find_request(session: AsyncSession, scope: TenantScope, request_id: RequestId) -> RequestRecord | None:
@@ -185,8 +172,8 @@ async def find_request(session: AsyncSession, scope: TenantScope, request_id: Re
     return None if row is None else _record(row)
 
 
-def _conditions(wanted: LogFilter) -> tuple[list[ColumnElement[bool]], dict[str, Any]]:
-    """What an index leads to, and the columns that must then be looked at."""
+def _split(wanted: LogFilter) -> tuple[str | None, dict[str, Any]]:
+    """The column that an index leads to, and the columns that must then be looked at, with what they must be."""
     named = {
         "listing_id": wanted.listing_id,
         "region": wanted.region,
@@ -194,13 +181,59 @@ def _conditions(wanted: LogFilter) -> tuple[list[ColumnElement[bool]], dict[str,
         "outcome": None if wanted.outcome is None else wanted.outcome.value,
     }
     rest = {name: value for name, value in named.items() if value is not None}
-    if wanted.outcome not in {None, Outcome.COMPLETED}:
-        # Spelt out in the statement: with a parameter the planner could not tell that the partial index applies.
-        outcome = bindparam(None, rest.pop("outcome"), Text(), literal_execute=True)
-        return [UsageEvent.outcome == outcome], rest
-    if wanted.key_id is not None:
-        return [UsageEvent.key_id == rest.pop("key_id")], rest
-    return [], rest
+    for index, leads in (("outcome", wanted.outcome is not Outcome.COMPLETED), ("key_id", True)):
+        if index in rest and leads:
+            del rest[index]
+            return index, rest
+    return None, rest
+
+
+class _Shape(Struct, frozen=True):
+    """What stands in the statements themselves; all else are parameters."""
+
+    index: str | None
+    outcome: Outcome | None
+    """The one that the index leads to."""
+    rest: tuple[str, ...]
+    goes_on: bool
+    oldest_first: bool
+    limit: int
+    searched: int
+
+
+# To build a statement takes longer than to run it, and a page is fetched every three seconds.
+@lru_cache(maxsize=256)
+def _statements(shape: _Shape) -> tuple[Executable, Executable]:
+    """What finds the requests, and what says which is the last one that such a search goes through."""
+    searched = select(*_LOGGED).where(UsageEvent.tenant_id == bindparam("tenant_id"))
+    if shape.outcome is not None:
+        # Spelt out: with a parameter the planner could not tell that the partial index applies.
+        searched = searched.where(UsageEvent.outcome == literal_column(f"'{shape.outcome.value}'"))
+    elif shape.index == "key_id":
+        searched = searched.where(UsageEvent.key_id == bindparam("key_id"))
+    if shape.goes_on:
+        place: BindParameter[UUID] = bindparam("after")
+        searched = searched.where(
+            UsageEvent.request_id > place if shape.oldest_first else UsageEvent.request_id < place
+        )
+    searched = searched.order_by(_by_time(UsageEvent.request_id, oldest_first=shape.oldest_first))
+    searched = searched.limit(spelt_out(shape.searched))
+    passed = searched.subquery()
+    matching = select(passed).where(*(passed.c[name] == bindparam(name) for name in shape.rest))
+    # Names are looked up for what is shown, not for all that is gone through.
+    shown = (
+        matching.order_by(_by_time(passed.c.request_id, oldest_first=shape.oldest_first))
+        .limit(spelt_out(shape.limit))
+        .subquery()
+    )
+    statement = (
+        select(Listing.name, Listing.currency, ApiKey.name, *shown.c)
+        .join(Listing, Listing.id == shown.c.listing_id)
+        .join(ApiKey, (ApiKey.tenant_id == shown.c.tenant_id) & (ApiKey.id == shown.c.key_id))
+        .order_by(_by_time(shown.c.request_id, oldest_first=shape.oldest_first))
+    )
+    last = searched.with_only_columns(UsageEvent.request_id).offset(spelt_out(shape.searched - 1)).limit(spelt_out(1))
+    return statement, last
 
 
 def _by_time(column: Any, *, oldest_first: bool) -> Any:

@@ -10,6 +10,9 @@ const HEIGHT = 210;
 const DAY_S = 24 * 3600;
 const BAR_WIDTH = 0.62;
 const MAX_BAR = 56;
+/** Of the y axis, in pixels: room for a short number, so that charts beside each other begin alike. */
+const LEAST_LABEL = 38;
+const AXIS_MARGIN = 14;
 const MIN_TICK_DISTANCE = 70;
 const WHOLE_STEPS = Array.from({ length: 13 }, (_, power) => [1, 2, 5].map((step) => step * 10 ** power)).flat();
 
@@ -156,12 +159,21 @@ function swatch(index: number, isBar: boolean): SVGSVGElement {
   return svg;
 }
 
+/** How wide the widest label is, in CSS pixels: the first hours of a small tenant are millionths, and must not be cut. */
+function widthOf(plot: uPlot, labels: string[], font: string): number {
+  plot.ctx.save();
+  plot.ctx.font = font;
+  const widest = Math.max(LEAST_LABEL, ...labels.map((label) => plot.ctx.measureText(label).width));
+  plot.ctx.restore();
+  return Math.ceil(widest);
+}
+
 function yAxis(data: ChartData, palette: Palette): uPlot.Axis {
   const format = new Intl.NumberFormat(language(), { notation: "compact", maximumSignificantDigits: 3 });
   return {
     ...axisLook(palette),
     grid: { stroke: palette.grid, width: 1 },
-    size: 52,
+    size: (plot, labels) => widthOf(plot, labels ?? [], palette.font) + AXIS_MARGIN,
     // Half a request is nothing that anybody sent.
     ...(data.values.flat().every((value) => Number.isInteger(value ?? 0)) && { incrs: WHOLE_STEPS }),
     values: (_plot, splits) => splits.map((value) => format.format(value)),
