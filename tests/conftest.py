@@ -105,7 +105,8 @@ def postgres_server() -> Iterator[PostgresServer]:
     embedded.prepare_data(root / "data", server.socket_dir, server.passwords.superuser)
     # Durability is what these tests don't need: a crash of the machine loses nothing of theirs.
     fast = ["--fsync=off", "--synchronous_commit=off", "--full_page_writes=off"]
-    command = [*embedded.server_command(root / "data", server.socket_dir), *fast]
+    # Each suite has a control plane of its own, and a worker keeps them all until it ends.
+    command = [*embedded.server_command(root / "data", server.socket_dir), *fast, "--max_connections=300"]
     with (root / "log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, cwd="/")
     try:

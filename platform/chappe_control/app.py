@@ -35,6 +35,7 @@ from chappe_control.pages.router import make_router as make_pages_router
 from chappe_control.permissions import check_routes
 from chappe_control.portal.router import make_router as make_portal_router
 from chappe_control.problems import EXCEPTION_HANDLERS
+from chappe_control.proxies import TrustedProxies
 from chappe_control.public.router import make_open_router
 from chappe_control.public.router import make_router as make_public_router
 from chappe_control.settings import ControlSettings
@@ -135,7 +136,7 @@ def create_app(settings: ControlSettings, clock: Clock | None = None) -> Litesta
         state=State({"services": services, "pages": pages, "csp_reports": CspReports()}),
         lifespan=[connections],
         exception_handlers=with_pages(EXCEPTION_HANDLERS | {SignInRequired: handle_sign_in_required}),
-        middleware=[CanonicalHost, OwnPagesOnly],
+        middleware=[TrustedProxies, CanonicalHost, OwnPagesOnly],
         csrf_config=make_csrf_config(services.peppers),
         before_send=[_add_security_headers],
         openapi_config=make_openapi_config(),

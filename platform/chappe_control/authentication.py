@@ -17,7 +17,7 @@ from chappe_control.pages.csrf import check_origin
 from chappe_control.pages.guards import read_member, read_operator
 from chappe_control.permissions import is_within
 from chappe_control.state import Services
-from chappe_control.throttle import address_group
+from chappe_control.throttle import client_of
 from chappe_kernel.errors import Denied, Unauthenticated
 from chappe_kernel.networks import Address, parse_address
 from chappe_store.audit_log.origin import ActorKind
@@ -151,13 +151,8 @@ async def _bearer(connection: _Connection, services: Services) -> str:
 
 async def _count_failure(connection: _Connection, services: Services) -> None:
     # Only failures are refused: whoever shares an address with an attacker and has a good key is not locked out.
-    await services.throttle.count("failures", _client(connection), services.settings.failed_sign_ins_per_minute)
+    await services.throttle.count("failures", client_of(connection), services.settings.failed_sign_ins_per_minute)
 
 
 def _address(connection: _Connection) -> Address | None:
-    # The socket's own. A header that claims another (X-Forwarded-For) is anybody's to send.
     return parse_address(connection.client.host) if connection.client else None
-
-
-def _client(connection: _Connection) -> str:
-    return address_group(connection.client.host) if connection.client else "unknown"

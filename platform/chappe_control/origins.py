@@ -55,7 +55,7 @@ def reseller_origin_of(connection: _Connection) -> Origin:
 
 
 def source_of(connection: _Connection) -> CallSource:
-    """The peer's own address, as the socket gives it."""
+    """From the connection's address, which is the proxy's client's behind a trusted one."""
     address = connection.client.host if connection.client else None
     return CallSource(address, _request_id(connection.scope))
 

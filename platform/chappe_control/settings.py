@@ -5,6 +5,7 @@ from urllib.parse import urlsplit
 
 from chappe_kernel.errors import Invalid
 from chappe_kernel.money import NANO_PER_UNIT
+from chappe_kernel.networks import parse_networks
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,9 @@ class ControlSettings:
     organisation that signs up pays in `sign_up_currency` and gets `sign_up_requests_per_minute` in each region. With
     `sign_up_review` it only applies: it calls no model until the operator has verified and activated it.
     `links_per_minute` is how many links one address may ask for, to sign up or to choose a new password.
+
+    `trusted_proxies` are the operator's own in front of the control plane, as networks with commas between. What they
+    say in `X-Forwarded-For` of where a call comes from is believed, and nobody else's word is.
     """
 
     database_url: str = field(repr=False)
@@ -70,9 +74,12 @@ class ControlSettings:
     links_per_minute: int = 20
     sign_in_failures_per_minute: int = 10
     account_failures_per_minute: int = 20
+    trusted_proxies: str = ""
 
     def __post_init__(self) -> None:
-        """Raises `Invalid` for a `portal_url` that no browser would send as an origin, and for mail from nobody."""
+        """Raises `Invalid` for a `portal_url` that no browser would send as an origin, for mail from nobody, and for
+        `trusted_proxies` that are no networks."""
+        parse_networks(self.trusted_proxies)
         url = self.portal_url or f"http://localhost:{self.port}"
         if not _is_origin(url):
             raise Invalid(

@@ -4,8 +4,10 @@ They protect the service, not money: with Redis away they let everything pass, a
 """
 
 import ipaddress
+from typing import Any
 
 import structlog
+from litestar.connection import ASGIConnection
 from msgspec import Struct
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -80,6 +82,11 @@ class Throttle:
     def _rest(self, error: Exception) -> None:
         self._resting_until = self._clock.monotonic() + _REST_S
         _log.warning("throttle_without_redis", error=type(error).__name__)
+
+
+def client_of(connection: ASGIConnection[Any, Any, Any, Any]) -> str:
+    """Whom a call counts against: its address' group."""
+    return address_group(connection.client.host) if connection.client else "unknown"
 
 
 def address_group(host: str) -> str:

@@ -10,7 +10,6 @@ from typing import Any
 
 import structlog
 
-from chappe_gateway.addresses import parse_networks
 from chappe_gateway.auth import KeyCache
 from chappe_gateway.call import WITHDRAWN, Call
 from chappe_gateway.control_client import ControlClient
@@ -28,6 +27,7 @@ from chappe_gateway.spool import Spool
 from chappe_gateway.upstream import HttpClient
 from chappe_kernel.clock import Clock, SystemClock
 from chappe_kernel.errors import Unauthenticated, Unavailable
+from chappe_kernel.networks import parse_networks
 from chappe_kernel.wire.control import DeploymentLoad
 
 _log = structlog.get_logger()

@@ -4,12 +4,12 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from chappe_gateway.addresses import Network, client_address, is_within, site_of
 from chappe_gateway.auth import KeyCache
 from chappe_gateway.call import Call
 from chappe_gateway.key_feed import Changes
 from chappe_gateway.snapshot import SnapshotKeeper, View
 from chappe_kernel.errors import Denied, Unauthenticated, Unavailable
+from chappe_kernel.networks import Network, client_address, is_within, site_of
 from chappe_kernel.residency import expand, narrow
 from chappe_kernel.wire.control import KeyFacts, Listing
 

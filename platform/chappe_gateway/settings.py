@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from chappe_gateway.addresses import parse_networks
+from chappe_kernel.networks import parse_networks
 
 
 @dataclass(frozen=True)

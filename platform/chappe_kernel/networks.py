@@ -1,22 +1,27 @@
-"""Where a caller is: addresses, and the networks from which alone a key may be used. Pure."""
+"""Where a caller is: addresses, the networks from which alone a key may be used, and proxies in between. Pure.
+
+It is the peer's address, whatever headers say, unless the peer is one of the operator's own proxies.
+"""
 
 import ipaddress
 from collections.abc import Sequence
+from functools import lru_cache
 
 from chappe_kernel.errors import Invalid
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
+_FORWARDED_FOR = b"x-forwarded-for"
 _SITE_BITS = {4: 24, 6: 48}
+_REMEMBERED = 4096
+_MAX_LENGTH = 45
 
 
 def parse_address(text: str) -> Address | None:
     """None for what is no address. An IPv4 client of a socket for both is the same client on either."""
-    try:
-        address = ipaddress.ip_address(text)
-    except ValueError:
-        return None
-    return getattr(address, "ipv4_mapped", None) or address
+    # What is remembered must be small, whatever somebody writes into a header.
+    return _parse_short(text) if len(text) <= _MAX_LENGTH else None
 
 
 def parse_network(text: str) -> str:
@@ -35,11 +40,60 @@ def parse_network(text: str) -> str:
     return str(network)
 
 
+def parse_networks(text: str) -> tuple[Network, ...]:
+    """Networks with commas between, as a setting has them. Raises `Invalid`."""
+    return tuple(ipaddress.ip_network(parse_network(part)) for part in text.split(",") if part.strip())
+
+
+def client_address(
+    peer: str | None, headers: Sequence[tuple[bytes, bytes]], proxies: Sequence[Network]
+) -> Address | None:
+    """Whoever the last proxy of ours says it was called by. None when that is not to be known.
+
+    `X-Forwarded-For` is read from its end, where our own proxies have written: all before the first address that is
+    not theirs is the client's own story.
+    """
+    address = None if peer is None else parse_address(peer)
+    if address is None or not _is_one_of(address, proxies):
+        return address
+    listed = b",".join(value for name, value in headers if name == _FORWARDED_FOR)
+    for hop in reversed(listed.decode("latin-1").split(",") if listed else ()):
+        address = parse_address(hop.strip())
+        if address is None or not _is_one_of(address, proxies):
+            return address
+    return address
+
+
 def is_within(address: Address | None, networks: Sequence[str]) -> bool:
-    """Whether one of these networks holds the address. None of them holds one that is not known."""
-    return address is not None and any(address in ipaddress.ip_network(network) for network in networks)
+    """Whether one of these networks holds the address. None of them holds one that is not known; what is no network
+    holds nobody."""
+    return address is not None and _is_one_of(address, _parse_all(tuple(networks)))
 
 
 def site_of(address: Address) -> str:
     """The /24 of IPv4, the /48 of IPv6: about whose network it is, and not about whose machine."""
-    return str(ipaddress.ip_network((address, _SITE_BITS[address.version]), strict=False))
+    return str(ipaddress.ip_network((address.packed, _SITE_BITS[address.version]), strict=False))
+
+
+def _is_one_of(address: Address, networks: Sequence[Network]) -> bool:
+    return any(address in network for network in networks)
+
+
+@lru_cache(_REMEMBERED)
+def _parse_short(text: str) -> Address | None:
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return None
+    return getattr(address, "ipv4_mapped", None) or address
+
+
+@lru_cache(_REMEMBERED)
+def _parse_all(networks: tuple[str, ...]) -> tuple[Network, ...]:
+    found: list[Network] = []
+    for network in networks:
+        try:
+            found.append(ipaddress.ip_network(network, strict=False))
+        except ValueError:
+            continue
+    return tuple(found)

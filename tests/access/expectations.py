@@ -101,6 +101,9 @@ PUBLIC_API = {
     "POST /api/v1/customers/{customer_id}/transitions": tenant_api(
         HEADS | KEY, of=things.a_customer, body=lambda _: CLOSED
     ),
+    "POST /api/v1/customers/{customer_id}/owner-invitations": tenant_api(
+        HEADS | KEY, 201, of=things.a_customer, body=lambda _: {"email": an_address()}
+    ),
     "GET /api/v1/listings": tenant_api(MEMBERS | KEY),
     "GET /api/v1/regions": tenant_api(MEMBERS | KEY),
 }
@@ -138,6 +141,9 @@ OPERATOR_API = {
     ),
     "POST /api/v1/operator/tenants/{tenant_id}/transitions": operator_api(
         CARE, of=things.a_tenant, body=lambda _: CLOSED
+    ),
+    "POST /api/v1/operator/tenants/{tenant_id}/owner-invitations": operator_api(
+        CARE, 201, of=things.a_tenant, body=lambda _: {"email": an_address()}
     ),
     "GET /api/v1/operator/tenants/{tenant_id}/credit-limit": operator_api(OPERATOR, of=things.a_tenant),
     "PUT /api/v1/operator/tenants/{tenant_id}/credit-limit": operator_api(
@@ -199,6 +205,10 @@ PORTAL = {
         HEADS, 303, of=things.a_customer, form=lambda _: {"name": unlike(), "regions": ["fr-par", "de-fra"]}
     ),
     "POST /customers/{customer_id}/transitions": portal(HEADS, 303, of=things.a_customer, form=lambda _: CLOSED),
+    "GET /customers/{customer_id}/owners": portal(HEADS, of=things.a_customer),
+    "POST /customers/{customer_id}/owners": portal(
+        HEADS, 303, of=things.a_customer, form=lambda _: {"email": an_address()}
+    ),
     "GET /keys/{key_id}": portal(MAKERS | {Caller.VIEWER}, of=things.a_key),
     "POST /keys/{key_id}": portal(MAKERS, 303, of=things.a_key, form=lambda _: {"name": unlike()}),
     "POST /keys/{key_id}/rotate": portal(MAKERS, 201, of=things.a_key),
@@ -259,6 +269,10 @@ CONSOLE = {
     "GET /console/tenants/{tenant_id}/credit-limit": console(CREDIT, of=things.a_tenant),
     "POST /console/tenants/{tenant_id}/credit-limit": console(
         CREDIT, 303, of=things.a_tenant, form=lambda _: {"credit_limit": "10"}
+    ),
+    "GET /console/tenants/{tenant_id}/owners": console(CARE, of=things.a_tenant),
+    "POST /console/tenants/{tenant_id}/owners": console(
+        CARE, 303, of=things.a_tenant, form=lambda _: {"email": an_address()}
     ),
     "POST /console/tenants/{tenant_id}/transitions": console(CARE, 303, of=things.a_tenant, form=lambda _: CLOSED),
     "GET /console/revenue": console(MONEY),

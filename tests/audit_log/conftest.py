@@ -58,17 +58,18 @@ def log(database: Database) -> Log:
 
 @pytest.fixture
 async def signed(log: Log) -> Log:
-    """Entries 1 to 4 and 5 to 8 are under a checkpoint each, 9 and 10 are not."""
+    """Entries 1 to 4 and 5 to 8 are under a checkpoint each, 9 and 10 are not. A tenant's first quota has one of its
+    own."""
     await log.change(
-        *(f"INSERT INTO publisher (id, name, title) VALUES (uuidv7(), 'p{number}', 'P')" for number in range(3)),
+        *(f"INSERT INTO publisher (id, name, title) VALUES (uuidv7(), 'p{number}', 'P')" for number in range(2)),
+        "INSERT INTO region (name, jurisdiction, gateway_url, position) VALUES ('fr-par', 'FR', 'http://x', 0)",
         "UPDATE publisher SET title = 'Q' WHERE name = 'p0'",
     )
     await log.sign()
     await log.change(
         "INSERT INTO tenant (id, name, state, currency, allowed_regions, requests_per_minute) "
         "VALUES (uuidv7(), 'T', 'active', 'EUR', '{}', 60)",
-        "UPDATE tenant SET state = 'suspended', requests_per_minute = 61",
-        "INSERT INTO region (name, jurisdiction, gateway_url, position) VALUES ('fr-par', 'FR', 'http://x', 0)",
+        "UPDATE tenant SET state = 'suspended'",
         "INSERT INTO region_credential (digest, region) VALUES (sha256('x'), 'fr-par')",
     )
     await log.sign()

@@ -15,7 +15,7 @@ async def test_key_and_project_are_in_the_log_with_caller_address_and_request(wo
         assert entry["actor"] == {"kind": "management_key", "id": management["id"], "address": "127.0.0.1"}
         assert entry["request_id"] == answer.headers["x-request-id"]
     assert (first["action"], first["noun"], first["subject"]) == ("created", "project", project.json()["id"])
-    assert first["before"] is None and first["after"] == {"name": "two", "allowed_regions": None}
+    assert first["before"] is None and first["after"] == {"name": "two", "allowed_regions": None, "archived_at": None}
     assert (before["noun"], before["subject"], before["after"]["regions"]) == ("api_key", key.json()["id"], ["FR"])
     assert before["after"]["digest"] == "withheld"
     assert (last["action"], last["subject"], last["before"]) == ("changed", key.json()["id"], {"revoked_at": None})
@@ -24,7 +24,8 @@ async def test_key_and_project_are_in_the_log_with_caller_address_and_request(wo
 
 async def test_what_the_operator_did_does_not_say_who_of_them(world: World) -> None:
     entries = await everything(world)
-    assert {entry["noun"] for entry in entries} == {"tenant", "project", "api_key", "budget", "ledger_transaction"}
+    nouns = {"tenant", "quota", "project", "api_key", "budget", "ledger_transaction"}
+    assert {entry["noun"] for entry in entries} == nouns
     assert all(entry["actor"] == {"kind": "operator", "id": None, "address": None} for entry in entries)
 
 

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chappe_gateway.addresses import client_address, is_within, parse_networks, site_of
 from chappe_gateway.settings import GatewaySettings
 from chappe_kernel.errors import Invalid
+from chappe_kernel.networks import client_address, is_within, parse_networks, site_of
 from chappe_kernel.settings import load_settings
 from tests.gateway.test_answers_shape import check_error
 from tests.gateway.test_keys import PATH

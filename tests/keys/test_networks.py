@@ -1,13 +1,17 @@
 """A key that is tied to networks opens nothing from anywhere else, whatever a header claims."""
 
 import ipaddress
+import secrets
+from dataclasses import replace
 
+import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from chappe_kernel.errors import Invalid
 from chappe_kernel.networks import is_within, parse_address, parse_network, site_of
+from tests.control.conftest import serve
 from tests.keys.world import KeysWorld, Program
 
 
@@ -22,6 +26,27 @@ async def test_a_management_key_is_refused_from_elsewhere(alice: Program) -> Non
         assert (answer.status_code, answer.json()["code"]) == (403, "address_denied")
     answer = await alice.http.get("/api/v1/projects", headers={"authorization": f"Bearer {here['secret']}"})
     assert answer.status_code == 200
+
+
+async def test_behind_a_trusted_proxy_the_client_counts_and_is_in_the_log(keys: KeysWorld, alice: Program) -> None:
+    key = await alice.key(kind="management", networks=["192.0.2.0/24"])
+    settings = replace(keys.control.settings, trusted_proxies="127.0.0.1/32", port=0)
+    async with serve(settings, keys.control.clock) as url, httpx.AsyncClient(base_url=url) as http:
+        for forwarded, status in (
+            ("192.0.2.9", 201),
+            ("192.0.2.9, 198.51.100.1", 403),
+            ("198.51.100.1, 192.0.2.9", 201),
+            ("", 403),
+            ("nonsense", 403),
+        ):
+            answer = await http.post(
+                "/api/v1/projects",
+                json={"name": secrets.token_hex(4)},
+                headers={"authorization": f"Bearer {key['secret']}", "x-forwarded-for": forwarded},
+            )
+            assert answer.status_code == status, forwarded
+    (newest, *_) = (await alice.get("/audit"))["items"]
+    assert newest["actor"] == {"kind": "management_key", "id": key["id"], "address": "192.0.2.9"}
 
 
 async def test_gateways_are_told_the_networks(keys: KeysWorld, alice: Program) -> None:

@@ -43,7 +43,7 @@ async def test_sign_up_is_told_as_the_doing_of_the_member_that_it_makes(site: Si
     ((member_id, tenant_id),) = await site.sql("SELECT id, tenant_id FROM member WHERE email = $1", email)
     entries = await told_of(site, answer)
     assert [entry["noun"] for entry in entries] == [
-        *("tenant", "project", "budget", "ledger_transaction", "budget", "account", "member")
+        *("tenant", "quota", "project", "budget", "ledger_transaction", "budget", "account", "member")
     ]
     for entry in entries:
         assert (entry["actor_kind"], entry["actor"]) == ("sign_up", str(member_id))

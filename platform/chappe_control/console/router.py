@@ -14,6 +14,7 @@ from chappe_control.console.rendering import ConsoleRequest, about_role
 from chappe_control.console.revenue import routes as revenue
 from chappe_control.console.revenue.hours import HourBook
 from chappe_control.console.tenants import forms as tenant_forms
+from chappe_control.console.tenants import owners as tenant_owners
 from chappe_control.console.tenants import routes as tenants
 from chappe_control.pages.gallery import show_gallery, show_gallery_live
 from chappe_control.pages.guards import require_operator
@@ -64,6 +65,8 @@ def make_router(clock: Clock) -> Router:
         tenant_forms.show_credit_limit,
         tenant_forms.edit_credit_limit,
         tenant_forms.take_step,
+        tenant_owners.show_owner_form,
+        tenant_owners.invite_tenant_owner,
         *revenue.make_handlers(book),
         prices.show_prices,
         show_gallery,

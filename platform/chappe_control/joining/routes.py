@@ -20,12 +20,12 @@ from chappe_control.sign_in.forms import (
     SEE_OTHER,
     UNPROCESSABLE,
     PageRequest,
-    client_address,
     go_to,
     password_errors,
     refused,
 )
 from chappe_control.state import Given
+from chappe_control.throttle import client_of
 from chappe_kernel.errors import ChappeError, NotFound
 from chappe_tenants.invitations.queries import FoundInvitation
 from chappe_tenants.members.service import Role
@@ -68,7 +68,7 @@ async def accept_invitation(request: PageRequest, services: Given) -> Response[A
         if errors:
             return _show(request, found, secret, visitor, Form({}, errors), status=UNPROCESSABLE)
     presented = request.cookies.get(PORTAL_COOKIE)
-    asked = Joining(visitor, presented, password, client_address(request), source_of(request))
+    asked = Joining(visitor, presented, password, client_of(request), source_of(request))
     try:
         opened = await service.join(services, found, asked)
     except NotFound:

@@ -37,6 +37,7 @@ BY_FIELD: Mapping[str, Any] = {
     "available": "9.998765432",
     "pending": "0.050000000",
     "credit_limit": "0.000000000",
+    "monthly_budget": "250.00",
     "TokenPrices.input": "0.060000000",
     "TokenPrices.cached_input": "0.015000000",
     "TokenPrices.output": "0.210000000",

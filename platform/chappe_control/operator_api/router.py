@@ -20,6 +20,7 @@ def make_router() -> Router:
             tenants.read,
             tenants.change,
             tenants.take_step,
+            tenants.invite_an_owner,
             tenants.read_credit_limit,
             tenants.put_credit_limit,
             plans.list_plans,

@@ -17,6 +17,7 @@ from chappe_control.authentication import OperatorRequest
 from chappe_control.cursors import cut_page, decode_cursor
 from chappe_control.etags import ETAG_HEADER, IfMatch, check_match, with_etag
 from chappe_control.idempotency import service as idempotency
+from chappe_control.joining.delivery import send_once
 from chappe_control.onboarding.tenants import Defaults, create_tenant, view_tenant
 from chappe_control.origins import origin_of
 from chappe_control.permissions import Permission
@@ -27,6 +28,8 @@ from chappe_kernel.errors import Invalid, NotFound
 from chappe_kernel.ids import TENANT, TenantId, decode_id
 from chappe_kernel.money import format_nano, parse_nano
 from chappe_store.session import TenantScope
+from chappe_tenants.invitations.schemas import InviteOwner, SentInvitation
+from chappe_tenants.invitations.service import invite_owner
 from chappe_tenants.organisations import queries
 from chappe_tenants.organisations.changes import change_tenant
 from chappe_tenants.organisations.lifecycle import Authority, TenantState
@@ -180,6 +183,30 @@ async def take_step(
         work = partial(_take_step, session, scope, data)
         view = await idempotency.once(session, request.auth.user_id, call, TenantView, work)
     return with_etag(view)
+
+
+@post(
+    "/tenants/{tenant_id:str}/owner-invitations",
+    permission=Permission.MANAGE_TENANTS,
+    tags=[_TAG],
+    summary="Invite an owner",
+    operation_id="operator_invite_owner",
+    responses=answers.CREATE,
+    status_code=HTTPStatus.CREATED,
+)
+async def invite_an_owner(
+    request: OperatorRequest,
+    services: Given,
+    tenant_id: TenantPath,
+    data: JSONBody[InviteOwner],
+    idempotency_key: IdempotencyKey = None,
+) -> SentInvitation:
+    """Asks whoever reads mail at the address to own the tenant: its first owner, or one more where the others are gone.
+    An address that was asked before is asked again, with a new link."""
+    scope = scope_of(tenant_id)
+    async with services.database.operator(origin_of(request)) as session:
+        work = partial(invite_owner, session, scope, data.email, Authority.OPERATOR)
+        return await send_once(request, session, request.auth.user_id, work)
 
 
 @get(

@@ -5,6 +5,7 @@ from litestar import Router
 from chappe_control.pages.guards import require_member
 from chappe_control.permissions import require_permission
 from chappe_control.portal import acknowledgement
+from chappe_control.portal.customers import owners as customer_owners
 from chappe_control.portal.customers import routes as customers
 from chappe_control.portal.keys import one as one_key
 from chappe_control.portal.keys import routes as keys
@@ -39,6 +40,8 @@ def make_router() -> Router:
             customers.show_customer,
             customers.edit_customer,
             customers.take_step,
+            customer_owners.show_owner_form,
+            customer_owners.invite_first_owner,
             members.list_members,
             members.invite,
             members.send_invitation,

@@ -15,6 +15,7 @@ from chappe_control.authentication import TenantRequest
 from chappe_control.cursors import cut_page, decode_cursor
 from chappe_control.etags import ETAG_HEADER, IfMatch, check_match, with_etag
 from chappe_control.idempotency import service as idempotency
+from chappe_control.joining.delivery import send_once
 from chappe_control.onboarding.tenants import Defaults, create_customer
 from chappe_control.origins import reseller_origin_of
 from chappe_control.permissions import Permission
@@ -25,6 +26,8 @@ from chappe_control.state import Given
 from chappe_kernel.errors import Invalid, NotFound
 from chappe_kernel.ids import TENANT, TenantId, decode_id
 from chappe_store.session import Database, TenantScope
+from chappe_tenants.invitations.schemas import InviteOwner, SentInvitation
+from chappe_tenants.invitations.service import invite_owner
 from chappe_tenants.organisations import queries
 from chappe_tenants.organisations.changes import change_customer
 from chappe_tenants.organisations.lifecycle import Authority
@@ -162,6 +165,31 @@ async def take_step(
         work = partial(_take_step, session, scope, customer, data)
         view = await idempotency.once(session, scope, call, CustomerView, work)
     return with_etag(view)
+
+
+@post(
+    "/customers/{customer_id:str}/owner-invitations",
+    permission=Permission.MANAGE_CUSTOMERS,
+    tags=[_TAG],
+    summary="Invite a customer's first owner",
+    operation_id="invite_customer_owner",
+    responses=answers.CREATE,
+    status_code=HTTPStatus.CREATED,
+)
+async def invite_an_owner(
+    request: TenantRequest,
+    services: Given,
+    customer_id: CustomerPath,
+    data: JSONBody[InviteOwner],
+    idempotency_key: IdempotencyKey = None,
+) -> SentInvitation:
+    """Asks whoever reads mail at the address to own the customer's organisation; once it has an owner, that one invites
+    all others. An address that was asked before is asked again, with a new link."""
+    scope = request.auth.scope
+    customer = await scope_of_customer(services.database, scope, id_of(customer_id))
+    async with services.database.operator(reseller_origin_of(request)) as session:
+        work = partial(invite_owner, session, customer, data.email, Authority.RESELLER)
+        return await send_once(request, session, scope, work)
 
 
 @get(

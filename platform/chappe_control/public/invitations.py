@@ -4,7 +4,6 @@ from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Annotated
 
-import msgspec
 from litestar import delete, get, post
 from litestar.params import JSONBody, PathParameter
 from msgspec import Struct
@@ -12,8 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from chappe_control.authentication import TenantRequest
 from chappe_control.cursors import cut_page, decode_cursor
-from chappe_control.idempotency import service as idempotency
-from chappe_control.joining.delivery import deliver
+from chappe_control.joining.delivery import send_once
 from chappe_control.origins import origin_of
 from chappe_control.permissions import Permission
 from chappe_control.public import answers
@@ -29,7 +27,6 @@ from chappe_tenants.invitations.schemas import (
     InvitationView,
     SentInvitation,
     show_invitation,
-    show_sent_invitation,
 )
 from chappe_tenants.invitations.service import Invited
 
@@ -130,15 +127,6 @@ def read_invitation_id(text: str) -> InvitationId:
 async def _send(
     request: TenantRequest, services: Services, work: Callable[[AsyncSession, TenantScope], Awaitable[Invited]]
 ) -> SentInvitation:
-    """Once per idempotency key. The answer is kept without its link: that is a secret."""
     scope = request.auth.scope
-    call = await idempotency.call_of(request)
     async with services.database.tenant(scope, origin_of(request)) as session:
-        kept = await idempotency.begin(session, scope, call)
-        if kept is not None:
-            return msgspec.convert(kept, SentInvitation)
-        invited = await work(session, scope)
-        link = await deliver(request, session, invited)
-        view = show_sent_invitation(invited.invitation, None)
-        await idempotency.finish(session, scope, call, msgspec.to_builtins(view))
-    return msgspec.structs.replace(view, link=link)
+        return await send_once(request, session, scope, lambda: work(session, scope))

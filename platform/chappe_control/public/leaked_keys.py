@@ -10,7 +10,7 @@ from msgspec import Meta, Struct
 from chappe_control.origins import source_of
 from chappe_control.public import answers
 from chappe_control.state import Given, Services
-from chappe_control.throttle import address_group
+from chappe_control.throttle import client_of
 from chappe_store.audit_log.origin import ActorKind, Origin
 from chappe_store.session import NOBODY
 from chappe_tenants.api_keys.leaks import end_leaked, find_leak
@@ -43,7 +43,7 @@ async def report_leaked_key(
 ) -> ReportTaken:
     """Takes no authentication. A key or browser token of ours is revoked at once, and its organisation sees in its
     audit log that it was reported. The answer is always the same. A repeat changes nothing."""
-    await services.throttle.count("leaks", _client(request), services.settings.leak_reports_per_minute)
+    await services.throttle.count("leaks", client_of(request), services.settings.leak_reports_per_minute)
     # Named whether anything changes or not: the answer tells who has an origin by its `x-request-id`.
     origin = source_of(request).origin(ActorKind.LEAK_REPORT, _ACTOR)
     await _end(services, data.key, origin)
@@ -56,7 +56,3 @@ async def _end(services: Services, text: str, origin: Origin) -> None:
     if leak is not None:
         async with services.database.tenant(leak.scope, origin) as session:
             await end_leaked(session, leak)
-
-
-def _client(request: Request[Any, Any, Any]) -> str:
-    return address_group(request.client.host) if request.client else "unknown"

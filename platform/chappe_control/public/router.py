@@ -49,6 +49,7 @@ def make_router() -> Router:
             customers.read_customer,
             customers.change,
             customers.take_step,
+            customers.invite_an_owner,
             customers.read_customer_balance,
             service_accounts.list_service_accounts,
             service_accounts.create_service_account,

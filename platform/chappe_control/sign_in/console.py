@@ -12,8 +12,9 @@ from chappe_control.pages.render import page
 from chappe_control.sign_in import service
 from chappe_control.sign_in.attempts import Realm
 from chappe_control.sign_in.devices import DEVICE_COOKIES
-from chappe_control.sign_in.forms import SEE_OTHER, PageRequest, client_address, console_target, go_to, refused
+from chappe_control.sign_in.forms import SEE_OTHER, PageRequest, console_target, go_to, refused
 from chappe_control.state import Given
+from chappe_control.throttle import client_of
 from chappe_kernel.errors import ChappeError
 
 
@@ -32,7 +33,7 @@ async def sign_in_to_console(request: PageRequest, services: Given) -> Response[
     asked = service.SignIn(
         fields["email"],
         fields["password"],
-        client_address(request),
+        client_of(request),
         source_of(request),
         request.cookies.get(CONSOLE_COOKIE),
         request.cookies.get(DEVICE_COOKIES[Realm.CONSOLE]),

@@ -10,7 +10,6 @@ from chappe_control.pages.forms import WHOLE_FORM, Form
 from chappe_control.pages.guards import same_site_path
 from chappe_control.pages.languages import N_, translate
 from chappe_control.state import Services
-from chappe_control.throttle import address_group
 from chappe_kernel.errors import ChappeError, Denied, Invalid, LimitExceeded, Unavailable
 from chappe_tenants.naming import clean_email, clean_name
 from chappe_tenants.passwords import check_password
@@ -100,11 +99,6 @@ def refused(request: PageRequest, error: ChappeError, values: Mapping[str, str])
     else:
         raise error
     return Form(values, {WHOLE_FORM: translate(request, text)}), status, headers
-
-
-def client_address(request: PageRequest) -> str:
-    """The socket's own. A header that claims another (X-Forwarded-For) is anybody's to send."""
-    return address_group(request.client.host) if request.client else "unknown"
 
 
 def go_to(path: str) -> Response[Any]:

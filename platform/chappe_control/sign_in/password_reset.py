@@ -17,7 +17,6 @@ from chappe_control.sign_in.forms import (
     SEE_OTHER,
     UNPROCESSABLE,
     PageRequest,
-    client_address,
     go_to,
     password_errors,
     personal_words,
@@ -26,6 +25,7 @@ from chappe_control.sign_in.forms import (
 )
 from chappe_control.sign_in.links import FORGOTTEN, RESET_LINK
 from chappe_control.state import Given
+from chappe_control.throttle import client_of
 from chappe_kernel.errors import ChappeError, NotFound
 
 
@@ -43,7 +43,7 @@ async def forgot_password(request: PageRequest, services: Given) -> Response[Any
     clean, errors = read_cleaned(request, fields, "email")
     if errors:
         return _forgot_page(request, services, Form(fields, errors), status=UNPROCESSABLE)
-    asked = links.LinkAsked(clean["email"], language_of(request), client_address(request))
+    asked = links.LinkAsked(clean["email"], language_of(request), client_of(request))
     try:
         await links.ask_for_password_reset(services, asked)
     except ChappeError as error:

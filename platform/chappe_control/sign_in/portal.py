@@ -15,13 +15,13 @@ from chappe_control.sign_in.devices import DEVICE_COOKIES
 from chappe_control.sign_in.forms import (
     SEE_OTHER,
     PageRequest,
-    client_address,
     go_to,
     is_sign_up_open,
     portal_target,
     refused,
 )
 from chappe_control.state import Given
+from chappe_control.throttle import client_of
 from chappe_kernel.errors import ChappeError
 
 
@@ -40,7 +40,7 @@ async def sign_in(request: PageRequest, services: Given) -> Response[Any]:
     asked = service.SignIn(
         fields["email"],
         fields["password"],
-        client_address(request),
+        client_of(request),
         source_of(request),
         request.cookies.get(PORTAL_COOKIE),
         request.cookies.get(DEVICE_COOKIES[Realm.PORTAL]),

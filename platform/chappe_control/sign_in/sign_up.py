@@ -22,7 +22,6 @@ from chappe_control.sign_in.forms import (
     SEE_OTHER,
     UNPROCESSABLE,
     PageRequest,
-    client_address,
     go_to,
     is_sign_up_open,
     password_errors,
@@ -33,6 +32,7 @@ from chappe_control.sign_in.forms import (
 )
 from chappe_control.sign_in.links import SIGN_UP_LINK
 from chappe_control.state import Given
+from chappe_control.throttle import client_of
 from chappe_kernel.errors import ChappeError, NotFound
 
 SIGN_UP = "/sign-up"
@@ -56,7 +56,7 @@ async def sign_up(request: PageRequest, services: Given) -> Response[Any]:
     clean, errors = read_cleaned(request, fields, "organisation", "email")
     if errors:
         return _sign_up_page(request, services, Form(fields, errors), status=UNPROCESSABLE)
-    asked = links.LinkAsked(clean["email"], language_of(request), client_address(request))
+    asked = links.LinkAsked(clean["email"], language_of(request), client_of(request))
     try:
         await links.ask_for_sign_up(services, asked, clean["organisation"])
     except ChappeError as error:

@@ -67,6 +67,12 @@ async def read_invitation(
     return None if row is None else InvitationRecord(**row)
 
 
+async def find_by_address(session: AsyncSession, scope: TenantScope, email: str) -> InvitationRecord | None:
+    query = select(*_SHOWN).where(Invitation.tenant_id == scope.tenant_id, Invitation.email == email)
+    row = (await session.execute(query)).mappings().first()
+    return None if row is None else InvitationRecord(**row)
+
+
 async def list_invitations(
     session: AsyncSession, scope: TenantScope, *, limit: int, before: UUID | None
 ) -> Sequence[InvitationRecord]:

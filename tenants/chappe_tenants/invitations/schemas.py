@@ -19,6 +19,10 @@ class CreateInvitation(Struct, frozen=True, forbid_unknown_fields=True):
     role: GivenRole
 
 
+class InviteOwner(Struct, frozen=True, forbid_unknown_fields=True):
+    email: Address
+
+
 class InvitationView(Struct, frozen=True):
     id: Annotated[str, Meta(pattern="^inv_", examples=["inv_01jdgz3v8meer9m7hx9m1yq4zt"])]
     email: Address

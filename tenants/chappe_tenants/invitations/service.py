@@ -14,6 +14,8 @@ from chappe_tenants.invitations.queries import FoundInvitation, InvitationRecord
 from chappe_tenants.members import queries as members
 from chappe_tenants.members.service import Role, add_member, check_may_give
 from chappe_tenants.naming import clean_email
+from chappe_tenants.organisations.lifecycle import Authority, TenantState
+from chappe_tenants.organisations.service import get_organisation
 
 VALID_FOR = timedelta(days=7)
 MAX_MEMBERS = 1000
@@ -57,6 +59,26 @@ async def invite(
     if not inserted:
         raise Conflict("this address was invited already: send it again", code="already_invited", param="email")
     return Invited(await get_invitation(session, scope, invitation_id), secret)
+
+
+async def invite_owner(session: AsyncSession, scope: TenantScope, email: str, authority: Authority) -> Invited:
+    """Ask somebody to own an organisation, by whoever began it; once more if they were asked before. In the operator's
+    role, whoever decides.
+
+    A reseller may as long as nobody owns the customer: later on it would open its customer's doors for itself. Raises
+    `Conflict` then, for a closed organisation and for an address that was invited as something else; `LimitExceeded`
+    right after the last time; else as `invite` does.
+    """
+    if (await get_organisation(session, scope)).state == TenantState.CLOSED:
+        raise Conflict("a closed organisation has no new members", code="organisation_closed")
+    if authority is Authority.RESELLER and await members.count_owners(session, scope):
+        raise Conflict("it has an owner, who invites all others", code="has_owner")
+    present = await queries.find_by_address(session, scope, clean_email(email))
+    if present is None:
+        return await invite(session, scope, email=email, role=Role.OWNER, giver=None)
+    if present.role != Role.OWNER:
+        raise Conflict("this address was invited already, as something else", code="already_invited", param="email")
+    return await send_again(session, scope, InvitationId(present.id), giver=None)
 
 
 async def send_again(

@@ -35,6 +35,7 @@ from chappe_control.state import Given, Services
 from chappe_kernel.errors import ChappeError, Conflict, Denied, Invalid
 from chappe_kernel.ids import TENANT, encode_id
 from chappe_kernel.residency import expand
+from chappe_tenants.members.queries import count_owners
 from chappe_tenants.organisations import queries
 from chappe_tenants.organisations.changes import change_customer
 from chappe_tenants.organisations.details import fixed_details
@@ -188,6 +189,7 @@ async def _customer_page(
         jurisdiction_of = await read_jurisdictions(session)
     async with services.database.tenant(found) as session:
         balance = await read_balance(session, found)
+        owners = await count_owners(session, found)
     regions = expand(customer.allowed_regions, jurisdiction_of)
     offered = dict.fromkeys((*regions, *expand(reseller.allowed_regions, jurisdiction_of)))
     return page(
@@ -199,6 +201,7 @@ async def _customer_page(
         customer=customer,
         customer_id=customer_id,
         balance=balance,
+        has_owner=owners > 0,
         values=form.values or values_of(customer),
         fixed=fixed_details(customer),
         countries=country_options(request),

@@ -184,9 +184,11 @@ def _announce_changes() -> None:
         ("tenant", "plan"),
     ):
         events = "UPDATE OF plan" if table == "tenant" else f"INSERT OR DELETE OR UPDATE OF {columns}"
+        # A quota that follows its tenant's or key's own row: that row announces it, unless nobody knows it yet.
+        itself = "WHEN (pg_trigger_depth() = 0) " if table == "quota" else ""
         op.execute(
             f"CREATE TRIGGER {table}_quota_announce_key_change AFTER {events} ON {table} "
-            "FOR EACH ROW EXECUTE FUNCTION announce_key_change()"
+            f"FOR EACH ROW {itself}EXECUTE FUNCTION announce_key_change()"
         )
 
 
