@@ -13,8 +13,9 @@ class TrustedProxies:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         proxies = parse_networks(scope["litestar_app"].state.services.settings.trusted_proxies)
-        if proxies and scope.get("client"):
-            peer, port = scope["client"]
-            address = client_address(peer, scope["headers"], proxies)
+        client = scope.get("client")
+        if proxies and client:
+            peer, port = client
+            address = client_address(peer, list(scope["headers"]), proxies)
             scope["client"] = None if address is None else (str(address), port)
         await self._app(scope, receive, send)

@@ -65,7 +65,7 @@ async def test_a_resellers_customer_gets_its_first_owner_and_no_other(world: Org
 
 async def test_nobody_joins_what_is_closed(world: Organisations) -> None:
     made = await world.create()
-    await world.step(made["id"], "closed", "not_suitable")
+    await world.step(made["id"], "closed", "rejected")
     refused = await (await world.operator()).post(
         f"/operator/tenants/{made['id']}/owner-invitations", {"email": new_address()}, 409
     )

@@ -66,7 +66,7 @@ def admits_members(tenant_state: str) -> bool:
 
 def admits_newcomers(tenant_state: str) -> bool:
     """Whether somebody may become a member of an organisation in this state: not while nothing can be changed."""
-    return effect_of(tenant_state).members in {Access.PREPARE, Access.EVERYTHING}
+    return effect_of(tenant_state).members not in {Access.NOTHING, Access.READ}
 
 
 async def start_member_session(session: AsyncSession, scope: TenantScope, member_id: MemberId) -> str:
