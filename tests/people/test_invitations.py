@@ -31,6 +31,7 @@ async def test_somebody_new_gets_an_account_and_the_role_that_was_given(world: P
     assert "Welcome to Société Exemple!" in (await visitor.get("/overview")).text
     ((role,),) = await world.sql("SELECT role FROM member WHERE id = $1", joined.member_id)
     assert role == "billing"
+    assert "__Host-chappe-device" in visitor.cookies, "this browser is known to the account from now on"
     await world.browser().sign_in(email)
 
 

@@ -16,6 +16,7 @@ from chappe_control.pages.guards import read_member
 from chappe_control.pages.languages import N_, translate
 from chappe_control.pages.render import page
 from chappe_control.pages.roles import MEMBER_ROLES
+from chappe_control.sign_in.attempts import Realm
 from chappe_control.sign_in.forms import (
     SEE_OTHER,
     UNPROCESSABLE,
@@ -24,6 +25,7 @@ from chappe_control.sign_in.forms import (
     password_errors,
     refused,
 )
+from chappe_control.sign_in.service import device_cookie
 from chappe_control.state import Given
 from chappe_control.throttle import client_of
 from chappe_kernel.errors import ChappeError, NotFound
@@ -78,6 +80,7 @@ async def accept_invitation(request: PageRequest, services: Given) -> Response[A
         return _show(request, found, secret, visitor, form, status=status, headers=headers)
     response = go_to("/overview")
     response.set_cookie(session_cookie(PORTAL_COOKIE, opened))
+    response.set_cookie(device_cookie(services, Realm.PORTAL, found.email))
     flash(response, translate(request, N_("Welcome to %(organisation)s!"), organisation=found.tenant_name))
     return response
 
