@@ -4,9 +4,9 @@ import json
 from collections.abc import Callable, Iterator
 
 import pytest
-from tests.logs import logging_as_in_production
 
 from tests import letters
+from tests.logs import logging_as_in_production
 from tests.pages.browser import link_secret
 from tests.sign_in.site import OPERATOR, Site
 
