@@ -44,8 +44,9 @@ def is_invited(visitor: MemberVisitor | None, found: FoundInvitation) -> bool:
 async def join(services: Services, found: FoundInvitation, asked: Joining) -> str:
     """A new session's secret, in the organisation; the session that the browser had before is ended.
 
-    Raises as `prove` does for a wrong password; `Denied` for an organisation in which nothing can be changed; `NotFound` if the
-    invitation is over meanwhile; `Conflict` for a member, and for an address that has got an account meanwhile.
+    Raises as `prove` does for a wrong password; `Denied` for an organisation in which nothing can be changed;
+    `NotFound` if the invitation is over meanwhile; `Conflict` for a member, and for an address that has got an account
+    meanwhile.
     """
     if not admits_newcomers(found.tenant_state):
         raise Denied("this organisation is not active", code="tenant_not_active")
