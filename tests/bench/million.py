@@ -217,7 +217,10 @@ async def fill(
     await connection.execute(_COUNT, tenant_id)
     await connection.execute(_EVENTS, tenant_id)
     await connection.execute("DROP TABLE staged, counted")
+    # Triggers make days, months and spending of the hours.
+    await connection.execute("RESET session_replication_role")
     await connection.execute(_HOURS, tenant_id)
+    await connection.execute("SET session_replication_role = replica")
     await connection.execute(_TRANSACTIONS, tenant_id)
     await connection.execute(_ENTRIES, tenant_id, funds.id, write_off.id, paris.id, frankfurt.id)
     await connection.execute(_POSTED, tenant_id)

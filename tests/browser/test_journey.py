@@ -56,6 +56,7 @@ async def test_a_forgotten_password_is_chosen_anew_by_mail(browser: Browser, ins
     account = new_account()
     async with visit(browser, instance.portal_url, [], Look()) as visitor:
         await visitor.open("/sign-up")
+        await choose_look(visitor)
         await sign_up(visitor, instance, account, f"Org {secrets.token_hex(4)}")
     async with visit(browser, instance.portal_url, [], look) as visitor:
         await visitor.open("/sign-in")
