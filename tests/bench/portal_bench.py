@@ -34,13 +34,16 @@ from litestar import Litestar
 from litestar.routes import HTTPRoute
 
 from chappe_control.app import create_app
+from chappe_control.mail_links.service import Purpose, make_link
 from chappe_control.settings import ControlSettings
-from chappe_kernel.ids import KEY, REQUEST, TENANT, TenantId, encode_id, new_id
+from chappe_kernel.ids import KEY, PROJECT, REQUEST, TENANT, TenantId, encode_id, new_id
 from chappe_kernel.ids import MEMBER as MEMBER_PREFIX
 from chappe_local import postgres as embedded
 from chappe_store.audit_log.origin import ActorKind, Origin
 from chappe_store.migrate import migrate
-from chappe_store.session import Database
+from chappe_store.session import Database, TenantScope
+from chappe_tenants.invitations.service import invite
+from chappe_tenants.members.service import Role
 from chappe_tenants.peppers import parse_peppers
 from tests.bench import million
 from tests.pages.browser import Visitor
@@ -56,7 +59,21 @@ RESULT = Path(".chappe/bench/portal.json")
 # What is no page: the APIs, the assets, and what sends on to somewhere else.
 _NO_PAGES = ("/api/", "/internal/", "/static/", "/schema", "/healthz")
 _PARAMETER = re.compile(r"\{(?P<name>\w+)(?::\w+)?\}")
+_FOR_NOBODY = {
+    *("/sign-in", "/sign-up", "/sign-up/confirm", "/forgot-password", "/reset-password", "/join", "/console/sign-in"),
+}
 _WARM_UP = 8
+# A reseller with a customer: one of each kind that a path may name.
+_OTHERS = """
+    WITH reseller AS (
+        UPDATE tenant SET is_reseller = true WHERE id = $1 RETURNING currency, allowed_regions
+    ), customer AS (
+        INSERT INTO tenant (id, name, state, currency, allowed_regions, requests_per_minute)
+        SELECT uuidv7(), 'Customer', 'applied', currency, allowed_regions, 60 FROM reseller RETURNING id
+    )
+    SELECT (SELECT id FROM project WHERE tenant_id = $1), (SELECT id FROM member WHERE tenant_id = $1), id FROM customer
+"""
+_RELATE = "UPDATE tenant SET parent_id = $1, relation = 'customer' WHERE id = $2"
 _CHROMIUM_ACCEPTS = {"accept": "text/html", "accept-encoding": "br", "accept-language": "en"}
 
 
@@ -85,6 +102,8 @@ class Million:
     tenant_id: TenantId
     examples: Mapping[str, str]
     queries: Mapping[str, Sequence[str]]
+    links: Mapping[str, str]
+    """The query without which a page says only that its link is over."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +126,9 @@ def find_targets(app: Litestar, data: Million) -> list[Target]:
     found = []
     for path in paths:
         filled = _PARAMETER.sub(lambda match: data.examples[match["name"]], path)
-        found += [Target(filled + query, _who(path)) for query in ("", *data.queries.get(path, ()))]
+        found += [
+            Target(filled + query, _who(path)) for query in (data.links.get(path, ""), *data.queries.get(path, ()))
+        ]
     return found
 
 
@@ -174,21 +195,41 @@ async def fill_database(
         f"?model=multilingual-e5-small&region=de-fra&key={key_id}&outcome=failed",
         "?model=never-used",
     )
-    member = await connection.fetchval("SELECT id FROM member WHERE tenant_id = $1", tenant_id)
     await connection.execute(
         "INSERT INTO listing SELECT uuidv7(), 'never-used', publisher_id, task, currency, context_tokens, "
         "template_tokens, default_output_tokens, max_output_tokens FROM listing LIMIT 1"
     )
+    project, member, customer = await connection.fetchrow(_OTHERS, tenant_id)
+    await connection.execute(_RELATE, tenant_id, customer)
     return Million(
         app_url=app_url,
         tenant_id=tenant_id,
         examples={
             "request_id": encode_id(REQUEST, newest),
             "tenant_id": encode_id(TENANT, tenant_id),
+            "key_id": key_id,
+            "project_id": encode_id(PROJECT, project),
             "member_id": encode_id(MEMBER_PREFIX, member),
+            "customer_id": encode_id(TENANT, customer),
         },
         queries={"/overview": ("?period=month",), "/requests": log, "/keys": ("?new=1",), "/members": ("?new=1",)},
+        links=await _make_links(app_url, TenantScope(tenant_id)),
     )
+
+
+async def _make_links(app_url: str, scope: TenantScope) -> dict[str, str]:
+    """Of each kind one, to the page that it opens."""
+    database = Database(app_url, origin=BENCH)
+    async with database.operator() as session:
+        invited = await invite(session, scope, email="noor@million.example", role=Role.VIEWER, giver=None)
+        sign_up = await make_link(session, Purpose.SIGN_UP, "new@million.example", organisation="New")
+        reset = await make_link(session, Purpose.RESET, million.MEMBER)
+    await database.close()
+    return {
+        "/join": f"?link={invited.secret}",
+        "/sign-up/confirm": f"?link={sign_up}",
+        "/reset-password": f"?link={reset}",
+    }
 
 
 @contextmanager
@@ -235,7 +276,7 @@ def find_all_targets(data: Million) -> list[Target]:
 
 
 def _who(path: str) -> str:
-    if path in {"/sign-in", "/sign-up", "/join", "/console/sign-in"}:
+    if path in _FOR_NOBODY:
         return NOBODY
     return OPERATOR if path.startswith("/console") else MEMBER
 
