@@ -35,6 +35,7 @@ from litestar.routes import HTTPRoute
 
 from chappe_control.app import create_app
 from chappe_control.mail_links.service import Purpose, make_link
+from chappe_control.onboarding.tenants import Defaults, create_customer
 from chappe_control.settings import ControlSettings
 from chappe_kernel.ids import KEY, PROJECT, REQUEST, TENANT, TenantId, encode_id, new_id
 from chappe_kernel.ids import MEMBER as MEMBER_PREFIX
@@ -44,6 +45,7 @@ from chappe_store.migrate import migrate
 from chappe_store.session import Database, TenantScope
 from chappe_tenants.invitations.service import invite
 from chappe_tenants.members.service import Role
+from chappe_tenants.organisations.schemas import CreateCustomer
 from chappe_tenants.peppers import parse_peppers
 from tests.bench import million
 from tests.pages.browser import Visitor
@@ -63,17 +65,6 @@ _FOR_NOBODY = {
     *("/sign-in", "/sign-up", "/sign-up/confirm", "/forgot-password", "/reset-password", "/join", "/console/sign-in"),
 }
 _WARM_UP = 8
-# A reseller with a customer: one of each kind that a path may name.
-_OTHERS = """
-    WITH reseller AS (
-        UPDATE tenant SET is_reseller = true WHERE id = $1 RETURNING currency, allowed_regions
-    ), customer AS (
-        INSERT INTO tenant (id, name, state, currency, allowed_regions, requests_per_minute)
-        SELECT uuidv7(), 'Customer', 'applied', currency, allowed_regions, 60 FROM reseller RETURNING id
-    )
-    SELECT (SELECT id FROM project WHERE tenant_id = $1), (SELECT id FROM member WHERE tenant_id = $1), id FROM customer
-"""
-_RELATE = "UPDATE tenant SET parent_id = $1, relation = 'customer' WHERE id = $2"
 _CHROMIUM_ACCEPTS = {"accept": "text/html", "accept-encoding": "br", "accept-language": "en"}
 
 
@@ -199,8 +190,10 @@ async def fill_database(
         "INSERT INTO listing SELECT uuidv7(), 'never-used', publisher_id, task, currency, context_tokens, "
         "template_tokens, default_output_tokens, max_output_tokens FROM listing LIMIT 1"
     )
-    project, member, customer = await connection.fetchrow(_OTHERS, tenant_id)
-    await connection.execute(_RELATE, tenant_id, customer)
+    project = await connection.fetchval("SELECT id FROM project WHERE tenant_id = $1", tenant_id)
+    member = await connection.fetchval("SELECT id FROM member WHERE tenant_id = $1", tenant_id)
+    await connection.execute("UPDATE tenant SET is_reseller = true WHERE id = $1", tenant_id)
+    customer_id, links = await _begin_others(app_url, TenantScope(tenant_id))
     return Million(
         app_url=app_url,
         tenant_id=tenant_id,
@@ -210,26 +203,24 @@ async def fill_database(
             "key_id": key_id,
             "project_id": encode_id(PROJECT, project),
             "member_id": encode_id(MEMBER_PREFIX, member),
-            "customer_id": encode_id(TENANT, customer),
+            "customer_id": customer_id,
         },
         queries={"/overview": ("?period=month",), "/requests": log, "/keys": ("?new=1",), "/members": ("?new=1",)},
-        links=await _make_links(app_url, TenantScope(tenant_id)),
+        links=links,
     )
 
 
-async def _make_links(app_url: str, scope: TenantScope) -> dict[str, str]:
-    """Of each kind one, to the page that it opens."""
+async def _begin_others(app_url: str, scope: TenantScope) -> tuple[str, dict[str, str]]:
+    """A customer, and of each kind one link, to the page that it opens."""
     database = Database(app_url, origin=BENCH)
     async with database.operator() as session:
+        customer = await create_customer(session, scope, CreateCustomer(name="Customer"), Defaults(60))
         invited = await invite(session, scope, email="noor@million.example", role=Role.VIEWER, giver=None)
         sign_up = await make_link(session, Purpose.SIGN_UP, "new@million.example", organisation="New")
         reset = await make_link(session, Purpose.RESET, million.MEMBER)
     await database.close()
-    return {
-        "/join": f"?link={invited.secret}",
-        "/sign-up/confirm": f"?link={sign_up}",
-        "/reset-password": f"?link={reset}",
-    }
+    secrets_of = {"/join": invited.secret, "/sign-up/confirm": sign_up, "/reset-password": reset}
+    return encode_id(TENANT, customer.id), {path: f"?link={secret}" for path, secret in secrets_of.items()}
 
 
 @contextmanager
