@@ -1,10 +1,11 @@
 """SQL for sessions. A member's digest is written here and read only by the database's own look-up function."""
 
 from datetime import timedelta
+from functools import cache
 from uuid import UUID
 
 from msgspec import Struct
-from sqlalchemy import Interval, bindparam, delete, func, insert, or_, select, text, tuple_, update
+from sqlalchemy import Executable, Interval, bindparam, delete, func, insert, or_, select, text, tuple_, update
 from sqlalchemy.dialects.postgresql import BYTEA
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -111,7 +112,14 @@ async def delete_expired_member_sessions(session: AsyncSession, scope: TenantSco
 
 
 async def find_operator_session(session: AsyncSession, digest: bytes, idle: timedelta) -> FoundOperatorSession | None:
-    query = (
+    row = (await session.execute(_operator_session(idle), {"digest": digest})).mappings().first()
+    return None if row is None else FoundOperatorSession(**row)
+
+
+# Every page of the console asks it: to build the statement takes longer than to run it.
+@cache
+def _operator_session(idle: timedelta) -> Executable:
+    return (
         select(
             OperatorSession.id.label("session_id"),
             OperatorSession.user_id,
@@ -121,13 +129,11 @@ async def find_operator_session(session: AsyncSession, digest: bytes, idle: time
         )
         .join(OperatorUser, OperatorUser.id == OperatorSession.user_id)
         .where(
-            OperatorSession.digest == digest,
+            OperatorSession.digest == bindparam("digest"),
             OperatorSession.expires_at > func.now(),
             OperatorSession.seen_at > func.now() - idle,
         )
     )
-    row = (await session.execute(query)).mappings().first()
-    return None if row is None else FoundOperatorSession(**row)
 
 
 async def insert_operator_session(
