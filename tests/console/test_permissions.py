@@ -33,6 +33,7 @@ EXPECTED = {
     "/console/tenants/new": CARE,
     "/console/tenants/{tenant_id}/edit": CARE,
     "/console/tenants/{tenant_id}/credit-limit": CREDIT,
+    "/console/tenants/{tenant_id}/owners": CARE,
     "/console/revenue": MONEY,
     "/console/revenue/live": MONEY,
     "/console/prices": ALL,
