@@ -19,10 +19,13 @@ async def list_regions(session: AsyncSession) -> Sequence[Region]:
     return (await session.scalars(select(Region).order_by(Region.position, Region.name))).all()
 
 
+# Gateways ask for every key that they don't know, and pages for every visitor.
+_JURISDICTIONS = select(Region.name, Region.jurisdiction).order_by(Region.position, Region.name)
+
+
 async def read_jurisdictions(session: AsyncSession) -> dict[str, str]:
     """Jurisdiction by region's name, in the catalogue's order."""
-    query = select(Region.name, Region.jurisdiction).order_by(Region.position, Region.name)
-    return {row.name: row.jurisdiction for row in await session.execute(query)}
+    return {name: jurisdiction for name, jurisdiction in await session.execute(_JURISDICTIONS)}
 
 
 async def healthy_regions(session: AsyncSession) -> frozenset[str]:

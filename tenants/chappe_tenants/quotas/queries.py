@@ -2,11 +2,28 @@
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
+from functools import cache
 from typing import Any
 from uuid import UUID
 
 from msgspec import Struct
-from sqlalchemy import ColumnElement, RowMapping, and_, delete, func, literal, null, or_, select, text, true, update
+from sqlalchemy import (
+    ColumnElement,
+    Executable,
+    RowMapping,
+    Select,
+    and_,
+    bindparam,
+    delete,
+    func,
+    literal,
+    null,
+    or_,
+    select,
+    text,
+    true,
+    update,
+)
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -59,9 +76,12 @@ _NONE = text("'{}'")
 async def read_rules(session: AsyncSession, scope: TenantScope, subjects: Sequence[Subject]) -> list[Rule]:
     """The plan's rules, the tenant's, the raises in force, and those of these projects and keys: two reads, each
     by an index."""
-    of_subjects = [_is_of(subject) for subject in subjects]
-    own = or_(Quota.level.in_((Level.CONTRACT, Level.TENANT)), *of_subjects)
-    return [*await _read_operators(session, scope), *await _read_own(session, scope, own)]
+    values: dict[str, Any] = {"tenant_id": scope.tenant_id}
+    for number, subject in enumerate(subjects):
+        values |= {f"project_{number}": subject.project_id, f"key_{number}": subject.key_id}
+    shapes = tuple(_Shape(one.level, one.project_id is not None, one.key_id is not None) for one in subjects)
+    own = await session.execute(_of_subjects(shapes), values)
+    return [*await _read_operators(session, scope), *(_rule(row) for row in own.mappings())]
 
 
 async def read_all_rules(session: AsyncSession, scope: TenantScope) -> list[Rule]:
@@ -267,6 +287,15 @@ async def delete_plan(session: AsyncSession, name: str) -> None:
 
 
 async def _read_operators(session: AsyncSession, scope: TenantScope) -> list[Rule]:
+    found = await session.execute(_operators(), {"tenant_id": scope.tenant_id})
+    return [_rule(row) for row in found.mappings()]
+
+
+# Gateways ask for every key that they don't know: to build these statements takes longer than to run them.
+
+
+@cache
+def _operators() -> Executable:
     of_plan = (
         select(
             literal(Level.PLAN.value).label("level"),
@@ -278,7 +307,7 @@ async def _read_operators(session: AsyncSession, scope: TenantScope) -> list[Rul
         )
         .join(Plan, Plan.name == PlanQuota.plan)
         .join(Tenant, Tenant.plan == Plan.name)
-        .where(Tenant.id == scope.tenant_id)
+        .where(Tenant.id == bindparam("tenant_id"))
     )
     raised = select(
         literal(Level.RAISE.value),
@@ -289,14 +318,36 @@ async def _read_operators(session: AsyncSession, scope: TenantScope) -> list[Rul
         true(),
         literal([], PlanQuota.alert_percents.type),
         QuotaRaise.ends_at,
-    ).where(QuotaRaise.tenant_id == scope.tenant_id, QuotaRaise.ends_at > func.now())
-    return [_rule(row) for row in (await session.execute(of_plan.union_all(raised))).mappings()]
+    ).where(QuotaRaise.tenant_id == bindparam("tenant_id"), QuotaRaise.ends_at > func.now())
+    return of_plan.union_all(raised)
+
+
+class _Shape(Struct, frozen=True):
+    """What of a subject stands in the statement itself."""
+
+    level: Level
+    has_project: bool
+    has_key: bool
+
+
+@cache
+def _of_subjects(shapes: tuple[_Shape, ...]) -> Executable:
+    subjects = [_is_of(shape, number) for number, shape in enumerate(shapes)]
+    own = or_(Quota.level.in_((Level.CONTRACT, Level.TENANT)), *subjects)
+    return _own().where(Quota.tenant_id == bindparam("tenant_id"), own).order_by(Quota.id)
 
 
 async def _read_own(
     session: AsyncSession, scope: TenantScope, *conditions: ColumnElement[bool], newest: int | None = None
 ) -> list[Rule]:
-    query = (
+    query = _own().where(Quota.tenant_id == scope.tenant_id, *conditions)
+    query = query.order_by(Quota.id.desc() if newest else Quota.id)
+    found = await session.execute(query.limit(newest) if newest else query)
+    return [_rule(row) for row in found.mappings()]
+
+
+def _own() -> Select[Any]:
+    return (
         select(
             Quota.level,
             Quota.id,
@@ -308,19 +359,15 @@ async def _read_own(
         )
         .outerjoin(Project, and_(Project.tenant_id == Quota.tenant_id, Project.id == Quota.project_id))
         .outerjoin(ApiKey, and_(ApiKey.tenant_id == Quota.tenant_id, ApiKey.id == Quota.key_id))
-        .where(Quota.tenant_id == scope.tenant_id, *conditions)
-        .order_by(Quota.id.desc() if newest else Quota.id)
     )
-    found = await session.execute(query.limit(newest) if newest else query)
-    return [_rule(row) for row in found.mappings()]
 
 
-def _is_of(subject: Subject) -> ColumnElement[bool]:
+def _is_of(shape: _Shape, number: int) -> ColumnElement[bool]:
     # All of the unique index's columns but the model, so that it finds them among thousands.
     return and_(
-        Quota.level == subject.level,
-        Quota.project_id.is_not_distinct_from(subject.project_id),
-        Quota.key_id.is_not_distinct_from(subject.key_id),
+        Quota.level == shape.level,
+        Quota.project_id == bindparam(f"project_{number}") if shape.has_project else Quota.project_id.is_(None),
+        Quota.key_id == bindparam(f"key_{number}") if shape.has_key else Quota.key_id.is_(None),
     )
 
 
