@@ -25,7 +25,7 @@ _JURISDICTIONS = select(Region.name, Region.jurisdiction).order_by(Region.positi
 
 async def read_jurisdictions(session: AsyncSession) -> dict[str, str]:
     """Jurisdiction by region's name, in the catalogue's order."""
-    return {name: jurisdiction for name, jurisdiction in await session.execute(_JURISDICTIONS)}
+    return {row.name: row.jurisdiction for row in await session.execute(_JURISDICTIONS)}
 
 
 async def healthy_regions(session: AsyncSession) -> frozenset[str]:
