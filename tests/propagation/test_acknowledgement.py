@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from chappe_catalogue.regions.models import GatewayHeartbeat
-from chappe_control.portal.acknowledgement import Acknowledgement, acknowledge
+from chappe_control.portal.acknowledgement import Acknowledgement, Follower, acknowledge
 from chappe_kernel.ids import new_id
 from chappe_kernel.wire.control import Heartbeat
 from chappe_store.models import KeyChange
@@ -30,7 +30,7 @@ def beats(*found: tuple[str, int, float], at: datetime = NOW) -> list[GatewayHea
 
 def told(heartbeats: Sequence[GatewayHeartbeat], now: datetime = NOW) -> tuple[int, int, tuple[str, ...]]:
     found = acknowledge(CHANGE, heartbeats, now, MAX_AGE_S)
-    return found.in_force, found.gateways, found.missing
+    return found.in_force, len(found.followers), found.missing
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_a_gateway_without_word_for_too_long_has_failed_closed() -> None:
 
 
 def test_without_a_change_there_is_nothing_to_wait_for() -> None:
-    assert acknowledge(None, beats(("fr-par", 0, 0)), NOW, MAX_AGE_S) == Acknowledgement(1, 1)
+    assert acknowledge(None, beats(("fr-par", 0, 0)), NOW, MAX_AGE_S) == Acknowledgement((Follower("fr-par", "gw-0"),))
 
 
 async def beat(portal: PortalWorld, region: str, gateway: str, revision: int, *, leaving: bool = False) -> None:
@@ -90,7 +90,9 @@ async def test_the_page_follows_the_gateways(portal: PortalWorld, customer: Cust
     assert "In force at 0 of 2 gateways" in waiting
     assert "Not yet in de-fra, fr-par" in waiting
     await beat(portal, "fr-par", "gw-0", await portal.cells["fr-par"].keys_revision())
-    assert "In force at 1 of 2 gateways" in await line(customer)
+    one = await line(customer)
+    assert "In force at 1 of 2 gateways" in one
+    assert "de-fra / gw-0</span>: waiting" in one and "fr-par / gw-0</span>: in force" in one
     await beat(portal, "de-fra", "gw-0", before, leaving=True)
     done = await line(customer)
     assert "In force at 1 of 1 gateways" in done and "Not yet" not in done

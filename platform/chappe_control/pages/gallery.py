@@ -8,7 +8,7 @@ from litestar import Request, Response, get
 from chappe_control.console.rendering import about_role
 from chappe_control.pages.render import fragment, page
 from chappe_control.permissions import Permission
-from chappe_control.portal.acknowledgement import Acknowledgement
+from chappe_control.portal.acknowledgement import Acknowledgement, Follower
 
 _START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 _MINUTES = 48
@@ -28,6 +28,7 @@ curl https://fr-par.example/v1/chat/completions \\
   -H "content-type: application/json" \\
   -d '{"model": "smollm2-135m-instruct", "messages": [{"role": "user", "content": "Who was Claude Chappe?"}]}'
 """
+_FOLLOWERS = tuple(Follower(region, gateway) for region in ("fr-par", "de-fra") for gateway in ("gw-0", "gw-1"))
 
 
 @get("/gallery", permission=Permission.SEE_GALLERY)
@@ -52,9 +53,9 @@ def gallery_values() -> dict[str, Any]:
         "snippets": [("curl", "shell", _CURL), ("Python", "python", _SNIPPET)],
         "snippet": _SNIPPET,
         "acknowledgements": [
-            Acknowledgement(0, 0),
-            Acknowledgement(4, 4, changed_at=now - timedelta(minutes=3)),
-            Acknowledgement(4, 2, ("fr-par", "de-fra"), now, now + timedelta(minutes=5)),
+            Acknowledgement(()),
+            Acknowledgement(_FOLLOWERS, now - timedelta(minutes=3)),
+            Acknowledgement((Follower("de-fra", "gw-2", in_force=False), *_FOLLOWERS), now, now + timedelta(minutes=5)),
         ],
     }
 

@@ -1,4 +1,4 @@
-"""At how many gateways the last change of what a tenant's keys may do is in force; also `/acknowledgement/live`.
+"""At which gateways the last change of what a tenant's keys may do is in force; also `/acknowledgement/live`.
 
 A gateway that has not acknowledged the change knows it all the same, or does not serve any more, once its word from the
 control plane is too old: from then on it counts as one where the change is in force.
@@ -27,15 +27,31 @@ from chappe_tenants.sessions.service import MemberVisitor
 _COMMITTED_WITHIN = timedelta(seconds=60)
 
 
-class Acknowledgement(Struct, frozen=True):
-    """`in_force` of `gateways` go by the change of `changed_at`; None means that nothing has ever changed. The others
-    are in `missing`, by region, and follow by `complete_by` whatever happens."""
+class Follower(Struct, frozen=True):
+    """A gateway that may still serve, and whether the change is in force there."""
 
-    gateways: int
-    in_force: int
-    missing: tuple[str, ...] = ()
+    region: str
+    gateway: str
+    in_force: bool = True
+
+
+class Acknowledgement(Struct, frozen=True):
+    """Where the change of `changed_at` is in force; None means that nothing has ever changed. Gateways that have not
+    followed yet do so by `complete_by` whatever happens."""
+
+    followers: tuple[Follower, ...]
     changed_at: datetime | None = None
     complete_by: datetime | None = None
+
+    @property
+    def in_force(self) -> int:
+        """At how many gateways."""
+        return sum(one.in_force for one in self.followers)
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """The regions in which some gateway has not followed."""
+        return tuple(dict.fromkeys(one.region for one in self.followers if not one.in_force))
 
 
 def acknowledge(
@@ -45,16 +61,13 @@ def acknowledge(
     grace = timedelta(seconds=max_age_s) + _COMMITTED_WITHIN
     serving = [beat for beat in heartbeats if beat.seen_at > now - grace]
     if change is None:
-        return Acknowledgement(len(serving), len(serving))
+        return Acknowledgement(tuple(Follower(beat.region, beat.gateway) for beat in serving))
     complete_by = change.changed_at + grace
-    missing = [beat.region for beat in serving if beat.keys_revision < change.revision and now < complete_by]
-    return Acknowledgement(
-        gateways=len(serving),
-        in_force=len(serving) - len(missing),
-        missing=tuple(dict.fromkeys(missing)),
-        changed_at=change.changed_at,
-        complete_by=complete_by,
+    followers = (
+        Follower(beat.region, beat.gateway, beat.keys_revision >= change.revision or now >= complete_by)
+        for beat in serving
     )
+    return Acknowledgement(tuple(followers), change.changed_at, complete_by)
 
 
 async def read_acknowledgement(session: AsyncSession, scope: TenantScope, max_age_s: float) -> Acknowledgement:

@@ -74,7 +74,8 @@ class Chart {
       {
         width: Math.max(this.#plotElement.clientWidth, 160),
         height: HEIGHT,
-        padding: [8, 8, 0, 0],
+        // Half of the last label of the x axis stands out on the right.
+        padding: [8, 20, 0, 0],
         tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), "Etc/UTC"),
         legend: { show: false },
         cursor: { y: false, drag: { x: false, y: false }, points: { show: !this.#isBars } },
