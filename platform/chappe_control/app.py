@@ -7,6 +7,7 @@ import structlog
 from litestar import Litestar, get
 from litestar.datastructures import State
 from litestar.di import Provide
+from litestar.middleware import DefineMiddleware
 from litestar.types import Message, Scope
 from msgspec import Struct
 from redis.asyncio import Redis
@@ -46,6 +47,7 @@ from chappe_control.state import Given, Services
 from chappe_control.throttle import Throttle
 from chappe_kernel.clock import Clock, SystemClock
 from chappe_kernel.errors import Unavailable
+from chappe_kernel.networks import parse_networks
 from chappe_store.audit_log.signing import parse_signing_keys
 from chappe_store.queries import read_epoch
 from chappe_store.session import Database
@@ -136,7 +138,11 @@ def create_app(settings: ControlSettings, clock: Clock | None = None) -> Litesta
         state=State({"services": services, "pages": pages, "csp_reports": CspReports()}),
         lifespan=[connections],
         exception_handlers=with_pages(EXCEPTION_HANDLERS | {SignInRequired: handle_sign_in_required}),
-        middleware=[TrustedProxies, CanonicalHost, OwnPagesOnly],
+        middleware=[
+            DefineMiddleware(TrustedProxies, proxies=parse_networks(settings.trusted_proxies)),
+            CanonicalHost,
+            OwnPagesOnly,
+        ],
         csrf_config=make_csrf_config(services.peppers),
         before_send=[_add_security_headers],
         openapi_config=make_openapi_config(),
