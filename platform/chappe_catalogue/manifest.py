@@ -17,6 +17,7 @@ _Jurisdiction = Annotated[str, Meta(pattern=r"^[A-Z]{2}\Z")]
 _Url = Annotated[str, Meta(pattern=r"^https?://[^\s/?#]+\Z", max_length=300)]
 _Count = Annotated[int, Meta(ge=0, le=10**9)]
 _Positive = Annotated[int, Meta(ge=1, le=10**9)]
+_BasisPoints = Annotated[int, Meta(ge=0, le=10_000)]
 _Title = Annotated[str, Meta(min_length=1, max_length=100)]
 # So that no product of a price and a count within its bounds leaves 63 bits.
 MAX_PRICE_NANO = 10**9
@@ -42,6 +43,7 @@ class ListingEntry(Struct, frozen=True, forbid_unknown_fields=True):
     default_output_tokens: _Count
     max_output_tokens: _Count
     regions: dict[str, Price]
+    publisher_share_bp: _BasisPoints = 0
 
 
 class DeploymentEntry(Struct, frozen=True, forbid_unknown_fields=True):

@@ -3,6 +3,7 @@
 The encoding is 26 lower-case Crockford base32 digits of the 128 bits, so that ids sort by their time.
 """
 
+from datetime import UTC, datetime, timedelta
 from typing import NewType
 from uuid import UUID
 
@@ -24,9 +25,12 @@ GrantId = NewType("GrantId", UUID)
 PriceVersionId = NewType("PriceVersionId", UUID)
 ListingId = NewType("ListingId", UUID)
 PublisherId = NewType("PublisherId", UUID)
+LegalEntityId = NewType("LegalEntityId", UUID)
 LedgerTransactionId = NewType("LedgerTransactionId", UUID)
 QuotaId = NewType("QuotaId", UUID)
 QuotaRaiseId = NewType("QuotaRaiseId", UUID)
+PriceDraftId = NewType("PriceDraftId", UUID)
+ContractTermId = NewType("ContractTermId", UUID)
 
 TENANT = "ten"
 PROJECT = "prj"
@@ -39,19 +43,36 @@ PRICE_VERSION = "prc"
 LISTING = "lst"
 AUDIT_ENTRY = "aud"
 LEDGER_TRANSACTION = "txn"
+LEGAL_ENTITY = "ent"
+PUBLISHER = "pub"
+DISCREPANCY = "dsc"
 OPERATOR_TOKEN = "otk"  # noqa: S105 -- a prefix, and no secret
 QUOTA = "quo"
 QUOTA_RAISE = "rse"
+PRICE_DRAFT = "prd"
+CONTRACT_TERM = "ctm"
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _PAIRS = tuple(high + low for high in _ALPHABET for low in _ALPHABET)
 _VALUES = {digit: value for value, digit in enumerate(_ALPHABET)}
 _DIGITS = 26
+_UNIX_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LAST_MS = 253_000_000_000_000  # in the year 9987: later ones no date can hold
 
 
 def new_id() -> UUID:
     """A fresh UUIDv7: time-ordered within one process, unique everywhere."""
     return uuid7()
+
+
+def time_of(value: UUID) -> datetime:
+    """When an id was made, to the millisecond, by its maker's clock. Of what is no UUIDv7 it says nothing."""
+    return _UNIX_EPOCH + timedelta(milliseconds=min(value.int >> 80, _LAST_MS))
+
+
+def first_id_after(moment: datetime) -> UUID:
+    """The least id whose time is later than `moment`."""
+    return UUID(int=((moment - _UNIX_EPOCH) // timedelta(milliseconds=1) + 1) << 80)
 
 
 def encode_id(prefix: str, value: UUID) -> str:

@@ -15,6 +15,7 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _FORWARDED_FOR = b"x-forwarded-for"
 _SITE_BITS = {4: 24, 6: 48}
 _REMEMBERED = 4096
+_IPV4_BYTES = 4
 _MAX_LENGTH = 45
 
 
@@ -72,7 +73,12 @@ def is_within(address: Address | None, networks: Sequence[str]) -> bool:
 
 def site_of(address: Address) -> str:
     """The /24 of IPv4, the /48 of IPv6: about whose network it is, and not about whose machine."""
-    return str(ipaddress.ip_network((address.packed, _SITE_BITS[address.version]), strict=False))
+    return _site_of(address.packed)
+
+
+@lru_cache(_REMEMBERED)
+def _site_of(packed: bytes) -> str:
+    return str(ipaddress.ip_network((packed, _SITE_BITS[4 if len(packed) == _IPV4_BYTES else 6]), strict=False))
 
 
 def _is_one_of(address: Address, networks: Sequence[Network]) -> bool:

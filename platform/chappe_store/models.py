@@ -11,13 +11,21 @@ from chappe_store.base import Base
 
 
 class Instance(Base):
-    """One row. `epoch` is the database's identity: a restore from a backup gives it a new one."""
+    """One row. `epoch` is the database's identity: a restore from a backup gives it a new one, and so does a standby's
+    promotion. `server` is the one that has it; any other is a copy that does not know yet that it is one.
+
+    After a restore nothing is lent before `lends_from`; that comes sooner, but not before `listens_until`, when every
+    gateway has sent again what it recorded.
+    """
 
     __tablename__ = "instance"
     __table_args__ = (CheckConstraint("singleton", name="singleton"),)
 
     singleton: Mapped[bool] = mapped_column(primary_key=True, server_default=text("true"))
     epoch: Mapped[UUID]
+    server: Mapped[str] = mapped_column(server_default=text("''"))
+    listens_until: Mapped[datetime | None]
+    lends_from: Mapped[datetime | None]
 
 
 class KeysRevision(Base):

@@ -9,8 +9,9 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+import msgspec
 from msgspec import Struct
-from sqlalchemy import false, func, insert, select, update
+from sqlalchemy import false, func, insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from chappe_kernel.ids import new_id
@@ -26,11 +27,37 @@ class Claimed(Struct, frozen=True):
     expired: bool
 
 
+class Message(Struct, frozen=True):
+    """One with the id of what it tells of, so that everybody can see that it was told, and told once."""
+
+    id: UUID
+    topic: str
+    payload: Mapping[str, Any]
+
+
+async def enqueue_as(session: AsyncSession, messages: Sequence[Message]) -> None:
+    """Messages under ids of the caller's. Amounts are decimal strings: JSON numbers lose digits elsewhere."""
+    if messages:
+        values = {
+            "ids": [message.id for message in messages],
+            "topics": [message.topic for message in messages],
+            "payloads": [msgspec.json.encode(dict(message.payload)).decode() for message in messages],
+        }
+        await session.execute(_ENQUEUE, values)
+
+
+_ENQUEUE = text(
+    """
+    INSERT INTO outbox (id, topic, payload)
+    SELECT id, topic, CAST(payload AS jsonb)
+    FROM unnest(CAST(:ids AS uuid[]), CAST(:topics AS text[]), CAST(:payloads AS text[])) p (id, topic, payload)
+    """
+)
+
+
 async def enqueue(session: AsyncSession, topic: str, payloads: Sequence[Mapping[str, Any]]) -> None:
     """One message for each payload. Amounts in payloads are decimal strings: JSON numbers lose digits elsewhere."""
-    if payloads:
-        rows = [{"id": new_id(), "topic": topic, "payload": dict(payload)} for payload in payloads]
-        await (await session.connection()).execute(insert(OutboxMessage), rows)
+    await enqueue_as(session, [Message(new_id(), topic, payload) for payload in payloads])
 
 
 async def enqueue_until(

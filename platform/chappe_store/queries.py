@@ -7,13 +7,25 @@ from uuid import UUID
 from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from chappe_kernel.errors import Unavailable
 from chappe_store.models import Instance, KeyChange, KeysRevision
 from chappe_store.session import TenantScope
 
 
 async def read_epoch(session: AsyncSession) -> UUID:
-    """The database's identity; it changes with a restore."""
-    return (await session.execute(select(Instance.epoch))).scalar_one()
+    """The database's identity; it changes with a restore. Raises `Unavailable` on a server that has not been given one
+    yet: whoever told its epoch to a gateway would make the gateway forget what only the lost database had."""
+    epoch, is_same = (await session.execute(select(Instance.epoch, Instance.server == func.server_identity()))).one()
+    if not is_same:
+        raise Unavailable("the database was restored and has no identity yet", code="database_restored")
+    found: UUID = epoch
+    return found
+
+
+async def is_same_server(session: AsyncSession, *, for_update: bool = False) -> bool:
+    """Whether the epoch was given to this server, on this timeline. With `for_update` nobody else can renew it now."""
+    query = select(Instance.server == func.server_identity())
+    return bool((await session.execute(query.with_for_update() if for_update else query)).scalar_one())
 
 
 async def read_now(session: AsyncSession) -> datetime:
@@ -23,7 +35,8 @@ async def read_now(session: AsyncSession) -> datetime:
 
 async def renew_epoch(session: AsyncSession) -> UUID:
     """Give the database a new identity, after it was restored from a backup: regions send their records again."""
-    statement = update(Instance).values(epoch=func.uuidv7()).returning(Instance.epoch)
+    values = {"epoch": func.uuidv7(), "server": func.server_identity()}
+    statement = update(Instance).values(values).returning(Instance.epoch)
     return (await session.execute(statement)).scalar_one()
 
 

@@ -1,6 +1,6 @@
 """Row-level security as the migrations declare it: one call per table, nothing granted that is not named here."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from alembic import op
 
@@ -57,6 +57,18 @@ def protect_operator_table(table: str, grants: Grants) -> None:
     """For a table without tenants' rows: the roles of `grants` see all of it, others nothing."""
     for role, privileges in grants.items():
         op.execute(f"GRANT {privileges} ON {table} TO {role}")
+
+
+def protect_shared_table(table: str, roles: Iterable[str], *, tenant_column: str = "tenant_id") -> None:
+    """Force row-level security on a table whose rows belong to one tenant, or without one to everybody.
+
+    `chappe_app` gets a policy for the current tenant's rows and everybody's, every other role one for all rows.
+    """
+    op.execute(f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY")
+    op.execute(f"ALTER TABLE {table} FORCE ROW LEVEL SECURITY")
+    for role in roles:
+        rows = f"{tenant_column} IS NULL OR {tenant_column} = {_CURRENT_TENANT}" if role == Role.APP else "true"
+        op.execute(f"CREATE POLICY {role} ON {table} TO {role} USING ({rows}) WITH CHECK ({rows})")
 
 
 def make_append_only(table: str) -> None:

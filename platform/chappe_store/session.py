@@ -24,6 +24,7 @@ _ENTER = text(
     "SELECT set_config('role', :role, true), set_config('chappe.tenant_id', :tenant, true), "
     "set_config('chappe.origin', :origin, true)"
 )
+_ACT_AS = text("SELECT set_config('role', :role, true)")
 _SERVER_SETTINGS = {
     "application_name": "chappe",
     "timezone": "UTC",
@@ -112,3 +113,16 @@ class Database:
             except (DBAPIError, PoolTimeoutError, OSError) as error:
                 raise Unavailable("the database does not answer", code="database_unavailable") from error
             yield session
+
+
+@asynccontextmanager
+async def acting_as(session: AsyncSession, role: Role) -> AsyncIterator[None]:
+    """The block's statements as another role, in the same transaction, of the same tenant and under the same origin.
+
+    For what one role may begin and only another may do. When the block raises, the role stays as it is: the error has
+    to end the transaction, which may be good for nothing any more.
+    """
+    before = await session.scalar(text("SELECT current_setting('role')"))
+    await session.execute(_ACT_AS, {"role": role})
+    yield
+    await session.execute(_ACT_AS, {"role": before})

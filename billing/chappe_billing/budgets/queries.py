@@ -5,14 +5,15 @@ from datetime import datetime
 from uuid import UUID
 
 from msgspec import Struct
-from sqlalchemy import bindparam, func, select, update
+from sqlalchemy import func, literal, select, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from chappe_billing.budgets.models import Budget
 from chappe_billing.grants.models import BudgetGrant
-from chappe_kernel.ids import TenantId
+from chappe_kernel.ids import LegalEntityId, TenantId
 from chappe_store.arrays import is_among
+from chappe_tenants.organisations.models import Tenant
 
 
 class LockedBudget(Struct, frozen=True):
@@ -20,6 +21,7 @@ class LockedBudget(Struct, frozen=True):
 
     tenant_id: UUID
     currency: str
+    legal_entity_id: LegalEntityId
     funds_nano: int
     posted_nano: int
     pending_nano: int
@@ -45,9 +47,11 @@ class Movement(Struct, frozen=True):
 
 
 async def open_budget(session: AsyncSession, tenant_id: TenantId, currency: str) -> None:
-    """An empty budget, unless the tenant has one."""
-    values = {"tenant_id": tenant_id, "currency": currency}
-    await session.execute(upsert(Budget).values(values).on_conflict_do_nothing(index_elements=["tenant_id"]))
+    """An empty budget in the books of the tenant's legal entity, unless the tenant has one."""
+    columns = ("tenant_id", "legal_entity_id", "currency")
+    of_tenant = select(Tenant.id, Tenant.legal_entity_id, literal(currency)).where(Tenant.id == tenant_id)
+    statement = upsert(Budget).from_select(columns, of_tenant)
+    await session.execute(statement.on_conflict_do_nothing(index_elements=["tenant_id"]))
 
 
 async def lock_budgets(session: AsyncSession, tenant_ids: Collection[UUID]) -> dict[UUID, LockedBudget]:
@@ -59,6 +63,7 @@ async def lock_budgets(session: AsyncSession, tenant_ids: Collection[UUID]) -> d
         budget.tenant_id: LockedBudget(
             tenant_id=budget.tenant_id,
             currency=budget.currency,
+            legal_entity_id=LegalEntityId(budget.legal_entity_id),
             funds_nano=budget.funds_nano,
             posted_nano=budget.posted_nano,
             pending_nano=budget.pending_nano,
@@ -108,19 +113,22 @@ async def move(session: AsyncSession, movements: Sequence[Movement]) -> None:
     """Post settled usage. The database refuses an increase of `posted + pending` that is not covered."""
     if not movements:
         return
-    statement = (
-        update(Budget)
-        .where(Budget.tenant_id == bindparam("tenant"))
-        .values(
-            posted_nano=Budget.posted_nano + bindparam("posted"),
-            pending_nano=Budget.pending_nano - bindparam("unpended"),
-        )
-    )
-    connection = await session.connection()
-    await connection.execute(
-        statement,
-        [{"tenant": row.tenant_id, "posted": row.posted_nano, "unpended": row.unpended_nano} for row in movements],
-    )
+    values = {
+        "tenants": [row.tenant_id for row in movements],
+        "posted": [row.posted_nano for row in movements],
+        "unpended": [row.unpended_nano for row in movements],
+    }
+    await session.execute(_MOVE, values)
+
+
+_MOVE = text(
+    """
+    UPDATE budget b SET posted_nano = b.posted_nano + m.posted_nano, pending_nano = b.pending_nano - m.unpended_nano
+    FROM unnest(CAST(:tenants AS uuid[]), CAST(:posted AS bigint[]), CAST(:unpended AS bigint[]))
+         m (tenant_id, posted_nano, unpended_nano)
+    WHERE b.tenant_id = m.tenant_id
+    """
+)
 
 
 async def add_funds(session: AsyncSession, tenant_id: TenantId, amount_nano: int) -> None:

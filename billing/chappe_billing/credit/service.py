@@ -26,14 +26,15 @@ async def give_welcome_credit(session: AsyncSession, tenant_id: TenantId, amount
         raise Conflict(f"the tenant's budget is in {budget.currency}", code="currency_mismatch")
     if amount_nano == 0 or await ledger_queries.find_welcome_credit(session, tenant_id) is not None:
         return
+    entity = budget.legal_entity_id
     posting = Posting(
         id=ledger.new_transaction_id(),
         kind=TransactionKind.WELCOME_CREDIT,
         tenant_id=tenant_id,
         currency=currency,
         lines=(
-            Line(Account(AccountKind.TENANT_FUNDS, currency, tenant_id=tenant_id), amount_nano),
-            Line(Account(AccountKind.PROMOTIONAL_CREDIT, currency), -amount_nano),
+            Line(Account(AccountKind.TENANT_FUNDS, currency, entity, tenant_id=tenant_id), amount_nano),
+            Line(Account(AccountKind.PROMOTIONAL_CREDIT, currency, entity), -amount_nano),
         ),
     )
     await ledger.post(session, [posting])

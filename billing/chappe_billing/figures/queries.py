@@ -127,7 +127,7 @@ def _hour_sums(hours: int) -> Executable:
 
 
 async def first_tokens(session: AsyncSession, scope: TenantScope) -> list[FirstTokens]:
-    """By model and region, over the tenant's last `FIRST_TOKENS` requests that had a first token."""
+    """By model and region, of those of the tenant's last `FIRST_TOKENS` requests that had a first token."""
     rows = await session.execute(_first_tokens(), {"tenant_id": scope.tenant_id})
     return [FirstTokens(model, region, requests, *times) for model, region, requests, times in rows]
 
@@ -136,7 +136,7 @@ async def first_tokens(session: AsyncSession, scope: TenantScope) -> list[FirstT
 def _first_tokens() -> Executable:
     latest = (
         select(UsageEvent.listing_id, UsageEvent.region, UsageEvent.ttft_ms)
-        .where(UsageEvent.tenant_id == bindparam("tenant_id"), UsageEvent.ttft_ms.is_not(None))
+        .where(UsageEvent.tenant_id == bindparam("tenant_id"))
         .order_by(UsageEvent.request_id.desc())
         .limit(spelt_out(FIRST_TOKENS))
         .subquery()
@@ -150,6 +150,7 @@ def _first_tokens() -> Executable:
             func.percentile_disc(shares).within_group(latest.c.ttft_ms.asc()),
         )
         .join(Listing, Listing.id == latest.c.listing_id)
+        .where(latest.c.ttft_ms.is_not(None))
         .group_by(Listing.name, latest.c.region)
         .order_by(Listing.name, latest.c.region)
     )

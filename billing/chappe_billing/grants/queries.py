@@ -3,12 +3,13 @@
 from collections.abc import Collection, Mapping
 from uuid import UUID
 
-from sqlalchemy import bindparam, select, update
+from sqlalchemy import select, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from chappe_billing.grants.models import BudgetGrant
 from chappe_billing.grants.terms import GrantTimes
+from chappe_kernel.ids import TenantId
 from chappe_kernel.wire import control as wire
 from chappe_store.arrays import is_among
 
@@ -21,6 +22,20 @@ async def find_grant(session: AsyncSession, grant_id: UUID) -> BudgetGrant | Non
 async def find_grants(session: AsyncSession, ids: Collection[UUID]) -> dict[UUID, BudgetGrant]:
     statement = select(BudgetGrant).where(is_among(BudgetGrant.id, ids)).execution_options(populate_existing=True)
     return {grant.id: grant for grant in await session.scalars(statement)}
+
+
+async def list_holders(session: AsyncSession, tenant_id: TenantId) -> frozenset[tuple[str, str]]:
+    """Region and name of the gateways whose open grants could still spend something."""
+    query = (
+        select(BudgetGrant.region, BudgetGrant.gateway)
+        .where(
+            BudgetGrant.tenant_id == tenant_id,
+            BudgetGrant.released_at.is_(None),
+            BudgetGrant.amount_nano > BudgetGrant.returned_nano + BudgetGrant.posted_nano,
+        )
+        .distinct()
+    )
+    return frozenset((region, gateway) for region, gateway in await session.execute(query))
 
 
 async def insert_grant(
@@ -53,12 +68,14 @@ async def set_returned(session: AsyncSession, grant_id: UUID, returned_nano: int
 
 async def add_posted(session: AsyncSession, posted_nano: Mapping[UUID, int]) -> None:
     """Move money of these grants from pending to posted."""
-    if not posted_nano:
-        return
-    statement = (
-        update(BudgetGrant)
-        .where(BudgetGrant.id == bindparam("grant"))
-        .values(posted_nano=BudgetGrant.posted_nano + bindparam("posted"))
-    )
-    connection = await session.connection()
-    await connection.execute(statement, [{"grant": key, "posted": amount} for key, amount in posted_nano.items()])
+    if posted_nano:
+        values = {"ids": list(posted_nano), "amounts": list(posted_nano.values())}
+        await session.execute(_ADD_POSTED, values)
+
+
+_ADD_POSTED = text(
+    """
+    UPDATE budget_grant g SET posted_nano = g.posted_nano + p.amount_nano
+    FROM unnest(CAST(:ids AS uuid[]), CAST(:amounts AS bigint[])) p (id, amount_nano) WHERE g.id = p.id
+    """
+)

@@ -154,6 +154,7 @@ async def find_request(session: AsyncSession, scope: TenantScope, request_id: Re
         .where(
             following.listing_id == PriceVersion.listing_id,
             following.region == PriceVersion.region,
+            following.tenant_id.is_not_distinct_from(PriceVersion.tenant_id),
             following.starts_at > PriceVersion.starts_at,
         )
         .scalar_subquery()

@@ -29,14 +29,18 @@ def allocate(
     `grant_rest_nano`: what open grants could still spend, by grant; closed and unknown ones are missing.
     `free_nano`: what may still be spent or lent, by tenant. Neither is ever overdrawn.
     """
-    rest = dict(grant_rest_nano)
-    free = dict(free_nano)
+    # By their numbers: ids themselves hash and compare in Python, ten times as slowly.
+    rest = {grant_id.int: rest_nano for grant_id, rest_nano in grant_rest_nano.items()}
+    free = {tenant_id.int: nano for tenant_id, nano in free_nano.items()}
     allocations = []
     for event in events:
-        granted = min(event.amount_nano, rest.get(event.grant_id, 0))
-        taken = min(event.amount_nano - granted, free[event.tenant_id])
-        if granted:
-            rest[event.grant_id] -= granted
-        free[event.tenant_id] -= taken
-        allocations.append(Allocation(granted, taken, event.amount_nano - granted - taken))
+        amount_nano, rest_nano = event.amount_nano, rest.get(event.grant_id.int, 0)
+        if amount_nano <= rest_nano:
+            rest[event.grant_id.int] = rest_nano - amount_nano
+            allocations.append(Allocation(amount_nano, 0, 0))
+            continue
+        taken_nano = min(amount_nano - rest_nano, free[event.tenant_id.int])
+        rest[event.grant_id.int] = 0
+        free[event.tenant_id.int] -= taken_nano
+        allocations.append(Allocation(rest_nano, taken_nano, amount_nano - rest_nano - taken_nano))
     return allocations

@@ -3,16 +3,20 @@
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import ForeignKey, func
+from sqlalchemy import CheckConstraint, ForeignKey, func, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from chappe_store.base import Base
 
 
 class Listing(Base):
-    """`name` is what clients send as `model`. The token bounds are those that holds are computed from."""
+    """`name` is what clients send as `model`. The token bounds are those that holds are computed from.
+
+    `publisher_share_bp` is the publisher's part, in ten thousandths, of what tenants pay from now on.
+    """
 
     __tablename__ = "listing"
+    __table_args__ = (CheckConstraint("publisher_share_bp BETWEEN 0 AND 10000", name="publisher_share_bp"),)
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(unique=True)
@@ -23,6 +27,7 @@ class Listing(Base):
     template_tokens: Mapped[int]
     default_output_tokens: Mapped[int]
     max_output_tokens: Mapped[int]
+    publisher_share_bp: Mapped[int] = mapped_column(server_default=text("0"))
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 

@@ -26,6 +26,11 @@ async def sold_in(session: AsyncSession) -> dict[UUID, list[str]]:
     return regions
 
 
+async def find_name(session: AsyncSession, listing_id: UUID) -> str:
+    """Of one that exists: listings are never deleted."""
+    return (await session.execute(select(Listing.name).where(Listing.id == listing_id))).scalar_one()
+
+
 async def unknown_listings(session: AsyncSession, names: Collection[str]) -> set[str]:
     """Those of `names` that no listing has."""
     known = await session.scalars(select(Listing.name).where(Listing.name.in_(names)))

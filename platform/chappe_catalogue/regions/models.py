@@ -32,7 +32,8 @@ class RegionCredential(Base):
 
 class GatewayHeartbeat(Base):
     """The last sign of life of each gateway, in the database's time. `loads` is requests in flight by deployment,
-    `keys_revision` how far it has followed the changes of keys."""
+    `keys_revision` how far it has followed the changes of keys, `sent_again` the epoch whose database has all that it
+    recorded before."""
 
     __tablename__ = "gateway_heartbeat"
 
@@ -43,3 +44,4 @@ class GatewayHeartbeat(Base):
     loads: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
     seen_at: Mapped[datetime] = mapped_column(server_default=func.now())
     keys_revision: Mapped[int] = mapped_column(server_default=text("0"))
+    sent_again: Mapped[str] = mapped_column(server_default=text("''"))

@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 
-from sqlalchemy import delete, func, or_, select, text
+from sqlalchemy import Text, cast, delete, func, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from chappe_catalogue.regions.models import GatewayHeartbeat, Region, RegionCredential
+from chappe_store.models import Instance
 
 # A gateway beats once a second: five missed beats are no hiccup any more.
 ALIVE_S = 5
@@ -64,18 +65,33 @@ async def put_heartbeat(
     healthy_deployments: Sequence[str],
     loads: Mapping[str, int],
     keys_revision: int,
+    sent_again: str,
 ) -> None:
     values = {
         "snapshot_version": snapshot_version,
         "healthy_deployments": list(healthy_deployments),
         "loads": dict(loads),
         "keys_revision": keys_revision,
+        "sent_again": sent_again,
     }
     await session.execute(
         insert(GatewayHeartbeat)
         .values(region=region, gateway=gateway, **values)
         .on_conflict_do_update(index_elements=["region", "gateway"], set_=values | {"seen_at": func.now()})
     )
+
+
+async def lend_if_all_have_told(session: AsyncSession) -> bool:
+    """After a restore: lend again, if every gateway has sent again what it recorded. Whether this was the moment."""
+    untold = select(GatewayHeartbeat.gateway).where(GatewayHeartbeat.sent_again != cast(Instance.epoch, Text))
+    statement = (
+        update(Instance)
+        .where(Instance.lends_from > func.now(), Instance.listens_until <= func.now(), ~untold.exists())
+        .values(lends_from=func.now())
+        .returning(Instance.singleton)
+        .execution_options(synchronize_session=False)
+    )
+    return await session.scalar(statement) is not None
 
 
 async def forget_gateway(session: AsyncSession, region: str, gateway: str) -> None:

@@ -2,11 +2,14 @@
 
 import hashlib
 
+import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from chappe_catalogue.regions import queries
 from chappe_kernel.errors import Conflict, Invalid, Unauthenticated
 from chappe_kernel.wire.control import DeploymentLoad, Heartbeat
+
+_log = structlog.get_logger()
 
 MIN_CREDENTIAL_LENGTH = 24
 # The new one and the one before: gateways change over one by one.
@@ -17,6 +20,7 @@ MAX_DEPLOYMENTS = 1000
 MAX_DEPLOYMENT_NAME_LENGTH = 100
 MAX_IN_FLIGHT = 1_000_000
 MAX_REVISION = 2**62
+MAX_EPOCH_LENGTH = 100
 
 
 def digest_credential(credential: str) -> bytes:
@@ -55,6 +59,8 @@ async def beat(session: AsyncSession, *, region: str, heartbeat: Heartbeat) -> N
         raise Invalid("the heartbeat is too long")
     if len(heartbeat.loads) > MAX_DEPLOYMENTS or not all(map(_is_sound, heartbeat.loads)):
         raise Invalid(f"loads must have at most {MAX_DEPLOYMENTS} entries from 0 to {MAX_IN_FLIGHT}", param="loads")
+    if len(heartbeat.sent_again) > MAX_EPOCH_LENGTH:
+        raise Invalid("sent_again is too long", param="sent_again")
     if not 0 <= heartbeat.keys_revision <= MAX_REVISION:
         raise Invalid("keys_revision must not be negative", param="keys_revision")
     if heartbeat.leaving:
@@ -68,8 +74,11 @@ async def beat(session: AsyncSession, *, region: str, heartbeat: Heartbeat) -> N
         healthy_deployments=heartbeat.healthy_deployments,
         loads={load.name: load.in_flight for load in heartbeat.loads},
         keys_revision=heartbeat.keys_revision,
+        sent_again=heartbeat.sent_again,
     )
     await queries.forget_gateways(session, region)
+    if await queries.lend_if_all_have_told(session):
+        _log.warning("lending_again_after_restore")
 
 
 def _is_sound(load: DeploymentLoad) -> bool:

@@ -6,7 +6,7 @@ the moment it sent the request, so that no clock's error makes a grant live long
 
 | call | answer |
 |---|---|
-| `GET /snapshot` with `If-None-Match` | 200 `Snapshot` with its version as ETag, or 304 |
+| `GET /snapshot` with `If-None-Match` | 200 `Snapshot` with its version as ETag, or 304; both with `DATABASE_TIME` |
 | `GET /deployments` | `list[DeploymentSpec]` of the calling region |
 | `POST /deployments/status` `list[DeploymentStatus]` | 204 |
 | `POST /heartbeat` `Heartbeat` | 204 |
@@ -14,11 +14,14 @@ the moment it sent the request, so that no clock's error makes a grant live long
 | `POST /keys/resolve` `ResolveKey` | `KeyFacts`, or 404 `invalid_api_key` |
 | `POST /grants` `AskGrant` | `Grant`; 402 `insufficient_funds`, `monthly_budget_reached`; 503 `budget_unavailable` |
 | `PUT /grants/{grant_id}/returned` `ReturnGrant` | 204 |
+| `PUT /grants/{grant_id}/kept` `KeptGrant` | 204; 409 `not_restored` |
+| `GET /grants/recalls?gateway=NAME&cursor=CURSOR&wait_s=SECONDS` | `Recalls`, as soon as there is one |
 | `POST /usage` `UsageBatch` | `UsageReceipt` |
 
 Errors are RFC 9457 problems with a `code`.
 """
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
@@ -28,7 +31,11 @@ from msgspec import Struct
 from chappe_kernel.api_keys import KeyKind, Pepper
 from chappe_kernel.rating import Counts, Outcome, Price
 
+DATABASE_TIME = "x-chappe-database-time"
+"""A header: the database's time, ISO 8601. It decides which price is in force, whatever a gateway's clock says."""
+
 Task = Literal["chat", "embeddings"]
+Witness = Literal["gateway", "engine"]
 
 
 class Region(Struct, frozen=True):
@@ -44,6 +51,14 @@ class PriceVersion(Struct, frozen=True):
     id: UUID
     starts_at: datetime
     price: Price
+
+
+def price_in_force(prices: Sequence[PriceVersion], now: datetime) -> PriceVersion | None:
+    """The last one that has started; `prices` ascend by their start."""
+    for version in reversed(prices):
+        if version.starts_at <= now:
+            return version
+    return None
 
 
 class ListingInRegion(Struct, frozen=True):
@@ -147,8 +162,17 @@ class KeyFacts(Struct, frozen=True):
     networks: tuple[str, ...] | None = None
     """CIDRs from which alone it may be used; None is anywhere."""
     budgets: tuple[MonthlyBudget, ...] = ()
+    answers_kept_for_s: float = 0.0
+    """For how long the tenant lets a region keep an answer, encrypted, for a repeat with the same `Idempotency-Key`."""
     quotas_hold_for_s: float | None = None
     """How much longer limits and budgets are these, if a raise among them ends: then ask again."""
+    verified: bool = True
+    """Unverified tenants have one share of each deployment together."""
+    share: int = 1
+    """How many shares of a busy deployment the tenant has."""
+    prices: dict[str, tuple[PriceVersion, ...]] = {}
+    """The tenant's own in the calling region, by listing, ascending by `starts_at`: the one in force, and those
+    scheduled. Before the first one starts, and for whatever is missing, the listing's own prices hold."""
 
 
 class AskGrant(Struct, frozen=True):
@@ -161,6 +185,11 @@ class AskGrant(Struct, frozen=True):
     minimum_nano: int
     budgets: tuple[UUID, ...] = ()
     """Monthly budgets that the grant must keep to, beside the tenant's funds."""
+    needed_nano: int | None = None
+    """What requests are waiting for. Of what is wanted beyond it, no more is lent than a share of what is free; with 0
+    nobody waits, and nothing is recalled for it. None is all that is wanted."""
+    wait_s: float = 0.0
+    """How long to wait for what is recalled from other gateways, before the answer is `budget_unavailable`."""
 
 
 class Grant(Struct, frozen=True):
@@ -179,8 +208,34 @@ class ReturnGrant(Struct, frozen=True):
     returned_nano: int
 
 
+class KeptGrant(Struct, frozen=True):
+    """After a restore: a grant that the new epoch's database may not know, in which holds are still open. Until they
+    end, `amount_nano - returned_nano` of it is spent or held. It admits nothing any more."""
+
+    tenant_id: UUID
+    gateway: str
+    amount_nano: int
+    returned_nano: int
+    settle_for_s: float
+    release_for_s: float
+    budgets: tuple[UUID, ...] = ()
+
+
+class Recalls(Struct, frozen=True):
+    """Others need what these tenants' grants hold idle: give it back now, and for a second what becomes idle. A hint,
+    told anew as long as somebody needs it; `cursor` is for the next question."""
+
+    cursor: str
+    tenants: tuple[UUID, ...]
+
+
 class UsageEvent(Struct, frozen=True):
-    """One request's charge, as the gateway settled it."""
+    """One request's charge, as it was settled in the cell.
+
+    `counts` is what is charged. Beside it stand what the two witnesses say: the gateway's `delivered` (a lower bound
+    in a stream that was cut: its chunks of text), the engine's `generated`; `None` where one of them is missing. Both
+    are of the attempt that answered; `attempt` 0 reached no engine.
+    """
 
     request_id: UUID
     tenant_id: UUID
@@ -198,6 +253,14 @@ class UsageEvent(Struct, frozen=True):
     ttft_ms: int | None = None
     client_network: str | None = None
     """Whence it came, and no closer: an IPv4 /24 or an IPv6 /48. None when a proxy does not say."""
+    attempt: int = 0
+    delivered: Counts | None = None
+    generated: Counts | None = None
+    settled_by: Witness = "gateway"
+    """`engine`: the gateway died before it settled, and another settled by the engine's record."""
+    idempotency_digest: bytes | None = None
+    """HMAC of the client's `Idempotency-Key` and body, under a secret of the region: the second such request of a
+    project within 24 hours is posted free of charge. Only what is charged has one: what failed may be tried again."""
 
 
 class UsageBatch(Struct, frozen=True):
@@ -206,12 +269,16 @@ class UsageBatch(Struct, frozen=True):
 
 
 class UsageReceipt(Struct, frozen=True):
-    """Every event of the batch is in the database now: posted, or quarantined for the operator."""
+    """Every event of the batch is in the database now: posted, or kept for the operator.
+
+    `disputed` events tell another story of a request that is posted: each opened a discrepancy.
+    """
 
     epoch: str
     posted: int
     repeated: int
     quarantined: int
+    disputed: int = 0
 
 
 class DeploymentSpec(Struct, frozen=True):
@@ -250,5 +317,8 @@ class Heartbeat(Struct, frozen=True):
     keys_revision: int = 0
     """All that had changed at this revision of `KeyChanges` is in force here for new requests, and within seconds for
     those that were running."""
+    sent_again: str = ""
+    """The epoch whose database has all that was recorded here, and by the dead gateways beside it, before this gateway
+    first heard of it, and knows every grant with open holds."""
     leaving: bool = False
     """It has stopped serving: nobody waits for its word any more."""

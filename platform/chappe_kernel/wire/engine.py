@@ -35,14 +35,22 @@ class Sampling(Struct, frozen=True, omit_defaults=True):
 
     temperature: float | None = None
     top_p: float | None = None
+    top_k: int | None = None
+    """Anthropic's and Mistral's; OpenAI has none."""
     seed: int | None = None
     frequency_penalty: float | None = None
     presence_penalty: float | None = None
     stop: tuple[str, ...] = ()
 
 
+Prompt = str | tuple[int, ...]
+"""A prompt that no chat template touches: a text, or the model's own tokens."""
+
+
 class GenerateRequest(Struct, frozen=True):
-    """One chat completion. The engine refuses before prefill a prompt over `max_prompt_tokens`
+    """One chat completion, or one completion of a bare `prompt`.
+
+    The engine refuses before prefill a prompt over `max_prompt_tokens`
     (code `context_length_exceeded`), and stops after `max_completion_tokens`."""
 
     request_id: str
@@ -61,6 +69,15 @@ class GenerateRequest(Struct, frozen=True):
     """Whether each chunk carries `"usage": null`, as OpenAI's do when the client asked for the usage chunk."""
     cache_scope: str = ""
     """Among whose prompts a cached prefix may be found again: an opaque name of the tenant. Empty: nobody's."""
+    slip: str = ""
+    """The gateway's sealed slip, which the engine returns in its records as it came."""
+    prompt: Prompt | None = None
+    """Instead of `messages`, which are empty then."""
+
+    @property
+    def prompt_param(self) -> str:
+        """What the client calls the part that became the prompt."""
+        return "messages" if self.prompt is None else "prompt"
 
 
 class EmbedRequest(Struct, frozen=True):
@@ -72,13 +89,17 @@ class EmbedRequest(Struct, frozen=True):
     inputs: tuple[str, ...]
     max_prompt_tokens: int
     encoding_format: Literal["float", "base64"] = "float"
+    slip: str = ""
+    dimensions: int | None = None
+    """How long each vector shall be; a model that cannot refuses it, and names it."""
 
 
 class CountRequest(Struct, frozen=True):
-    """How many tokens the prompt has, without running it: either field, not both."""
+    """How many tokens the prompt has, without running it: one of the fields."""
 
     messages: tuple[Message, ...] = ()
     inputs: tuple[str, ...] = ()
+    prompt: Prompt | None = None
 
 
 class CountReply(Struct, frozen=True):
@@ -98,15 +119,22 @@ class End(Struct, frozen=True):
     outcome: Literal["completed", "aborted", "failed"]
     counts: Counts
     finish_reason: FinishReason | None = None
+    stopped_by: int | None = None
+    """Which of `Sampling.stop` ended it, by its place there: its text would go into records, and is the tenant's."""
 
 
 class EngineRecord(Struct, frozen=True):
-    """The engine's own witness: cumulative counts, written each second while it generates, and once with `end`."""
+    """The engine's own witness: cumulative counts, written each second while it generates, and once with `end`.
+
+    `slip` is what the gateway sealed at admission: ids and numbers by which the request is settled when its gateway
+    is gone. Only gateways can read it, or make one.
+    """
 
     request_id: str
     attempt: int
     counts: Counts
     end: End | None = None
+    slip: str = ""
 
 
 class EngineError(Struct, frozen=True):

@@ -8,6 +8,8 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 
 from chappe_store.base import Base
+from chappe_tenants.members.models import Member
+from chappe_tenants.service_accounts.models import ServiceAccount
 
 
 class ApiKey(Base):
@@ -30,11 +32,11 @@ class ApiKey(Base):
         # having that key.
         UniqueConstraint("pepper_version", "digest"),
         ForeignKeyConstraint(
-            ["tenant_id", "member_id"], ["member.tenant_id", "member.id"], ondelete="SET NULL (member_id)"
+            ["tenant_id", "member_id"], [Member.tenant_id, Member.id], ondelete="SET NULL (member_id)"
         ),
         ForeignKeyConstraint(
             ["tenant_id", "project_id", "service_account_id"],
-            ["service_account.tenant_id", "service_account.project_id", "service_account.id"],
+            [ServiceAccount.tenant_id, ServiceAccount.project_id, ServiceAccount.id],
             name="fk_api_key_service_account",
         ),
         ForeignKeyConstraint(["tenant_id", "predecessor_id"], ["api_key.tenant_id", "api_key.id"]),

@@ -15,6 +15,7 @@ from chappe_kernel.ids import KeyId, MemberId, ProjectId, ServiceAccountId
 from chappe_kernel.wire.control import KeyDigest
 from chappe_store.session import TenantScope
 from chappe_tenants.api_keys.models import ApiKey
+from chappe_tenants.organisations.models import Tenant
 from chappe_tenants.quotas.models import Quota
 
 
@@ -144,6 +145,8 @@ _REST = text("interval '1 minute'")
 _IS_ACTIVE = (ApiKey.revoked_at.is_(None), or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > func.now()))
 _DIGESTS = (bindparam("versions", type_=ARRAY(BIGINT)), bindparam("digests", type_=ARRAY(BYTEA)))
 _FIND = text("SELECT * FROM find_secret(:versions, :digests)").bindparams(*_DIGESTS)
+# Built once: a gateway waits for it.
+_ANSWERS_KEPT = select(Tenant.answers_kept_for_s).where(Tenant.id == bindparam("tenant_id"))
 _FIND_LEAKED = text("SELECT * FROM find_leaked_secret(:versions, :digests)").bindparams(*_DIGESTS)
 
 
@@ -151,6 +154,11 @@ async def find_key(session: AsyncSession, digests: Sequence[KeyDigest]) -> Found
     """One read of the unique index per digest, by a function that alone may look before the tenant is known."""
     row = (await session.execute(_FIND, _parameters(digests))).mappings().first()
     return None if row is None else FoundKey(**row)
+
+
+async def read_answers_kept(session: AsyncSession, tenant_id: UUID) -> int:
+    """Of the tenant of a key that somebody has just shown to have: seconds."""
+    return await session.scalar(_ANSWERS_KEPT, {"tenant_id": tenant_id}) or 0
 
 
 async def find_leaked(session: AsyncSession, digests: Sequence[KeyDigest]) -> FoundLeak | None:
@@ -334,13 +342,33 @@ async def touch_keys(session: AsyncSession, uses: Mapping[tuple[UUID, UUID], Key
     In one order, so that two batches cannot deadlock; at most once a minute per key, so that a busy key's row is not
     rewritten all the time. For the ingestion's role.
     """
-    for (tenant_id, key_id), use in sorted(uses.items()):
-        seen = func.least(use.at, func.now())
-        await session.execute(
-            update(ApiKey)
-            .where(ApiKey.tenant_id == tenant_id, ApiKey.id == key_id, _last_use() < seen - _REST)
-            .values(last_used_at=seen, last_used_region=use.region, last_used_network=use.network)
-        )
+    if uses:
+        values = {
+            "tenants": [tenant_id for tenant_id, _ in uses],
+            "keys": [key_id for _, key_id in uses],
+            "moments": [use.at for use in uses.values()],
+            "regions": [use.region for use in uses.values()],
+            "networks": [use.network for use in uses.values()],
+        }
+        await session.execute(_TOUCH_KEYS, values)
+
+
+_TOUCH_KEYS = text(
+    """
+    WITH due AS (
+        SELECT k.tenant_id, k.id, least(u.at, now()) AS at, u.region, u.network
+        FROM api_key k
+        JOIN unnest(
+            CAST(:tenants AS uuid[]), CAST(:keys AS uuid[]), CAST(:moments AS timestamptz[]),
+            CAST(:regions AS text[]), CAST(:networks AS text[])
+        ) u (tenant_id, id, at, region, network) USING (tenant_id, id)
+        WHERE coalesce(k.last_used_at, '-infinity') < least(u.at, now()) - interval '1 minute'
+        ORDER BY k.tenant_id, k.id FOR NO KEY UPDATE OF k
+    )
+    UPDATE api_key k SET last_used_at = d.at, last_used_region = d.region, last_used_network = d.network
+    FROM due d WHERE k.tenant_id = d.tenant_id AND k.id = d.id
+    """
+)
 
 
 def _last_use() -> ColumnElement[datetime]:

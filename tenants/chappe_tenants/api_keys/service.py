@@ -122,7 +122,8 @@ async def resolve(
     if found is None:
         return None
     quotas = await read_key_quotas(session, tenant_id=found.tenant_id, project_id=found.project_id, key_id=found.key_id)
-    return _facts(found, quotas, jurisdiction_of)
+    kept_for_s = await queries.read_answers_kept(session, found.tenant_id)
+    return _facts(found, quotas, jurisdiction_of, answers_kept_for_s=kept_for_s)
 
 
 async def create_key(
@@ -360,7 +361,7 @@ def _once_each(names: Sequence[str] | None) -> list[str] | None:
     return None if names is None else list(dict.fromkeys(names))
 
 
-def _facts(found: FoundKey, quotas: KeyQuotas, jurisdiction_of: dict[str, str]) -> KeyFacts:
+def _facts(found: FoundKey, quotas: KeyQuotas, jurisdiction_of: dict[str, str], *, answers_kept_for_s: int) -> KeyFacts:
     return KeyFacts(
         key_id=found.key_id,
         project_id=found.project_id,
@@ -373,6 +374,7 @@ def _facts(found: FoundKey, quotas: KeyQuotas, jurisdiction_of: dict[str, str]) 
         limits=quotas.limits,
         valid_for_s=found.valid_for_s,
         budgets=quotas.budgets,
+        answers_kept_for_s=float(answers_kept_for_s),
         quotas_hold_for_s=quotas.hold_for_s,
         networks=None if found.networks is None else tuple(found.networks),
     )

@@ -78,7 +78,7 @@ def clean_details(details: Details, *, country: str | None) -> dict[str, Any]:
     if details.legal_name is not UNSET:
         values["legal_name"] = _optional_name(details.legal_name, "legal_name", MAX_LEGAL_NAME_LENGTH)
     if details.address is not UNSET:
-        values |= _clean_address(details.address)
+        values |= clean_address(details.address)
     if details.vat_number is not UNSET:
         number = details.vat_number
         values["vat_number"] = number and clean_vat_number(number, values.get("country", country))
@@ -117,7 +117,8 @@ def details_of(tenant: Tenant) -> dict[str, Any]:
     return {name: getattr(tenant, name) for name in NEEDED_TO_VERIFY}
 
 
-def _clean_address(address: Address | None) -> dict[str, str | None]:
+def clean_address(address: Address | None) -> dict[str, str | None]:
+    """The columns of an address, all of them. Raises `Invalid` naming the field."""
     if address is None:
         return dict.fromkeys(("address_line_1", "address_line_2", "postal_code", "city", "country"))
     if address.country not in COUNTRIES:

@@ -6,19 +6,29 @@ from typing import Annotated, Any, Literal
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from chappe_kernel.errors import Invalid
-from chappe_kernel.ids import TENANT, TenantId, decode_id, encode_id
+from chappe_kernel.ids import LEGAL_ENTITY, TENANT, LegalEntityId, TenantId, decode_id, encode_id
 from chappe_kernel.money import format_nano
 from chappe_tenants.naming import MAX_NAME_LENGTH
 from chappe_tenants.organisations.details import Address, Contact, Details, LegalName, Name, VatNumber
 from chappe_tenants.organisations.lifecycle import Authority, Reason, TenantState, possible_steps
 from chappe_tenants.organisations.models import Tenant
 from chappe_tenants.organisations.relations import Relation
-from chappe_tenants.organisations.service import MAX_REGIONS, STANDARD_PLAN, Parent, standing_of
+from chappe_tenants.organisations.service import MAX_REGIONS, STANDARD_PLAN, Parent, Seller, standing_of
 
 OrganisationId = Annotated[str, Meta(pattern="^ten_", max_length=40)]
+EntityId = Annotated[str, Meta(pattern="^ent_", max_length=40)]
 AllowedRegions = Annotated[
     list[Annotated[str, Meta(min_length=1, max_length=MAX_NAME_LENGTH)]],
     Meta(min_length=1, max_length=MAX_REGIONS, description="Names of regions or jurisdictions in order of preference."),
+]
+AnswersKept = Annotated[
+    int,
+    Meta(
+        ge=0,
+        le=24 * 3600,
+        description="For so many seconds a region keeps a model's answer, encrypted, for a repeat of the request with "
+        "the same Idempotency-Key. 0 keeps none: the repeat is told that it was completed.",
+    ),
 ]
 CreditLimit = Annotated[
     str, Meta(pattern=r"^[0-9]{1,10}(\.[0-9]{1,9})?$", description="A decimal string, in the organisation's currency.")
@@ -30,6 +40,7 @@ class ChangeOrganisation(Details, frozen=True, kw_only=True, forbid_unknown_fiel
     """What an organisation's own people may change, and its reseller's. Whatever is left out stays."""
 
     allowed_regions: AllowedRegions | UnsetType = UNSET
+    answers_kept_for_s: AnswersKept | UnsetType = UNSET
 
 
 class ParentRef(Struct, frozen=True, forbid_unknown_fields=True):
@@ -68,7 +79,14 @@ class CreateTenant(CreateCustomer, frozen=True, kw_only=True, forbid_unknown_fie
         Literal["applied", "verified", "active"],
         Meta(description="Verified takes the legal name, an address and a contact. An active one may call models."),
     ] = "applied"
-    currency: Annotated[str, Meta(pattern="^[A-Z]{3}$")] = "EUR"
+    legal_entity_id: Annotated[
+        EntityId | None,
+        Meta(description="Who sells to it, for good. Left out: the legal entity that every instance begins with."),
+    ] = None
+    currency: Annotated[
+        Annotated[str, Meta(pattern="^[A-Z]{3}$")] | None,
+        Meta(description="The legal entity's: another one is refused. It need not be said."),
+    ] = None
     plan: Name = STANDARD_PLAN
     reference: Annotated[Name | None, Meta(description="Your own number for this customer; each has another.")] = None
     contract_reference: Name | None = None
@@ -110,6 +128,7 @@ class OrganisationView(Struct, frozen=True, kw_only=True):
     vat_number: str | None
     contact: Contact | None
     allowed_regions: Annotated[list[str], Meta(description="Names of regions or jurisdictions in order of preference.")]
+    answers_kept_for_s: AnswersKept
     currency: str
     plan: str
     contract_reference: str | None
@@ -126,6 +145,7 @@ class CustomerView(OrganisationView, frozen=True, kw_only=True):
 
 
 class TenantView(CustomerView, frozen=True, kw_only=True):
+    legal_entity_id: Annotated[EntityId, Meta(description="Who sells to it.")]
     reference: str | None
     parent: ParentRef | None
     credit_limit: Amount
@@ -143,6 +163,7 @@ def show_tenant(tenant: Tenant, credit_limit_nano: int) -> TenantView:
     return TenantView(
         **_shown(tenant),
         **_standing(tenant, Authority.OPERATOR),
+        legal_entity_id=encode_id(LEGAL_ENTITY, tenant.legal_entity_id),
         reference=tenant.reference,
         parent=parent_of(tenant),
         credit_limit=format_nano(credit_limit_nano),
@@ -157,6 +178,16 @@ def read_parent(ref: ParentRef | None) -> Parent | None:
         return Parent(TenantId(decode_id(TENANT, ref.id)), ref.relation)
     except Invalid as error:
         raise Invalid(error.message, code=error.code, param="parent.id") from None
+
+
+def read_seller(asked: CreateTenant) -> Seller:
+    """Raises `Invalid` for what is no legal entity's id."""
+    if asked.legal_entity_id is None:
+        return Seller(currency=asked.currency)
+    try:
+        return Seller(LegalEntityId(decode_id(LEGAL_ENTITY, asked.legal_entity_id)), asked.currency)
+    except Invalid as error:
+        raise Invalid(error.message, code=error.code, param="legal_entity_id") from None
 
 
 def parent_of(tenant: Tenant) -> ParentRef | None:
@@ -203,6 +234,7 @@ def _shown(tenant: Tenant) -> dict[str, Any]:
         "vat_number": tenant.vat_number,
         "contact": contact_of(tenant),
         "allowed_regions": tenant.allowed_regions,
+        "answers_kept_for_s": tenant.answers_kept_for_s,
         "currency": tenant.currency,
         "plan": tenant.plan,
         "contract_reference": tenant.contract_reference,

@@ -7,9 +7,11 @@ from msgspec import Struct
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from chappe_kernel.errors import Conflict, Invalid, NotFound
-from chappe_kernel.ids import TenantId, new_id
+from chappe_kernel.ids import LegalEntityId, TenantId, new_id
 from chappe_kernel.residency import expand
 from chappe_store.session import TenantScope
+from chappe_tenants.legal_entities.models import DEFAULT_LEGAL_ENTITY_ID
+from chappe_tenants.legal_entities.queries import read_entity
 from chappe_tenants.naming import clean_name
 from chappe_tenants.organisations import queries
 from chappe_tenants.organisations.details import check_complete, details_of
@@ -38,17 +40,25 @@ class Contract(Struct, frozen=True, kw_only=True):
     parent: Parent | None = None
 
 
+class Seller(Struct, frozen=True):
+    """Who of the operator sells to an organisation, and in which currency: the entity's own if none is named."""
+
+    legal_entity_id: LegalEntityId = DEFAULT_LEGAL_ENTITY_ID
+    currency: str | None = None
+
+
 NO_CONTRACT = Contract()
 """Of whoever signs up alone."""
+DEFAULT_SELLER = Seller()
 
 
 async def create_organisation(
     session: AsyncSession,
     *,
     name: str,
-    currency: str,
     allowed_regions: Sequence[str],
     requests_per_minute: int,
+    seller: Seller = DEFAULT_SELLER,
     reference: str | None = None,
     state: TenantState = TenantState.ACTIVE,
     contract: Contract = NO_CONTRACT,
@@ -56,8 +66,8 @@ async def create_organisation(
 ) -> TenantScope:
     """A new tenant, by the operator. `details` are columns that `clean_details` made.
 
-    Raises `Invalid`, and `Conflict` for a reference that is taken, a parent that cannot be one, and a verified
-    organisation without the details that this takes.
+    Raises `Invalid` (a currency that is not the seller's, too), and `Conflict` for a reference that is taken, a parent
+    that cannot be one, and a verified organisation without the details that this takes.
     """
     if requests_per_minute < 1:
         raise Invalid("requests_per_minute must be at least 1", param="requests_per_minute")
@@ -70,7 +80,8 @@ async def create_organisation(
     values = {
         "name": clean_name(name, param="name"),
         "state": state,
-        "currency": currency,
+        "legal_entity_id": seller.legal_entity_id,
+        "currency": await _currency_of(session, seller),
         "reference": _optional_name(reference, param="reference"),
         "allowed_regions": clean_regions(allowed_regions, param="allowed_regions"),
         "requests_per_minute": requests_per_minute,
@@ -162,6 +173,16 @@ def regions_within(names: Sequence[str], within: Sequence[str], jurisdiction_of:
     if not cleaned:
         raise Invalid("allowed_regions must name at least one region", param="allowed_regions")
     return cleaned
+
+
+async def _currency_of(session: AsyncSession, seller: Seller) -> str:
+    """The database has this rule as well: a tenant's currency is that of its seller's books."""
+    entity = await read_entity(session, seller.legal_entity_id)
+    if entity is None:
+        raise Invalid("there is no such legal entity", code="no_such_legal_entity", param="legal_entity_id")
+    if seller.currency not in {None, entity.currency}:
+        raise Invalid(f"{entity.name} sells in {entity.currency}", code="currency_mismatch", param="currency")
+    return entity.currency
 
 
 async def _check_contract(session: AsyncSession, tenant_id: TenantId, contract: Contract) -> None:

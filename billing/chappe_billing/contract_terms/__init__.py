@@ -1,0 +1,1 @@
+"""What a contract says of a month as a whole: volume discounts, minimums, commitments."""

@@ -1,0 +1,1 @@
+"""Every row that a request touched, and how its price came about."""

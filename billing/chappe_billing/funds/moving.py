@@ -1,0 +1,90 @@
+"""Which accounts each movement of funds goes between, and how much of it is allowed. Pure."""
+
+from collections.abc import Mapping
+from enum import StrEnum
+
+from msgspec import Struct
+
+from chappe_billing.ledger.postings import Account, AccountKind, Line, TransactionKind
+from chappe_kernel.errors import Invalid
+from chappe_kernel.ids import LegalEntityId, TenantId
+from chappe_kernel.money import NANO_PER_UNIT, format_nano
+
+MAX_AMOUNT_NANO = 10**9 * NANO_PER_UNIT
+"""A billion units of currency: a typing error. It also keeps a budget within 64 bits for a while."""
+
+
+class Direction(StrEnum):
+    INTO_FUNDS = "into funds"
+    OUT_OF_FUNDS = "out of funds"
+
+
+class Way(Struct, frozen=True):
+    """`counter` is the account on the other side. `needs_payment`: it names the payment that it takes back."""
+
+    direction: Direction
+    counter: AccountKind
+    needs_payment: bool = False
+
+
+WAYS: Mapping[TransactionKind, Way] = {
+    TransactionKind.TOP_UP: Way(Direction.INTO_FUNDS, AccountKind.PAYMENT_CLEARING),
+    TransactionKind.REFUND: Way(Direction.OUT_OF_FUNDS, AccountKind.PAYMENT_CLEARING),
+    TransactionKind.CHARGEBACK: Way(Direction.OUT_OF_FUNDS, AccountKind.PAYMENT_CLEARING, needs_payment=True),
+    TransactionKind.GOODWILL_CREDIT: Way(Direction.INTO_FUNDS, AccountKind.PROMOTIONAL_CREDIT),
+    TransactionKind.WRITE_OFF: Way(Direction.INTO_FUNDS, AccountKind.WRITE_OFF),
+}
+"""What the operator may do to a tenant's funds by hand."""
+
+REVERSIBLE = frozenset(
+    {
+        *WAYS,
+        TransactionKind.WELCOME_CREDIT,
+        TransactionKind.VOLUME_DISCOUNT,
+        TransactionKind.MINIMUM_FEE,
+        TransactionKind.COMMITMENT_FEE,
+    }
+)
+"""Not usage, which is corrected request by request, and not what is a correction itself."""
+
+
+class Standing(Struct, frozen=True):
+    """A tenant's money under its lock. `free_nano` is its own unspent and unheld money, without the credit limit,
+    `paid_in_nano` what came from its bank and did not go back, `payment_rest_nano` what is left of the payment."""
+
+    free_nano: int
+    debt_nano: int
+    paid_in_nano: int
+    payment_rest_nano: int | None = None
+
+
+def check_amount(kind: TransactionKind, amount_nano: int, standing: Standing) -> None:
+    """Raises `Invalid` for more than there is to move.
+
+    A refund pays out what the tenant paid in and neither spent nor has out at gateways: gifts are never paid out. A
+    chargeback is the bank's decision, and only bounded by its payment. Only debt can be written off.
+    """
+    if not 0 < amount_nano <= MAX_AMOUNT_NANO:
+        raise Invalid("an amount is over 0 and at most a billion", code="invalid_amount", param="amount")
+    bounds = []
+    if standing.payment_rest_nano is not None:
+        bounds.append(("of this payment there is left", standing.payment_rest_nano))
+    if kind is TransactionKind.REFUND:
+        bounds += [("of the tenant's funds are free", standing.free_nano), ("was paid in", standing.paid_in_nano)]
+    if kind is TransactionKind.WRITE_OFF:
+        bounds.append(("is the tenant's debt", standing.debt_nano))
+    for what, bound_nano in bounds:
+        if amount_nano > bound_nano:
+            raise Invalid(f"{format_nano(max(0, bound_nano))} {what}", code="amount_too_large", param="amount")
+
+
+def lines_of(
+    kind: TransactionKind, amount_nano: int, currency: str, legal_entity_id: LegalEntityId, tenant_id: TenantId
+) -> tuple[Line, Line]:
+    """The tenant's funds first."""
+    way = WAYS[kind]
+    into_nano = amount_nano if way.direction is Direction.INTO_FUNDS else -amount_nano
+    return (
+        Line(Account(AccountKind.TENANT_FUNDS, currency, legal_entity_id, tenant_id=tenant_id), into_nano),
+        Line(Account(way.counter, currency, legal_entity_id), -into_nano),
+    )

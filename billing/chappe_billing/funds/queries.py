@@ -1,0 +1,111 @@
+"""SQL of what came into tenants' funds and went out of them. As the operator."""
+
+from uuid import UUID
+
+import msgspec
+from msgspec import Struct
+from sqlalchemy import BigInteger, ColumnElement, cast, func, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from chappe_billing.ledger.models import LedgerAccount, LedgerEntry, LedgerTransaction
+from chappe_billing.ledger.postings import Account, AccountKind, Line, TransactionKind
+from chappe_kernel.ids import LegalEntityId, PublisherId, TenantId
+
+
+class Posted(Struct, frozen=True):
+    """A transaction with what it did to its tenant's funds."""
+
+    id: UUID
+    kind: TransactionKind
+    tenant_id: UUID | None
+    legal_entity_id: UUID
+    currency: str
+    reference: str | None
+    reverses: UUID | None
+    funds_nano: int
+
+
+async def lock_reference(session: AsyncSession, legal_entity_id: UUID, reference: str) -> None:
+    """Make those who use one reference take turns until the transaction ends. After the tenant's budget is locked."""
+    key = f"ledger reference {legal_entity_id} {reference}"
+    await session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(key, 0))))
+
+
+async def find_by_reference(session: AsyncSession, legal_entity_id: UUID, reference: str) -> Posted | None:
+    return await _find(
+        session, LedgerTransaction.legal_entity_id == legal_entity_id, LedgerTransaction.reference == reference
+    )
+
+
+async def find_posted(session: AsyncSession, transaction_id: UUID) -> Posted | None:
+    return await _find(session, LedgerTransaction.id == transaction_id)
+
+
+async def _find(session: AsyncSession, *conditions: ColumnElement[bool]) -> Posted | None:
+    funds = (
+        select(cast(func.coalesce(func.sum(LedgerEntry.amount_nano), 0), BigInteger))
+        .join(LedgerAccount, LedgerAccount.id == LedgerEntry.account_id)
+        .where(LedgerEntry.transaction_id == LedgerTransaction.id, LedgerAccount.kind == AccountKind.TENANT_FUNDS)
+        .scalar_subquery()
+    )
+    columns = (
+        *(LedgerTransaction.id, LedgerTransaction.kind, LedgerTransaction.tenant_id, LedgerTransaction.currency),
+        *(LedgerTransaction.legal_entity_id, LedgerTransaction.reference, LedgerTransaction.reverses),
+    )
+    rows = await session.execute(select(*columns, funds.label("funds_nano")).where(*conditions))
+    row = rows.mappings().one_or_none()
+    return None if row is None else msgspec.convert(dict(row), Posted)
+
+
+async def sum_taken_back(session: AsyncSession, transaction_id: UUID) -> int:
+    """What later transactions that name this one have done to the tenant's funds."""
+    statement = (
+        select(func.coalesce(func.sum(LedgerEntry.amount_nano), 0))
+        .join(LedgerTransaction, LedgerTransaction.id == LedgerEntry.transaction_id)
+        .join(LedgerAccount, LedgerAccount.id == LedgerEntry.account_id)
+        .where(LedgerTransaction.reverses == transaction_id, LedgerAccount.kind == AccountKind.TENANT_FUNDS)
+    )
+    return int((await session.execute(statement)).scalar_one())
+
+
+async def is_reversed(session: AsyncSession, transaction_id: UUID) -> bool:
+    """Whether anything takes it back, in part or as a whole."""
+    statement = select(LedgerTransaction.id).where(LedgerTransaction.reverses == transaction_id).limit(1)
+    return await session.scalar(statement) is not None
+
+
+async def sum_paid_in(session: AsyncSession, tenant_id: TenantId) -> int:
+    """What came from the tenant's bank, less what went back there."""
+    statement = (
+        select(func.coalesce(func.sum(-LedgerEntry.amount_nano), 0))
+        .join(LedgerTransaction, LedgerTransaction.id == LedgerEntry.transaction_id)
+        .join(LedgerAccount, LedgerAccount.id == LedgerEntry.account_id)
+        .where(
+            LedgerTransaction.tenant_id == tenant_id,
+            LedgerTransaction.kind != TransactionKind.USAGE,
+            LedgerAccount.kind.in_((AccountKind.PAYMENT_CLEARING, AccountKind.SUSPENSE)),
+        )
+    )
+    return int((await session.execute(statement)).scalar_one())
+
+
+async def read_lines(session: AsyncSession, transaction_id: UUID) -> tuple[Line, ...]:
+    """As they were posted."""
+    statement = (
+        select(LedgerAccount, LedgerEntry.amount_nano)
+        .join(LedgerEntry, LedgerEntry.account_id == LedgerAccount.id)
+        .where(LedgerEntry.transaction_id == transaction_id)
+        .order_by(LedgerEntry.line)
+    )
+    return tuple(Line(_account(row), amount_nano) for row, amount_nano in await session.execute(statement))
+
+
+def _account(row: LedgerAccount) -> Account:
+    return Account(
+        kind=AccountKind(row.kind),
+        currency=row.currency,
+        legal_entity_id=LegalEntityId(row.legal_entity_id),
+        tenant_id=None if row.tenant_id is None else TenantId(row.tenant_id),
+        region=row.region,
+        publisher_id=None if row.publisher_id is None else PublisherId(row.publisher_id),
+    )

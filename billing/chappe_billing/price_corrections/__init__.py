@@ -1,0 +1,1 @@
+"""What was charged too much under a price that was reverted, and is given back."""

@@ -1,0 +1,65 @@
+"""`chappe legal-entity`: who the operator is in law, before anybody can sign in to say it."""
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import click
+import msgspec
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from chappe_kernel.errors import ChappeError
+from chappe_kernel.ids import LEGAL_ENTITY, decode_id, encode_id
+from chappe_kernel.process import prepare_process
+from chappe_kernel.settings import load_settings
+from chappe_store.audit_log.origin import command_origin
+from chappe_store.session import Database
+from chappe_tenants.legal_entities.models import DEFAULT_LEGAL_ENTITY_ID
+from chappe_tenants.legal_entities.schemas import show_entity
+from chappe_tenants.legal_entities.service import Identity, identify
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class _Settings:
+    database_url: str = field(repr=False)
+
+
+@click.group("legal-entity")
+def legal_entity() -> None:
+    """Who the operator's companies are in law."""
+    prepare_process("legal-entity")
+
+
+@legal_entity.command("set")
+@click.option("--id", "entity", default=encode_id(LEGAL_ENTITY, DEFAULT_LEGAL_ENTITY_ID), help="By default the first.")
+@click.option("--name", help="As it stands on what it sends.")
+@click.option("--country", help="ISO 3166-1, like FR.")
+@click.option("--vat-number", help="With the country's letters.")
+@click.option("--registration", help="Where it is registered, and under which number.")
+@click.option("--currency", help="Of its books, ISO 4217: only before it has sold to anybody.")
+def set_(entity: str, **said: str | None) -> None:
+    """Say who a legal entity is: by default the one that every instance begins with. What is left out stays; safe to
+    repeat. Prints it as the API shows it."""
+    try:
+        entity_id = decode_id(LEGAL_ENTITY, entity)
+        url = load_settings(_Settings, os.environ).database_url
+
+        async def work(session: AsyncSession) -> bytes:
+            return msgspec.json.encode(show_entity(await identify(session, entity_id, Identity(**said))))
+
+        click.echo(asyncio.run(_as_operator(url, work)).decode())
+    except ChappeError as error:
+        raise click.ClickException(error.message) from error
+
+
+async def _as_operator(url: str, work: Callable[[AsyncSession], Awaitable[T]]) -> T:
+    database = Database(url, origin=command_origin())
+    try:
+        async with database.operator() as session:
+            return await work(session)
+    finally:
+        await database.close()

@@ -1,0 +1,36 @@
+"""The legal entity's table."""
+
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import CheckConstraint, UniqueConstraint, func, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from chappe_kernel.ids import LegalEntityId
+from chappe_store.base import Base
+
+DEFAULT_LEGAL_ENTITY_ID = LegalEntityId(UUID("00000000-0000-7000-8000-000000000000"))
+"""The entity that every instance begins with: of whoever is given no other."""
+
+BY_DEFAULT = text(f"'{DEFAULT_LEGAL_ENTITY_ID}'")
+"""For columns, as the database fills them."""
+
+
+class LegalEntity(Base):
+    """A company of the operator's, with books in one currency. Who it is in law may be missing until somebody says it;
+    the country is ISO 3166-1."""
+
+    __tablename__ = "legal_entity"
+    __table_args__ = (UniqueConstraint("id", "currency"), CheckConstraint("currency ~ '^[A-Z]{3}$'", name="currency"))
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    currency: Mapped[str]
+    address_line_1: Mapped[str | None]
+    address_line_2: Mapped[str | None]
+    postal_code: Mapped[str | None]
+    city: Mapped[str | None]
+    country: Mapped[str | None]
+    vat_number: Mapped[str | None]
+    registration: Mapped[str | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
