@@ -14,8 +14,10 @@ from redis.asyncio import Redis
 
 from chappe_billing.grants.terms import GrantTerms
 from chappe_billing.usage.queries import ensure_partitions
+from chappe_control.book_keeping import keeping_books
 from chappe_control.checkpoints import sign_regularly
 from chappe_control.console.router import make_router as make_console_router
+from chappe_control.exports import Turns
 from chappe_control.internal.routes import make_router as make_internal_router
 from chappe_control.joining.letters import WRITERS as JOINING_LETTERS
 from chappe_control.key_feed import KeyFeed
@@ -39,12 +41,17 @@ from chappe_control.problems import EXCEPTION_HANDLERS
 from chappe_control.proxies import TrustedProxies
 from chappe_control.public.router import make_open_router
 from chappe_control.public.router import make_router as make_public_router
+from chappe_control.rated_usage import feeding
+from chappe_control.restores import notice_restore, noticing_restores
+from chappe_control.retaining import retaining
 from chappe_control.settings import ControlSettings
+from chappe_control.shortages import Shortages
 from chappe_control.sign_in.letters import WRITERS as SIGN_IN_LETTERS
 from chappe_control.sign_in.router import make_router as make_sign_in_router
 from chappe_control.snapshot import SnapshotCache
 from chappe_control.state import Given, Services
 from chappe_control.throttle import Throttle
+from chappe_control.tmf.routes import make_router as make_tmf_router
 from chappe_kernel.clock import Clock, SystemClock
 from chappe_kernel.errors import Unavailable
 from chappe_kernel.networks import parse_networks
@@ -95,9 +102,14 @@ def make_services(settings: ControlSettings, database: Database, redis: Redis, c
             database, peppers, settings.snapshot_max_age_s, clock, portal_origin=settings.portal_url
         ),
         key_feed=KeyFeed(database, clock),
+        shortages=Shortages(clock),
         terms=GrantTerms(
-            admit_s=settings.grant_admit_s, settle_s=settings.grant_settle_s, release_s=settings.grant_release_s
+            admit_s=settings.grant_admit_s,
+            settle_s=settings.grant_settle_s,
+            release_s=settings.grant_release_s,
+            postpaid_admit_s=settings.grant_postpaid_admit_s,
         ),
+        exports=Turns(),
         clock=clock,
     )
 
@@ -114,8 +126,12 @@ def create_app(settings: ControlSettings, clock: Clock | None = None) -> Litesta
     async def connections(_: Litestar) -> AsyncIterator[None]:
         try:
             await _prepare_months(database)
+            await notice_restore(database)
             signing = sign_regularly(database, audit_keys, settings.audit_checkpoint_s)
-            async with signing, delivering(services.mail):
+            feed = feeding(database, settings.feed_folder, settings.feed_every_s, settings.feed_records)
+            keeping = retaining(database, settings.usage_months, settings.usage_minute_days)
+            restores, books = noticing_restores(database), keeping_books(database)
+            async with signing, feed, keeping, delivering(services.mail), restores, books:
                 yield
         finally:
             services.passwords.close()
@@ -129,6 +145,7 @@ def create_app(settings: ControlSettings, clock: Clock | None = None) -> Litesta
             make_public_router(),
             make_open_router(),
             make_operator_router(),
+            make_tmf_router(),
             make_pages_router(),
             make_sign_in_router(),
             make_console_router(services.clock),

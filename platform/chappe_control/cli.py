@@ -35,7 +35,7 @@ _CREDENTIALS = "CHAPPE_REGION_CREDENTIALS"
 _GC_ALLOCATIONS = 1_000
 
 
-def _told_plainly(command: Callable[P, None]) -> Callable[P, None]:
+def told_plainly(command: Callable[P, None]) -> Callable[P, None]:
     """Expected errors end the command with their message and no traceback."""
 
     @wraps(command)
@@ -49,7 +49,7 @@ def _told_plainly(command: Callable[P, None]) -> Callable[P, None]:
 
 
 @click.command()
-@_told_plainly
+@told_plainly
 def control() -> None:
     """Run the control plane."""
     prepare_process("control")
@@ -70,7 +70,7 @@ def catalogue() -> None:
 
 @catalogue.command()
 @click.argument("file", type=_File)
-@_told_plainly
+@told_plainly
 def apply(file: Path) -> None:
     """Make the database say what FILE says. Regions' credentials come from CHAPPE_REGION_CREDENTIALS."""
     settings = load_settings(DatabaseSettings, os.environ)
@@ -93,7 +93,7 @@ def tenant() -> None:
 
 @tenant.command()
 @click.argument("file", type=_File)
-@_told_plainly
+@told_plainly
 def seed(file: Path) -> None:
     """Make the tenant, keys and people that FILE lists; what exists stays. Prints the tenant's id."""
     settings = load_settings(SeedSettings, os.environ)
@@ -115,7 +115,7 @@ def seed(file: Path) -> None:
 @click.option("--region", "regions", multiple=True, help="A region or jurisdiction, in order; by default all regions.")
 @click.option("--requests-per-minute", default=600, show_default=True, help="The limit in each region.")
 @click.option("--currency", default="EUR", show_default=True)
-@_told_plainly
+@told_plainly
 def create(name: str, regions: tuple[str, ...], requests_per_minute: int, currency: str) -> None:
     """Make a tenant with welcome credit. Prints its id and its first two keys, which are shown this once."""
     settings = load_settings(SeedSettings, os.environ)

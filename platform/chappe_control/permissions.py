@@ -57,16 +57,27 @@ class Permission(StrEnum):
     SEE_REGIONS = "see regions"
     SEE_DEPLOYMENTS = "see deployments"
     SEE_PRICES = "see prices"
+    MANAGE_PRICES = "manage prices"
     SEE_REVENUE = "see revenue"
     SEE_TENANTS = "see tenants"
     MANAGE_TENANTS = "manage tenants"
     SEE_TENANT_MEMBERS = "see tenants' members"
     SET_CREDIT_LIMITS = "set credit limits"
+    SEE_FUNDS = "see tenants' funds"
+    MOVE_FUNDS = "move tenants' funds"
+    SEE_PAYOUTS = "see publishers' earnings"
+    PAY_PUBLISHERS = "record publishers' payouts"
+    SEE_QUEUES = "see disputed usage"
+    WORK_QUEUES = "decide about disputed usage"
+    SEE_LEGAL_ENTITIES = "see legal entities"
+    MANAGE_LEGAL_ENTITIES = "manage legal entities"
     SEE_TENANT_QUOTAS = "see tenants' quotas"
     MANAGE_TENANT_QUOTAS = "manage tenants' quotas"
     MANAGE_PLANS = "manage plans"
     SEE_AUDIT_LOG = "see the audit log"
     SEE_GALLERY = "see the gallery"
+    SEE_RATED_USAGE = "see the rated-usage feed"
+    TAKE_RATED_USAGE = "take the rated-usage feed"
     HAVE_TOKENS = "have tokens"
     MANAGE_TOKENS = "manage everybody's tokens"
 
@@ -80,6 +91,7 @@ _OPERATOR = frozenset(OperatorRole)
 _ADMINISTRATOR = frozenset({OperatorRole.ADMINISTRATOR})
 _OPERATIONS = frozenset({OperatorRole.ADMINISTRATOR, OperatorRole.SUPPORT, OperatorRole.AUDITOR})
 _MONEY = frozenset({OperatorRole.ADMINISTRATOR, OperatorRole.FINANCE, OperatorRole.AUDITOR})
+_TREASURY = frozenset({OperatorRole.ADMINISTRATOR, OperatorRole.FINANCE})
 _CARE = frozenset({OperatorRole.ADMINISTRATOR, OperatorRole.SUPPORT})
 
 ALLOWED: dict[Permission, frozenset[Holder]] = {
@@ -107,16 +119,27 @@ ALLOWED: dict[Permission, frozenset[Holder]] = {
     Permission.SEE_REGIONS: _OPERATIONS,
     Permission.SEE_DEPLOYMENTS: _OPERATIONS,
     Permission.SEE_PRICES: _OPERATOR,
+    Permission.MANAGE_PRICES: frozenset({OperatorRole.ADMINISTRATOR, OperatorRole.FINANCE}),
     Permission.SEE_REVENUE: _MONEY,
     Permission.SEE_TENANTS: _OPERATOR,
     Permission.MANAGE_TENANTS: _CARE,
     Permission.SEE_TENANT_MEMBERS: _OPERATIONS,
-    Permission.SET_CREDIT_LIMITS: frozenset({OperatorRole.ADMINISTRATOR, OperatorRole.FINANCE}),
+    Permission.SET_CREDIT_LIMITS: _TREASURY,
+    Permission.SEE_FUNDS: _OPERATOR,
+    Permission.MOVE_FUNDS: _TREASURY,
+    Permission.SEE_PAYOUTS: _MONEY,
+    Permission.PAY_PUBLISHERS: _TREASURY,
+    Permission.SEE_QUEUES: _MONEY,
+    Permission.WORK_QUEUES: _TREASURY,
+    Permission.SEE_LEGAL_ENTITIES: _OPERATOR,
+    Permission.MANAGE_LEGAL_ENTITIES: _TREASURY,
     Permission.SEE_TENANT_QUOTAS: _OPERATOR,
     Permission.MANAGE_TENANT_QUOTAS: _CARE,
     Permission.MANAGE_PLANS: _ADMINISTRATOR,
     Permission.SEE_AUDIT_LOG: frozenset({OperatorRole.ADMINISTRATOR, OperatorRole.AUDITOR}),
     Permission.SEE_GALLERY: _ADMINISTRATOR,
+    Permission.SEE_RATED_USAGE: _MONEY,
+    Permission.TAKE_RATED_USAGE: frozenset({OperatorRole.ADMINISTRATOR, OperatorRole.FINANCE}),
     Permission.HAVE_TOKENS: _OPERATOR,
     Permission.MANAGE_TOKENS: _ADMINISTRATOR,
 }

@@ -26,11 +26,16 @@ class SeedSettings:
 
 @dataclass(frozen=True)
 class ControlSettings:
-    """The three durations of a grant count from the moment that the gateway asked, on its own clock.
+    """The three durations of a grant count from the moment that the gateway asked, on its own clock. For a tenant with
+    a contract and a credit limit `grant_postpaid_admit_s` is the first, if it is longer, and the others follow as much
+    later: so long, up to a day, its requests go on in a cell that is cut off, if the snapshot may be that old.
 
     `audit_keys` is `1:<base64>,2:<base64>`, Ed25519 private keys of 32 bytes; the newest signs the audit log's
     checkpoints, one every `audit_checkpoint_s` in which something changed. What somebody with the database's highest
     rights changes is found for certain only if it was signed before, so this is how long they have.
+
+    `usage_months` is how many whole months of usage events are kept before the present one, once nobody needs them any
+    more; 0 keeps all. Sums by minute are kept for `usage_minute_days`. What either summed to by hour stays for ever.
 
     `management_calls_per_minute` is per key, `failed_sign_ins_per_minute` per client address (of IPv6 the /64): of
     programs with a wrong key. People with a wrong password are bounded by `sign_in_failures_per_minute` per address
@@ -47,6 +52,9 @@ class ControlSettings:
 
     `trusted_proxies` are the operator's own in front of the control plane, as networks with commas between. What they
     say in `X-Forwarded-For` of where a call comes from is believed, and nobody else's word is.
+
+    What is posted goes into the rated-usage feed `feed_every_s`, in batches of about `feed_records`. They are written
+    into `feed_folder`; without one the API alone has them.
     """
 
     database_url: str = field(repr=False)
@@ -59,8 +67,11 @@ class ControlSettings:
     grant_admit_s: float = 30.0
     grant_settle_s: float = 180.0
     grant_release_s: float = 200.0
+    grant_postpaid_admit_s: float = 300.0
     snapshot_max_age_s: float = 300.0
     audit_checkpoint_s: float = 60.0
+    usage_months: int = 0
+    usage_minute_days: int = 35
     management_calls_per_minute: int = 1200
     failed_sign_ins_per_minute: int = 120
     smtp_url: str = field(default="", repr=False)
@@ -75,6 +86,9 @@ class ControlSettings:
     sign_in_failures_per_minute: int = 10
     account_failures_per_minute: int = 20
     trusted_proxies: str = ""
+    feed_folder: str = ""
+    feed_every_s: float = 60.0
+    feed_records: int = 10_000
 
     def __post_init__(self) -> None:
         """Raises `Invalid` for a `portal_url` that no browser would send as an origin, for mail from nobody, and for

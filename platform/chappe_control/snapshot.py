@@ -10,20 +10,22 @@ import hashlib
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
+from uuid import UUID
 
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from chappe_billing.prices.queries import all_prices
+from chappe_billing.prices.queries import all_prices, contract_prices
 from chappe_catalogue.listings import queries as listings
 from chappe_catalogue.listings.models import Listing
 from chappe_catalogue.publishers import queries as publishers
 from chappe_catalogue.regions import queries as regions
 from chappe_kernel.api_keys import Pepper
 from chappe_kernel.clock import Clock
+from chappe_kernel.errors import Unavailable
 from chappe_kernel.wire import control as wire
-from chappe_store.queries import read_epoch
-from chappe_store.session import Database
+from chappe_store.queries import read_epoch, read_now
+from chappe_store.session import Database, TenantScope
 
 FRESH_S = 0.2
 
@@ -55,6 +57,7 @@ class SnapshotCache:
         self._lock = asyncio.Lock()
         self._latest: EncodedSnapshot | None = None
         self._read_at = float("-inf")
+        self._database_time: tuple[datetime, float] | None = None
 
     async def current(self) -> EncodedSnapshot:
         """Not older than `FRESH_S`. Concurrent callers wait for one reading. Raises `Unavailable`."""
@@ -69,10 +72,19 @@ class SnapshotCache:
                         self._clock.now(),
                         portal_origin=self._portal_origin,
                     )
+                    self._database_time = await read_now(session), self._clock.monotonic()
                 if self._latest is None or self._latest.version != snapshot.version:
                     self._latest = EncodedSnapshot(snapshot.version, msgspec.json.encode(snapshot), began_at)
                 self._read_at = began_at
             return self._latest
+
+    def database_time(self) -> datetime:
+        """Now, by the database's clock when it was last read, which was a moment ago: never ahead of it. Only after
+        `current`."""
+        if self._database_time is None:
+            raise Unavailable("the database was not read yet", code="database_unavailable")
+        at, read_at = self._database_time
+        return at + timedelta(seconds=self._clock.monotonic() - read_at)
 
 
 async def read_snapshot(
@@ -106,15 +118,22 @@ async def read_regions(session: AsyncSession) -> tuple[wire.Region, ...]:
     )
 
 
-async def read_listings(session: AsyncSession, since: datetime) -> tuple[wire.Listing, ...]:
-    """What is on sale where it has a price, with every price that was in force at `since` or starts later."""
+async def read_listings(
+    session: AsyncSession, since: datetime, scope: TenantScope | None = None
+) -> tuple[wire.Listing, ...]:
+    """What is on sale where it has a price, with every price that was in force at `since` or starts later: everybody's,
+    or what this tenant pays."""
     publisher_names = await publishers.publisher_names(session)
     sold_in = await listings.sold_in(session)
     prices = await all_prices(session)
+    own = {} if scope is None else await contract_prices(session, scope.tenant_id)
     found = []
     for listing in await listings.list_listings(session):
         offers = tuple(
-            wire.ListingInRegion(region=region, prices=_from(prices[listing.id, region], since))
+            wire.ListingInRegion(
+                region=region,
+                prices=_from(_paid(prices[listing.id, region], own.get((listing.name, region), [])), since),
+            )
             for region in sold_in.get(listing.id, ())
             if (listing.id, region) in prices
         )
@@ -122,10 +141,18 @@ async def read_listings(session: AsyncSession, since: datetime) -> tuple[wire.Li
     return tuple(found)
 
 
-def price_in_force(prices: Sequence[wire.PriceVersion], now: datetime) -> wire.PriceVersion | None:
-    """The last one that has started; `prices` ascend by their start."""
-    started = [version for version in prices if version.starts_at <= now]
-    return started[-1] if started else None
+async def read_contract_prices(
+    session: AsyncSession, tenant_id: UUID, region: str, since: datetime
+) -> dict[str, tuple[wire.PriceVersion, ...]]:
+    """What a tenant's contract says that listings cost in a region: prices that were in force at `since`, or start
+    later."""
+    found = await contract_prices(session, tenant_id, region)
+    return {listing: _from(prices, since) for (listing, _), prices in found.items()}
+
+
+def _paid(prices: Sequence[wire.PriceVersion], own: Sequence[wire.PriceVersion]) -> Sequence[wire.PriceVersion]:
+    """Everybody's until the first one of a tenant's own starts, and its own from then on."""
+    return [*(version for version in prices if not own or version.starts_at < own[0].starts_at), *own]
 
 
 def _from(prices: Sequence[wire.PriceVersion], since: datetime) -> tuple[wire.PriceVersion, ...]:

@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from litestar.di import NamedDependency
 
 from chappe_billing.grants.terms import GrantTerms
+from chappe_control.exports import Turns
 from chappe_control.key_feed import KeyFeed
 from chappe_control.mail.service import Mail
 from chappe_control.settings import ControlSettings
+from chappe_control.shortages import Shortages
 from chappe_control.snapshot import SnapshotCache
 from chappe_control.throttle import Throttle
 from chappe_kernel.api_keys import Pepper
@@ -28,7 +30,9 @@ class Services:
     peppers: tuple[Pepper, ...]
     snapshots: SnapshotCache
     key_feed: KeyFeed
+    shortages: Shortages
     terms: GrantTerms
+    exports: Turns
     clock: Clock
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from chappe_billing.prices.queries import last_price
 from chappe_billing.prices.service import publish_price
 from chappe_catalogue.deployments.queries import keep_deployments, put_deployment
 from chappe_catalogue.listings.queries import list_listings, put_listing, sell_in
@@ -21,7 +22,8 @@ from chappe_kernel.wire.control import DeploymentSpec
 async def apply_catalogue(session: AsyncSession, manifest: Manifest, credentials: Mapping[str, str]) -> None:
     """The database says what the manifest says; safe to repeat. For the operator's role.
 
-    A price that differs from the last one becomes a new version. Deployments and offers that the manifest lacks end;
+    A price that differs from the last one becomes a new version, until a draft or a revert of the operator's says what
+    is paid there: from then on the manifest no longer does. Deployments and offers that the manifest lacks end;
     regions, publishers and listings stay, since usage refers to them. Raises `Invalid` for a credential of no region.
     """
     await lock_catalogue(session)
@@ -58,10 +60,14 @@ async def _apply_listing(session: AsyncSession, entry: ListingEntry, publisher_i
         "template_tokens": entry.template_tokens,
         "default_output_tokens": entry.default_output_tokens,
         "max_output_tokens": entry.max_output_tokens,
+        "publisher_share_bp": entry.publisher_share_bp,
     }
     listing_id = await put_listing(session, listing_id=ListingId(new_id()), name=entry.name, values=values)
     await sell_in(session, listing_id, entry.regions)
     for region, price in entry.regions.items():
+        last = await last_price(session, listing_id, region)
+        if last is not None and (last.draft_id is not None or last.reverts_id is not None):
+            continue
         await publish_price(session, listing_id=listing_id, region=region, currency=currency, price=price)
 
 

@@ -6,8 +6,11 @@ from litestar import Response, Router, get
 from litestar.response import Redirect
 
 from chappe_control.console.deployments import routes as deployments
+from chappe_control.console.disputes import routes as disputes
 from chappe_control.console.menu import first_page
+from chappe_control.console.prices import drafts as price_drafts
 from chappe_control.console.prices import routes as prices
+from chappe_control.console.prices import tenant_terms
 from chappe_control.console.quotas import routes as quotas
 from chappe_control.console.regions import routes as regions
 from chappe_control.console.rendering import ConsoleRequest, about_role
@@ -68,7 +71,26 @@ def make_router(clock: Clock) -> Router:
         tenant_owners.show_owner_form,
         tenant_owners.invite_tenant_owner,
         *revenue.make_handlers(book),
+        disputes.show_disputes,
+        disputes.resolve,
+        disputes.decide,
         prices.show_prices,
+        prices.show_history,
+        prices.show_version,
+        prices.withdraw,
+        prices.revert,
+        price_drafts.show_drafts,
+        price_drafts.show_new_draft,
+        price_drafts.make_draft,
+        price_drafts.show_one_draft,
+        price_drafts.put_line,
+        price_drafts.remove_line,
+        price_drafts.simulate_draft,
+        price_drafts.publish_draft,
+        price_drafts.discard_draft,
+        tenant_terms.show_tenant_prices,
+        tenant_terms.agree_term,
+        tenant_terms.end_term,
         show_gallery,
         show_gallery_live,
     ]

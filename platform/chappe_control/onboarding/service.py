@@ -13,7 +13,7 @@ from chappe_store.session import TenantScope
 from chappe_tenants.accounts.service import open_account
 from chappe_tenants.members.service import Role, add_member
 from chappe_tenants.organisations.lifecycle import TenantState
-from chappe_tenants.organisations.service import NO_CONTRACT, Contract, create_organisation
+from chappe_tenants.organisations.service import NO_CONTRACT, Contract, Seller, create_organisation, get_organisation
 from chappe_tenants.projects.service import create_project
 from chappe_tenants.sessions.service import start_member_session
 
@@ -23,7 +23,7 @@ DEFAULT_PROJECT = "default"
 class Terms(Struct, frozen=True):
     """What a new organisation begins with. Without regions it may use all that there are."""
 
-    currency: str
+    seller: Seller
     requests_per_minute: int
     welcome_credit_nano: int
     allowed_regions: Sequence[str] = ()
@@ -53,7 +53,7 @@ async def open_organisation(
     scope = await create_organisation(
         session,
         name=name,
-        currency=terms.currency,
+        seller=terms.seller,
         allowed_regions=terms.allowed_regions or tuple(jurisdiction_of),
         requests_per_minute=terms.requests_per_minute,
         reference=reference,
@@ -62,7 +62,8 @@ async def open_organisation(
         details=details,
     )
     project = await create_project(session, scope, name=DEFAULT_PROJECT, regions=None, jurisdiction_of=jurisdiction_of)
-    await give_welcome_credit(session, scope.tenant_id, terms.welcome_credit_nano, terms.currency)
+    currency = (await get_organisation(session, scope)).currency
+    await give_welcome_credit(session, scope.tenant_id, terms.welcome_credit_nano, currency)
     return Opened(scope, ProjectId(project.id), jurisdiction_of)
 
 

@@ -12,13 +12,21 @@ from chappe_billing.budgets.queries import read_credit_limits
 from chappe_catalogue.regions.queries import read_jurisdictions
 from chappe_control.onboarding.service import Terms, open_organisation
 from chappe_kernel.errors import Denied
+from chappe_kernel.ids import LegalEntityId
 from chappe_store.session import TenantScope
 from chappe_tenants.organisations.details import Details, clean_details
 from chappe_tenants.organisations.lifecycle import TenantState
 from chappe_tenants.organisations.models import Tenant
 from chappe_tenants.organisations.relations import Relation
-from chappe_tenants.organisations.schemas import CreateCustomer, CreateTenant, TenantView, read_parent, show_tenant
-from chappe_tenants.organisations.service import Contract, Parent, get_organisation, regions_within
+from chappe_tenants.organisations.schemas import (
+    CreateCustomer,
+    CreateTenant,
+    TenantView,
+    read_parent,
+    read_seller,
+    show_tenant,
+)
+from chappe_tenants.organisations.service import Contract, Parent, Seller, get_organisation, regions_within
 
 
 class Defaults(Struct, frozen=True):
@@ -38,7 +46,7 @@ async def create_tenant(session: AsyncSession, asked: CreateTenant, defaults: De
         name=asked.name,
         reference=asked.reference,
         terms=Terms(
-            asked.currency,
+            read_seller(asked),
             defaults.requests_per_minute,
             welcome_credit_nano=0,
             allowed_regions=regions_within(regions, everywhere, jurisdiction_of),
@@ -58,7 +66,7 @@ async def create_tenant(session: AsyncSession, asked: CreateTenant, defaults: De
 async def create_customer(
     session: AsyncSession, reseller: TenantScope, asked: CreateCustomer, defaults: Defaults
 ) -> Tenant:
-    """A customer that applies, in the reseller's currency and within its regions. Raises `Denied` for who is no
+    """A customer that applies, of who sells to the reseller too, and within its regions. Raises `Denied` for who is no
     reseller, and `Invalid`."""
     parent = await get_organisation(session, reseller)
     check_reseller(parent)
@@ -68,7 +76,7 @@ async def create_customer(
         session,
         name=asked.name,
         terms=Terms(
-            parent.currency,
+            Seller(LegalEntityId(parent.legal_entity_id)),
             defaults.requests_per_minute,
             welcome_credit_nano=0,
             allowed_regions=regions_within(regions, parent.allowed_regions, jurisdiction_of),

@@ -11,7 +11,7 @@ from typing import Any
 ID = "01kbn0gq4we6vtn1x0kf6ccmnq"
 TIME = "2026-11-22T09:30:00Z"
 
-BY_PATTERN: Mapping[str, str] = {r"^-?[0-9]+\.[0-9]{9}$": "1.000000000"}
+BY_PATTERN: Mapping[str, str] = {r"^-?[0-9]+\.[0-9]{9}$": "1.000000000", "^[0-9a-f]{64}$": "0c" * 32}
 
 BY_FIELD: Mapping[str, Any] = {
     # Parameters.
@@ -30,7 +30,31 @@ BY_FIELD: Mapping[str, Any] = {
     "tenant_id": f"ten_{ID}",
     "token_id": f"otk_{ID}",
     "request_id": f"req_{ID}",
+    "transaction_id": f"txn_{ID}",
+    "reverses": None,
+    "payment": None,
+    "reference": "2026-11-22/000417",
+    "rail": "bank_transfer",
+    "discrepancy_id": f"dsc_{ID}",
+    "entity_id": f"ent_{ID}",
     "price_version": f"prc_{ID}",
+    "draft_id": f"prd_{ID}",
+    "term_id": f"ctm_{ID}",
+    "TermView.id": f"ctm_{ID}",
+    "first_month": "2027-01",
+    "last_month": None,
+    "AgreeTerm.kind": "minimum",
+    "TermView.kind": "minimum",
+    "AgreeTerm.amount": "250.00",
+    "AgreeTerm.tiers": [],
+    "TermView.amount": "250.000000000",
+    "TermView.tiers": [],
+    "above": "100.00",
+    "price_versions": [f"prc_{ID}"],
+    "VersionView.id": f"prc_{ID}",
+    "DraftView.id": f"prd_{ID}",
+    "reverts": None,
+    "in_force": f"prc_{ID}",
     # Money.
     "currency": "EUR",
     "amount": "0.000004200",
@@ -42,10 +66,26 @@ BY_FIELD: Mapping[str, Any] = {
     "TokenPrices.cached_input": "0.015000000",
     "TokenPrices.output": "0.210000000",
     "per_request": "0.000000000",
+    "per_second": "0.000000000",
+    "per_image": "0.000000000",
+    "TokenTerms.input": "0.060000000",
+    "TokenTerms.cached_input": "0.015000000",
+    "TokenTerms.output": "0.210000000",
+    "discount_basis_points": None,
+    "withdrawn_at": None,
+    "withdrawn_for": None,
+    "published_at": None,
+    "VersionView.published_at": TIME,
+    "discarded_at": None,
+    "starts_at": TIME,
+    "month": "2026-10",
+    "title": "Prices from December",
+    "reason": "a digit too many",
     # Places and models.
     "region": "fr-par",
     "regions": ["fr-par", "DE"],
     "allowed_regions": ["fr-par", "DE"],
+    "answers_kept_for_s": 3600,
     "jurisdiction": "FR",
     "gateway_url": "https://fr-par.example",
     "model": "smollm2-135m-instruct",

@@ -8,7 +8,7 @@ from functools import lru_cache, partial
 from typing import Any
 
 from babel import Locale
-from babel.dates import format_date, format_datetime, format_time, format_timedelta
+from babel.dates import format_date, format_time, format_timedelta
 from babel.numbers import NumberPattern, format_decimal, format_percent
 from markupsafe import Markup, escape
 
@@ -42,6 +42,12 @@ def number(locale: Locale, value: float | Decimal) -> str:
 def percent(locale: Locale, ratio: float) -> str:
     """0.125 is 12.5 %."""
     return str(format_percent(ratio, format=locale.percent_formats[None].pattern.replace("0", "0.#", 1), locale=locale))
+
+
+def basis_points(locale: Locale, value: int) -> str:
+    """1250 is 12.5 %: exact."""
+    pattern = locale.percent_formats[None].pattern.replace("0", "0.##", 1)
+    return str(format_percent(Decimal(value) / 10_000, format=pattern, locale=locale))
 
 
 def duration_ms(locale: Locale, milliseconds: float) -> str:
@@ -82,8 +88,10 @@ def day(locale: Locale, moment: datetime) -> str:
     return _day_text(locale, moment.astimezone(UTC).date())
 
 
-def month(locale: Locale, moment: datetime) -> str:
-    return str(format_datetime(moment.astimezone(UTC), "MMMM y", locale=locale))
+def month(locale: Locale, moment: date) -> str:
+    """Of a moment, in UTC, or of a day."""
+    day = moment.astimezone(UTC) if isinstance(moment, datetime) else moment
+    return str(format_date(day, "MMMM y", locale=locale))
 
 
 def ago(locale: Locale, now: Callable[[], datetime], moment: datetime | None, never: str = "\N{EN DASH}") -> Markup:
@@ -97,7 +105,8 @@ def ago(locale: Locale, now: Callable[[], datetime], moment: datetime | None, ne
 def make_filters(locale: Locale, now: Callable[[], datetime]) -> dict[str, Callable[..., Any]]:
     """The templates' filters in one locale."""
     plain: tuple[Callable[..., Any], ...] = (
-        amount, price_per_million, number, percent, duration_ms, when, when_text, when_stacked, clock_time, day, month,
+        amount, price_per_million, number, percent, basis_points, duration_ms, when, when_text, when_stacked,
+        clock_time, day, month,
     )  # fmt: skip
     filters: dict[str, Callable[..., Any]] = {rule.__name__: partial(rule, locale) for rule in plain}
     return {**filters, "ago": partial(ago, locale, now)}

@@ -7,6 +7,7 @@ from chappe_control.permissions import require_permission
 from chappe_control.portal import acknowledgement
 from chappe_control.portal.customers import owners as customer_owners
 from chappe_control.portal.customers import routes as customers
+from chappe_control.portal.exports import routes as exports
 from chappe_control.portal.keys import one as one_key
 from chappe_control.portal.keys import routes as keys
 from chappe_control.portal.members import routes as members
@@ -28,6 +29,8 @@ def make_router() -> Router:
             overview.show_overview_live,
             requests.list_requests,
             requests.show_request,
+            exports.show_exports,
+            exports.download,
             acknowledgement.show_acknowledgement,
             keys.list_keys,
             keys.create_key,

@@ -6,12 +6,13 @@ from litestar import get
 from msgspec import Meta, Struct
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from chappe_billing.prices.queries import own_versions
 from chappe_catalogue.regions.queries import read_jurisdictions
 from chappe_control.authentication import TenantRequest
 from chappe_control.permissions import Permission
 from chappe_control.public import answers
 from chappe_control.public.parameters import Amount
-from chappe_control.snapshot import price_in_force, read_listings, read_regions
+from chappe_control.snapshot import read_listings, read_regions
 from chappe_control.state import Given
 from chappe_kernel.ids import PRICE_VERSION, encode_id
 from chappe_kernel.money import format_nano
@@ -41,6 +42,9 @@ class PriceView(Struct, frozen=True):
     per_token: TokenPrices
     per_million_tokens: TokenPrices
     per_request: Amount
+    per_second: Annotated[Amount, Meta(description="Of sound or video.")]
+    per_image: Amount
+    by_contract: Annotated[bool, Meta(description="Whether it is your own, and not everybody's.")]
 
 
 class OfferView(Struct, frozen=True):
@@ -85,19 +89,20 @@ class RegionList(Struct, frozen=True):
     responses=answers.READ,
 )
 async def list_listings(request: TenantRequest, services: Given) -> ListingList:
-    """Every model on sale, with the price that is in force in each region."""
+    """Every model on sale, with the price that is in force for you in each region."""
     now = services.clock.now()
     async with services.database.tenant(request.auth.scope) as session:
-        listings = await read_listings(session, since=now)
+        listings = await read_listings(session, now, request.auth.scope)
+        own = await own_versions(session, request.auth.scope)
         healthy = {region.name for region in await read_regions(session) if region.healthy}
         allowed = await _allowed_regions(session, request.auth.scope)
     items = []
     for listing in listings:
         offers = []
         for offer in listing.regions:
-            version = price_in_force(offer.prices, now)
+            version = wire.price_in_force(offer.prices, now)
             if version is not None:
-                price = _price(version, listing.currency)
+                price = _price(version, listing.currency, is_own=version.id in own)
                 offers.append(OfferView(offer.region, offer.region in allowed, offer.region in healthy, price))
         items.append(_listing(listing, offers))
     return ListingList(items=items)
@@ -141,13 +146,16 @@ def _listing(listing: wire.Listing, offers: list[OfferView]) -> ListingView:
     )
 
 
-def _price(version: wire.PriceVersion, currency: str) -> PriceView:
+def _price(version: wire.PriceVersion, currency: str, *, is_own: bool) -> PriceView:
     return PriceView(
         price_version=encode_id(PRICE_VERSION, version.id),
         currency=currency,
         per_token=_token_prices(version.price, 1),
         per_million_tokens=_token_prices(version.price, _MILLION),
         per_request=format_nano(version.price.request_nano),
+        per_second=format_nano(version.price.second_nano),
+        per_image=format_nano(version.price.image_nano),
+        by_contract=is_own,
     )
 
 

@@ -15,9 +15,11 @@ from chappe_control.public import (
     marketplace,
     members,
     organisation,
+    prices,
     projects,
     quotas,
     service_accounts,
+    transactions,
     usage,
 )
 
@@ -30,8 +32,10 @@ def make_router() -> Router:
         "/api/v1",
         route_handlers=[
             balance.get_balance,
+            transactions.list_own,
             usage.list_events,
             usage.summarise,
+            usage.export_usage,
             projects.list_projects,
             projects.create_project,
             projects.get_project,
@@ -73,6 +77,8 @@ def make_router() -> Router:
             audit.list_entries,
             marketplace.list_listings,
             marketplace.list_regions,
+            prices.list_own_prices,
+            prices.list_own_terms,
         ],
         guards=[require_tenant_caller, require_permission],
         before_request=check_body,

@@ -1,15 +1,19 @@
 """What the calling tenant used, request by request and in sums."""
 
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Annotated
 
 from litestar import get
 from litestar.params import QueryParameter
+from litestar.response import Stream
 from msgspec import Meta, Struct
 
 from chappe_billing.balance.queries import read_balance
+from chappe_billing.exporting.service import Format, export, make_period
 from chappe_billing.usage import queries
 from chappe_billing.usage.queries import ListedEvent
+from chappe_control import exports
 from chappe_control.authentication import TenantRequest
 from chappe_control.cursors import cut_page, decode_cursor
 from chappe_control.permissions import Permission
@@ -20,6 +24,7 @@ from chappe_kernel.errors import Invalid
 from chappe_kernel.ids import KEY, PRICE_VERSION, REQUEST, RequestId, encode_id
 from chappe_kernel.money import format_nano
 from chappe_kernel.rating import Outcome
+from chappe_store.queries import read_now
 
 MAX_SPAN = timedelta(days=400)
 
@@ -121,6 +126,31 @@ async def summarise(request: TenantRequest, services: Given, since: Since = None
     ]
     total = format_nano(sum(found.amount_nano for found in sums))
     return UsageSummary(since=start, until=end, currency=currency, total=total, items=items)
+
+
+@get(
+    "/usage/export",
+    permission=Permission.READ_USAGE,
+    tags=["Usage"],
+    summary="Export usage",
+    operation_id="export_usage",
+    operation_class=exports.ExportOperation,
+    responses=exports.EXPORT,
+)
+async def export_usage(
+    request: TenantRequest,
+    services: Given,
+    kind: exports.Kind = Format.CSV,
+    since: exports.Since = None,
+    until: exports.Until = None,
+) -> Stream:
+    """All of it, by when it was settled (UTC), streamed: of a million requests as of one. What is being settled while
+    it is read may not be in it yet. An answer that breaks off is incomplete."""
+    scope = request.auth.scope
+    async with services.database.tenant(scope) as session:
+        period = make_period(since, until, await read_now(session))
+    pieces = export(partial(services.database.tenant_snapshot, scope), scope, kind, period)
+    return exports.as_file(services.exports, pieces, kind, period)
 
 
 def _period(since: datetime | None, until: datetime | None, now: datetime) -> tuple[datetime, datetime]:

@@ -22,6 +22,7 @@ from chappe_store.audit_log.origin import ActorKind
 from chappe_tenants.accounts import service as accounts
 from chappe_tenants.accounts.queries import find_by_email
 from chappe_tenants.organisations.lifecycle import TenantState
+from chappe_tenants.organisations.service import Seller
 
 SIGN_UP_LINK = "/sign-up/confirm"
 RESET_LINK = "/reset-password"
@@ -79,7 +80,7 @@ async def finish_sign_up(services: Services, secret: str, password: str, source:
     password_hash = await services.passwords.hash(password)
     settings = services.settings
     terms = Terms(
-        settings.sign_up_currency,
+        Seller(currency=settings.sign_up_currency),
         settings.sign_up_requests_per_minute,
         settings.welcome_credit_nano,
         state=TenantState.APPLIED if settings.sign_up_review else TenantState.ACTIVE,

@@ -3,11 +3,22 @@
 from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime
+from enum import StrEnum
 from uuid import UUID
 
 from msgspec import Struct
 
+from chappe_billing.prices.models import PriceVersion, PriceWithdrawal
 from chappe_control.console.prices.queries import BookedPrice
+
+
+class State(StrEnum):
+    """What has become of a version."""
+
+    SCHEDULED = "scheduled"
+    IN_FORCE = "in_force"
+    ENDED = "ended"
+    WITHDRAWN = "withdrawn"
 
 
 class Version(Struct, frozen=True):
@@ -52,3 +63,14 @@ def _region(region: str, found: Sequence[BookedPrice], now: datetime, *, on_sale
         scheduled=versions[len(started) :],
         past=started[-2::-1] if len(started) > 1 else [],
     )
+
+
+def state_of(
+    version: PriceVersion, ends_at: datetime | None, withdrawal: PriceWithdrawal | None, now: datetime
+) -> State:
+    """`ends_at` is when the next one of its list starts."""
+    if withdrawal is not None:
+        return State.WITHDRAWN
+    if version.starts_at > now:
+        return State.SCHEDULED
+    return State.IN_FORCE if ends_at is None or ends_at > now else State.ENDED

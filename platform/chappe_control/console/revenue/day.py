@@ -67,7 +67,7 @@ class Day(Struct, frozen=True):
 
     @property
     def booked_nano(self) -> int:
-        """What the ledger's revenue accounts were credited with."""
+        """What the ledger's revenue accounts were credited with, publishers' shares included."""
         return sum(found.booked_nano for found in self.comparisons if found.kind is AccountKind.REVENUE)
 
 
@@ -147,7 +147,9 @@ def _compare(compared: Booked, currency: str, regions: Sequence[str]) -> list[Co
     booked: defaultdict[tuple[AccountKind, str | None], int] = defaultdict(int)
     for entry in compared.booked:
         if entry.currency == currency and entry.hour >= since:
-            booked[entry.kind, entry.region] += entry.amount_nano
+            # What was sold is the operator's revenue and its publishers' shares.
+            kind = AccountKind.REVENUE if entry.kind is AccountKind.PUBLISHER_PAYABLE else entry.kind
+            booked[kind, entry.region] += entry.amount_nano
     rated = {region: sums.rated_nano for region, sums in _grouped(used, lambda row: row.region).items()}
     booked_regions = {region for kind, region in booked if kind is AccountKind.REVENUE and region is not None}
     names = dict.fromkeys([*regions, *sorted({*rated, *booked_regions})])

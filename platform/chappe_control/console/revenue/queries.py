@@ -51,7 +51,8 @@ class UsedInHour(Struct, frozen=True):
 
 
 class BookedInHour(Struct, frozen=True):
-    """What entries of one kind of account add up to. Revenue is kept by region; write-offs have no region."""
+    """What entries of one kind of account add up to. Revenue and publishers' shares are kept by region; write-offs have
+    none."""
 
     hour: datetime
     kind: AccountKind
@@ -86,7 +87,8 @@ async def used_by_hour(session: AsyncSession, *, since: datetime, until: datetim
 
 
 async def booked_by_hour(session: AsyncSession, *, since: datetime, until: datetime) -> list[BookedInHour]:
-    """Entries of usage transactions of [since, until) on the revenue and write-off accounts; credits are positive."""
+    """Entries of usage transactions of [since, until) on the revenue, publishers' and write-off accounts; credits
+    are positive."""
     # Transactions of the period first, then their entries, accounts last: from the accounts' side the way leads
     # through every entry that they ever had, and the planner cannot know better.
     posted = (
@@ -109,7 +111,7 @@ async def booked_by_hour(session: AsyncSession, *, since: datetime, until: datet
     statement = (
         select(sums.c.hour, LedgerAccount.kind, LedgerAccount.region, LedgerAccount.currency, sums.c.amount_nano)
         .join(LedgerAccount, LedgerAccount.id == sums.c.account_id)
-        .where(LedgerAccount.kind.in_((AccountKind.REVENUE, AccountKind.WRITE_OFF)))
+        .where(LedgerAccount.kind.in_((AccountKind.REVENUE, AccountKind.PUBLISHER_PAYABLE, AccountKind.WRITE_OFF)))
     )
     rows = await session.execute(statement)
     return [

@@ -36,10 +36,12 @@ from chappe_control.pages.render import page
 from chappe_control.permissions import Permission
 from chappe_control.state import Given, Services
 from chappe_kernel.errors import ChappeError, Conflict, Denied, Invalid
-from chappe_kernel.ids import TENANT, encode_id
+from chappe_kernel.ids import LEGAL_ENTITY, TENANT, encode_id
 from chappe_kernel.money import format_nano, parse_nano
 from chappe_kernel.residency import expand
 from chappe_store.session import TenantScope
+from chappe_tenants.legal_entities.models import DEFAULT_LEGAL_ENTITY_ID
+from chappe_tenants.legal_entities.queries import list_entities
 from chappe_tenants.organisations.changes import change_tenant
 from chappe_tenants.organisations.lifecycle import INITIAL, Authority, TenantState
 from chappe_tenants.organisations.models import Tenant
@@ -55,7 +57,8 @@ from chappe_tenants.organisations.service import (
 # The framework's type wants the number itself.
 _SEE_OTHER: Final = 303
 _CONTRACT_FIELDS = ("plan", "contract_reference", "parent", "relation", "is_reseller")
-_NEW_FIELDS = (*FIELDS, *_CONTRACT_FIELDS, "state", "currency", "reference")
+_NEW_FIELDS = (*FIELDS, *_CONTRACT_FIELDS, "state", "legal_entity_id", "reference")
+_MAX_ENTITIES = 500
 _STATES = sorted(INITIAL, key=list(TenantState).index)
 
 
@@ -73,8 +76,7 @@ class Asked(Struct, frozen=True):
 @get("/tenants/new", permission=Permission.MANAGE_TENANTS)
 async def show_new_tenant(request: ConsoleRequest, services: Given) -> Response[bytes]:
     async with services.database.audit() as session:
-        jurisdiction_of = await read_jurisdictions(session)
-    return _new_page(request, jurisdiction_of, Form(), tuple(jurisdiction_of))
+        return await _new_page(request, session, Form(), None)
 
 
 @post("/tenants/new", permission=Permission.MANAGE_TENANTS)
@@ -88,7 +90,7 @@ async def make_tenant(request: ConsoleRequest, services: Given) -> Response[Any]
     except (Invalid, Conflict) as error:
         form = refused_form(request, error, typed)
         async with services.database.audit() as session:
-            return _new_page(request, await read_jurisdictions(session), form, chosen, _status(error))
+            return await _new_page(request, session, form, chosen, _status(error))
     return _back(request, tenant, N_("“%(name)s” is there now."))
 
 
@@ -180,7 +182,7 @@ def _order(asked: Asked, typed: dict[str, str]) -> CreateTenant:
         contact=details.contact,
         allowed_regions=list(asked.regions),
         state=typed["state"],  # type: ignore[arg-type]  # one of these three, as was looked at
-        currency=typed["currency"],
+        legal_entity_id=typed["legal_entity_id"] or None,
         plan=asked.plan,
         reference=typed["reference"].strip() or None,
         contract_reference=asked.contract_reference,
@@ -205,22 +207,28 @@ def _change(asked: Asked, present: Tenant, jurisdiction_of: dict[str, str]) -> C
     )
 
 
-def _new_page(
+async def _new_page(
     request: ConsoleRequest,
-    jurisdiction_of: dict[str, str],
+    session: AsyncSession,
     form: Form,
-    chosen: tuple[str, ...],
+    chosen: tuple[str, ...] | None,
     status: int = HTTPStatus.OK,
 ) -> Response[bytes]:
-    empty = dict.fromkeys(_NEW_FIELDS, "") | {"plan": STANDARD_PLAN, "state": "applied", "currency": "EUR"}
+    """With every region `chosen` as long as nobody has chosen."""
+    jurisdiction_of = await read_jurisdictions(session)
+    entities = await list_entities(session, limit=_MAX_ENTITIES)
+    default = encode_id(LEGAL_ENTITY, DEFAULT_LEGAL_ENTITY_ID)
+    empty = dict.fromkeys(_NEW_FIELDS, "") | {"plan": STANDARD_PLAN, "state": "applied", "legal_entity_id": default}
     return _form_page(
         request,
         "console/tenant_new.html",
         form,
         status,
         values=form.values or empty,
-        chosen=chosen,
+        chosen=tuple(jurisdiction_of) if chosen is None else chosen,
         jurisdiction_of=jurisdiction_of,
+        # Oldest first: the one that every instance begins with stands above the others.
+        entity_options=[(encode_id(LEGAL_ENTITY, one.id), f"{one.name} ({one.currency})") for one in entities[::-1]],
         state_options=[(state.value, translate(request, STATES[state].name)) for state in _STATES],
     )
 

@@ -1,6 +1,6 @@
 """SQL across tenants: lists, and what the page of one tenant shows."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from functools import cache
 from typing import Any
@@ -30,6 +30,7 @@ from chappe_billing.grants.models import BudgetGrant
 from chappe_billing.ledger.models import LedgerEntry, LedgerTransaction
 from chappe_billing.usage.models import UsageMonth
 from chappe_control.console.tenants.paging import After, Listing, Order, Sort
+from chappe_store.arrays import is_among
 from chappe_store.audit_log.models import AuditEntry
 from chappe_store.session import TenantScope
 from chappe_tenants.api_keys.models import ApiKey
@@ -358,3 +359,9 @@ def _wanted(listing: Listing) -> list[ColumnElement[bool]]:
 def shown(rows: Sequence[TenantRow]) -> tuple[Sequence[TenantRow], bool]:
     """The page's rows, and whether more follow."""
     return rows[:PAGE_ROWS], len(rows) > PAGE_ROWS
+
+
+async def read_tenant_names(session: AsyncSession, tenant_ids: Collection[UUID]) -> dict[UUID, str]:
+    """Those of them that there are."""
+    rows = await session.execute(select(Tenant.id, Tenant.name).where(is_among(Tenant.id, tenant_ids)))
+    return {row.id: row.name for row in rows}

@@ -20,6 +20,7 @@ from chappe_control.state import Given, Services
 from chappe_kernel.errors import NotFound
 from chappe_kernel.ids import TENANT, encode_id
 from chappe_store.queries import read_now
+from chappe_tenants.legal_entities.service import get_entity
 from chappe_tenants.organisations.lifecycle import Authority
 from chappe_tenants.organisations.queries import count_by_state
 from chappe_tenants.organisations.schemas import steps_of
@@ -79,9 +80,11 @@ async def _tenant_values(request: ConsoleRequest, services: Services, text: str)
         transactions = await queries.last_transactions(session, scope)
         related = await queries.list_related(session, details)
         history = await queries.list_steps(session, scope)
+        seller = await get_entity(session, details.legal_entity_id)
     return {
         "tenant": tenant,
         "details": details,
+        "seller": seller,
         "related": related,
         "history": history,
         "steps": [(step, step_text(details.state, step.state)) for step in steps_of(details, Authority.OPERATOR)],

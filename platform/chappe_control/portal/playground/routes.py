@@ -107,4 +107,6 @@ async def _read(request: MemberRequest, services: Services) -> tuple[list[wire.R
     scope = request.auth.scope
     async with services.database.tenant(scope) as session:
         allowed = await read_regions_allowed(session, scope)
-        return allowed, await read_offers(session, request.auth.currency, allowed, services.clock.now())
+        return allowed, await read_offers(
+            session, request.auth.scope, request.auth.currency, allowed, services.clock.now()
+        )

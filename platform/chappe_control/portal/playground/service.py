@@ -8,7 +8,7 @@ from msgspec import Struct
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from chappe_catalogue.regions import queries as regions
-from chappe_control.snapshot import price_in_force, read_listings, read_regions
+from chappe_control.snapshot import read_listings, read_regions
 from chappe_kernel.errors import NotFound
 from chappe_kernel.ids import PRICE_VERSION, ProjectId, encode_id
 from chappe_kernel.residency import expand, narrow
@@ -71,9 +71,11 @@ async def read_regions_allowed(session: AsyncSession, scope: TenantScope) -> lis
     return [here[name] for name in allowed]
 
 
-async def read_offers(session: AsyncSession, currency: str, allowed: Sequence[wire.Region], now: datetime) -> Offers:
+async def read_offers(
+    session: AsyncSession, scope: TenantScope, currency: str, allowed: Sequence[wire.Region], now: datetime
+) -> Offers:
     """What the playground's token could be used for. The gateway decides again, request by request."""
-    listings = [listing for listing in await read_listings(session, since=now) if listing.currency == currency]
+    listings = [listing for listing in await read_listings(session, now, scope) if listing.currency == currency]
     answering = await regions.healthy_deployments(session)
     models = [_chat_model(listing, allowed, answering, now) for listing in listings if listing.task == "chat"]
     return Offers(
@@ -111,7 +113,7 @@ def _chat_model(
         for region in allowed
         if region.name in offers
         and (region.name, listing.name) in answering
-        and price_in_force(offers[region.name].prices, now) is not None
+        and wire.price_in_force(offers[region.name].prices, now) is not None
     ]
     return ChatModel(
         name=listing.name,

@@ -1,0 +1,1 @@
+"""Usage to take away: a form, and the file."""

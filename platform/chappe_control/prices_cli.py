@@ -1,0 +1,176 @@
+"""`chappe prices`: what the price pages do, for a terminal. Answers are JSON, in the API's own words."""
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import TypeVar
+
+import click
+import msgspec
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from chappe_billing.price_drafts import service as drafts
+from chappe_billing.price_drafts.schemas import PublishedDraft, show_differences, show_simulation
+from chappe_billing.price_drafts.service import Draft
+from chappe_billing.price_simulations.service import simulate_for_publication
+from chappe_billing.prices import queries, service
+from chappe_billing.prices.models import PriceVersion
+from chappe_billing.prices.schemas import VersionView, show_version
+from chappe_catalogue.listings.queries import find_name
+from chappe_control.cli import told_plainly
+from chappe_kernel.ids import PRICE_DRAFT, PRICE_VERSION, TENANT, decode_id, encode_id
+from chappe_kernel.process import prepare_process
+from chappe_kernel.settings import load_settings
+from chappe_store.audit_log.origin import command_origin
+from chappe_store.queries import read_now
+from chappe_store.session import Database
+
+T = TypeVar("T")
+
+_MONTH = click.DateTime(["%Y-%m"])
+_TIME = click.DateTime(["%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%dT%H:%MZ"])
+_Reason = click.option("--reason", required=True, help="Why; it is kept.")
+
+
+@dataclass(frozen=True)
+class _Settings:
+    """`snapshot_max_age_s` must be the control plane's own: a price that starts sooner is not known everywhere."""
+
+    database_url: str = field(repr=False)
+    snapshot_max_age_s: float = 300.0
+
+    @property
+    def notice(self) -> timedelta:
+        """How long it takes until no gateway serves that has not heard of a price."""
+        return timedelta(seconds=self.snapshot_max_age_s)
+
+
+@click.group()
+def prices() -> None:
+    """List prices, and simulate, publish, withdraw and revert them."""
+    prepare_process("prices")
+
+
+@prices.command("list")
+@click.option("--tenant", help="This tenant's own prices, `ten_…`, instead of everybody's.")
+@click.option("--model", help="Only this model's.")
+@click.option("--region", help="Only in this region.")
+@click.option("--limit", type=click.IntRange(1, 10_000), default=100, show_default=True)
+@told_plainly
+def list_prices(tenant: str | None, model: str | None, region: str | None, limit: int) -> None:
+    """All that was published, the newest first, one a line."""
+    tenant_id = None if tenant is None else decode_id(TENANT, tenant)
+
+    async def work(session: AsyncSession, _: _Settings) -> list[VersionView]:
+        rows = await queries.list_versions(session, limit=limit, tenant_id=tenant_id, listing=model, region=region)
+        return [show_version(*row) for row in rows]
+
+    for one in _as_operator(work, reading=True):
+        _say(one)
+
+
+@prices.command()
+@click.argument("draft")
+@told_plainly
+def diff(draft: str) -> None:
+    """Compare DRAFT with what is in force, a line for each model and region."""
+
+    async def work(session: AsyncSession, _: _Settings) -> list[msgspec.Struct]:
+        found = await drafts.get_draft(session, decode_id(PRICE_DRAFT, draft))
+        return list(show_differences(await drafts.differences(session, found, await read_now(session))).items)
+
+    for one in _as_operator(work, reading=True):
+        _say(one)
+
+
+@prices.command()
+@click.argument("draft")
+@click.option("--month", type=_MONTH, help="Its usage, YYYY-MM; by default the last whole month's.")
+@told_plainly
+def simulate(draft: str, month: datetime | None) -> None:
+    """Say what a month's usage would have cost under DRAFT, which can be published then."""
+
+    async def work(session: AsyncSession, _: _Settings) -> msgspec.Struct:
+        found = await _draft(session, draft)
+        return show_simulation(found, await simulate_for_publication(session, found, month and month.date()))
+
+    _say(_as_operator(work))
+
+
+@prices.command()
+@click.argument("draft")
+@click.option("--starts-at", type=_TIME, help="In UTC; by default as soon as every gateway knows of it.")
+@told_plainly
+def publish(draft: str, starts_at: datetime | None) -> None:
+    """Publish DRAFT as it was simulated."""
+
+    async def work(session: AsyncSession, settings: _Settings) -> msgspec.Struct:
+        start = starts_at and starts_at.replace(tzinfo=UTC)
+        found = await _draft(session, draft)
+        ids = await drafts.publish_draft(session, found, starts_at=start, notice=settings.notice)
+        return PublishedDraft([encode_id(PRICE_VERSION, version_id) for version_id in ids])
+
+    _say(_as_operator(work))
+
+
+@prices.command()
+@click.argument("price_version")
+@_Reason
+@told_plainly
+def withdraw(price_version: str, reason: str) -> None:
+    """Take back a scheduled PRICE_VERSION."""
+    version_id = decode_id(PRICE_VERSION, price_version)
+
+    async def work(session: AsyncSession, settings: _Settings) -> VersionView:
+        return await _shown(
+            session, await service.withdraw_price(session, version_id, reason=reason, notice=settings.notice)
+        )
+
+    _say(_as_operator(work))
+
+
+@prices.command()
+@click.argument("price_version")
+@_Reason
+@told_plainly
+def revert(price_version: str, reason: str) -> None:
+    """End a wrong PRICE_VERSION at once. What was charged too much is given back by itself."""
+    version_id = decode_id(PRICE_VERSION, price_version)
+
+    async def work(session: AsyncSession, _: _Settings) -> VersionView:
+        right = await service.revert_price(session, version_id, reason=reason)
+        await session.refresh(right)
+        return await _shown(session, right)
+
+    _say(_as_operator(work))
+
+
+async def _draft(session: AsyncSession, text: str) -> Draft:
+    """As nobody else changes it meanwhile."""
+    return await drafts.get_draft(session, decode_id(PRICE_DRAFT, text), lock=True)
+
+
+async def _shown(session: AsyncSession, version: PriceVersion) -> VersionView:
+    name = await find_name(session, version.listing_id)
+    return show_version(version, name, await queries.find_withdrawal(session, version.id))
+
+
+def _as_operator(work: Callable[[AsyncSession, _Settings], Awaitable[T]], *, reading: bool = False) -> T:
+    """In one transaction, which can change nothing if it is for `reading`."""
+    settings = load_settings(_Settings, os.environ)
+
+    async def run() -> T:
+        database = Database(settings.database_url, origin=command_origin())
+        try:
+            async with database.audit() if reading else database.operator() as session:
+                return await work(session, settings)
+        finally:
+            await database.close()
+
+    return asyncio.run(run())
+
+
+def _say(answer: msgspec.Struct) -> None:
+    click.echo(msgspec.json.encode(answer).decode())
