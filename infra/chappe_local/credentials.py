@@ -55,6 +55,8 @@ def load_secrets(path: Path, regions: Sequence[str]) -> Secrets:
     """
     kept: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
     complete = {**_draw(), **kept}
+    # Kept by an older version, it may lack a role that is new.
+    complete["postgres"] = {name: _password() for name in Passwords.__struct_fields__} | kept.get("postgres", {})
     complete["cells"] = {region: _draw_cell() for region in regions} | kept.get("cells", {})
     if complete != kept:
         write_private(path, json.dumps(complete, indent=1) + "\n")

@@ -22,16 +22,20 @@ Probe = Callable[[], Awaitable[bool]]
 DATABASE_READY = "database"
 """The step after which the database has its schema, the catalogue and the demo tenant."""
 
+BACKUP_VARIABLE = "CHAPPE_BACKUP_DIR"
+"""With it, an instance streams its database's log into that folder."""
+
 _INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "SSL_CERT_FILE")
 _CONTROL_OPTIONS = (
     "CHAPPE_WELCOME_CREDIT_NANO",
     "CHAPPE_GRANT_ADMIT_S",
     "CHAPPE_GRANT_SETTLE_S",
     "CHAPPE_GRANT_RELEASE_S",
+    "CHAPPE_GRANT_POSTPAID_ADMIT_S",
     "CHAPPE_SNAPSHOT_MAX_AGE_S",
     "CHAPPE_AUDIT_CHECKPOINT_S",
 )
-_GATEWAY_OPTIONS = ("CHAPPE_MAX_BODY_BYTES", "CHAPPE_GRANT_BLOCK_NANO")
+_GATEWAY_OPTIONS = ("CHAPPE_MAX_BODY_BYTES", "CHAPPE_GRANT_BLOCK_NANO", "CHAPPE_MATCH_AFTER_S")
 _MAIL_FROM = "Chappe <no-reply@localhost>"
 _GATEWAY_DRAIN_S = 10
 """How long running streams may go on when somebody at this machine says stop."""
@@ -87,12 +91,28 @@ class Setting:
         }
 
     def operator_environment(self) -> dict[str, str]:
-        """Of `chappe db`, `catalogue`, `tenant`, `ledger` and `audit`."""
+        """Of `chappe db`, `catalogue`, `tenant`, `ledger`, `audit` and `backup`."""
         owner_url = postgres.database_url(self.postgres_socket_dir, postgres.OWNER, self.secrets.postgres.owner)
         return {
             **self.control_environment(),
             "CHAPPE_DATABASE_OWNER_URL": self.replacements.database_owner_url or owner_url,
+            **self.backup_environment(),
         }
+
+    @property
+    def backup_dir(self) -> Path:
+        """Where backups go; CHAPPE_BACKUP_DIR names another folder, on another disk."""
+        named = self.environ.get(BACKUP_VARIABLE)
+        return Path(named).absolute() if named else self.instance.state_dir / "backups"
+
+    def backup_environment(self) -> dict[str, str]:
+        """Of `chappe backup`."""
+        own = postgres.database_url(
+            self.postgres_socket_dir, postgres.REPLICATION, self.secrets.postgres.backup, "postgres"
+        )
+        if self.replacements.database_url:
+            own = self.replacements.database_backup_url or ""
+        return {BACKUP_VARIABLE: str(self.backup_dir), "CHAPPE_DATABASE_BACKUP_URL": own}
 
     def redis_socket(self, name: str) -> Path:
         return self.instance.runtime_dir / f"{name}.sock"
@@ -143,6 +163,8 @@ def chappe_command(*arguments: str) -> list[str]:
 def all_parts(setting: Setting) -> list[Part]:
     """Every part that this instance runs; what a URL replaces is left out."""
     parts = [] if setting.replacements.database_url else [_postgres(setting)]
+    if setting.environ.get(BACKUP_VARIABLE) and setting.backup_environment()["CHAPPE_DATABASE_BACKUP_URL"]:
+        parts.append(_log_stream(setting))
     if not setting.replacements.redis_url:
         passwords = {valkey.CONTROL_USER: setting.secrets.control_redis}
         parts.append(_redis(setting, "redis", passwords, valkey.CONTROL_USER))
@@ -177,6 +199,21 @@ def _postgres(setting: Setting) -> Part:
         command=lambda: postgres.server_command(data_dir, socket_dir),
         environment=setting.base_environment("postgres"),
         ready=ready,
+        stop_signal=signal.SIGINT,
+        stop_wave=3,
+    )
+
+
+def _log_stream(setting: Setting) -> Part:
+    """Continuous backup: every record of the database's log, as soon as the database has written it."""
+    environment = setting.backup_environment()
+
+    return Part(
+        name="backup",
+        command=lambda: chappe_command("backup", "stream"),
+        environment={**setting.base_environment("backup"), **environment},
+        after=(DATABASE_READY,),
+        ready=lambda: probes.log_streams(environment["CHAPPE_DATABASE_BACKUP_URL"]),
         stop_signal=signal.SIGINT,
         stop_wave=3,
     )
@@ -229,6 +266,7 @@ def _control(setting: Setting) -> Part:
             "CHAPPE_PORTAL_URL": instance.portal_url,
             "CHAPPE_SMTP_URL": setting.replacements.smtp_url or f"smtp://127.0.0.1:{instance.smtp_port}",
             "CHAPPE_MAIL_FROM": setting.replacements.mail_from or _MAIL_FROM,
+            "CHAPPE_FEED_FOLDER": str(instance.state_dir / "rated-usage"),
         },
         after=(DATABASE_READY, *(() if setting.replacements.redis_url else ("redis",))),
         ready=lambda: probes.http_answers(f"{instance.control_url}/healthz"),

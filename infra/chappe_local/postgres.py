@@ -21,13 +21,15 @@ from msgspec import Struct
 SUPERUSER = "postgres"
 OWNER = "chappe_owner"
 LOGIN = "chappe_control"
+REPLICATION = "chappe_backup"
 DATABASE = "chappe"
 UNPRIVILEGED_USER = "nobody"
 
 # The server refuses to run as root. As another user it may be unable to pass a folder above the checkout (a home of
 # mode 700). These are tried in order: the least privilege that reaches data and program is used. The data folder
 # belongs to the unprivileged user, so reading is all that it can lack.
-_CAPABILITIES: tuple[str | None, ...] = (None, "dac_read_search", "dac_override")
+_READS_ALL = "dac_read_search"
+_CAPABILITIES: tuple[str | None, ...] = (None, _READS_ALL, "dac_override")
 
 _SETTINGS = {
     "listen_addresses": "",
@@ -56,15 +58,18 @@ _SETTINGS = {
     "log_parameter_max_length_on_error": "0",
     "log_error_verbosity": "terse",
     "log_checkpoints": "off",
+    # A stream of the log that was away for long must not fill the disk: it begins anew, after a new base backup.
+    "max_slot_wal_keep_size": "4GB",
 }
 
 
 class Passwords(Struct, frozen=True):
-    """Passwords of the superuser, the owner (migrations) and the control plane's login."""
+    """Passwords of the superuser, the owner (migrations), the control plane's login and whoever takes backups."""
 
     superuser: str
     owner: str
     control: str
+    backup: str
 
 
 def binary_dir() -> Path:
@@ -91,10 +96,15 @@ def initdb_command(data_dir: Path, password_file: Path) -> list[str]:
     ]
 
 
-def server_command(data_dir: Path, socket_dir: Path) -> list[str]:
-    """The server in the foreground. SIGINT ends it within a second, SIGTERM waits for clients."""
+def server_command(data_dir: Path, socket_dir: Path, *, reads_everything: bool = False) -> list[str]:
+    """The server in the foreground. SIGINT ends it within a second, SIGTERM waits for clients.
+
+    `reads_everything`: started by root, it may read what only root may, such as a backup.
+    """
     settings = [f"--{name}={value}" for name, value in _SETTINGS.items()]
     prefix = _privilege_prefix(data_dir)
+    if prefix and reads_everything:
+        prefix = setpriv_command(_READS_ALL)
     return [
         *prefix,
         str(binary_dir() / "postgres"),
@@ -107,16 +117,17 @@ def server_command(data_dir: Path, socket_dir: Path) -> list[str]:
 
 def prepare_data(data_dir: Path, socket_dir: Path, superuser_password: str) -> None:
     """Make the socket folder, and the cluster unless it exists. Safe when an earlier call was interrupted: the cluster
-    is built beside its place and renamed when it is complete. Blocks for a second or two.
+    is built beside its place and renamed when it is complete. One that was restored beside it takes the place now.
+    Blocks for a second or two.
 
     Raises `RuntimeError` with initdb's words, `PermissionError` when its user cannot reach the data.
     """
     _own_dir(socket_dir)
+    take_restored(data_dir)
     if data_dir.exists():
         return
     building = data_dir.with_name(data_dir.name + ".building")
-    if building.exists():
-        subprocess.run(["rm", "-rf", str(building)], check=True)  # noqa: S603, S607 -- our own folder; another user's files
+    remove_data(building)
     _own_dir(building)
     password_file = socket_dir / "initdb-password"
     password_file.touch(mode=0o600)
@@ -139,6 +150,31 @@ def prepare_data(data_dir: Path, socket_dir: Path, superuser_password: str) -> N
     building.rename(data_dir)
 
 
+def restored_place(data_dir: Path) -> Path:
+    """Where a restored cluster waits, complete, for the next start."""
+    return data_dir.with_name(data_dir.name + ".restored")
+
+
+def replaced_place(data_dir: Path) -> Path:
+    """Where the one that it replaced is kept."""
+    return data_dir.with_name(data_dir.name + ".replaced")
+
+
+def remove_data(data_dir: Path) -> None:
+    """Remove a data folder, whoever its files belong to. Nothing happens when there is none."""
+    subprocess.run(["rm", "-rf", str(data_dir)], check=True)  # noqa: S603, S607 -- our own folder; another user's files
+
+
+def take_restored(data_dir: Path) -> None:
+    """Put a restored cluster in its place, if one waits. The server must not run; killed in between, call it again."""
+    restored = restored_place(data_dir)
+    if not restored.exists():
+        return
+    if data_dir.exists():
+        data_dir.rename(replaced_place(data_dir))
+    restored.rename(data_dir)
+
+
 async def prepare_roles(socket_dir: Path, passwords: Passwords) -> None:
     """Roles and database as the migrations expect them; a repeat sets the passwords again and changes nothing else."""
     connection = await connect_superuser(socket_dir, passwords.superuser)
@@ -146,6 +182,7 @@ async def prepare_roles(socket_dir: Path, passwords: Passwords) -> None:
         for role, attributes, password in (
             (OWNER, "LOGIN CREATEROLE NOBYPASSRLS", passwords.owner),
             (LOGIN, "LOGIN NOINHERIT NOBYPASSRLS", passwords.control),
+            (REPLICATION, "LOGIN NOINHERIT REPLICATION", passwords.backup),
         ):
             exists = await connection.fetchval("SELECT 1 FROM pg_roles WHERE rolname = $1", role)
             verb = "ALTER" if exists else "CREATE"

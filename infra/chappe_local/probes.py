@@ -10,7 +10,10 @@ import asyncpg
 import redis.asyncio
 import redis.exceptions
 
+from chappe_kernel.errors import Unavailable
 from chappe_local import postgres
+from chappe_local.backup.log import SLOT
+from chappe_local.backup.tools import ReplicationUrl
 
 _TRY_S = 5.0
 _STREAM_S = 60.0
@@ -38,6 +41,20 @@ async def database_answers(socket_dir: Path, superuser_password: str) -> bool:
         return False
     await connection.close()
     return True
+
+
+async def log_streams(url: str) -> bool:
+    """Whether somebody takes the database's log through our slot."""
+    try:
+        connection = await ReplicationUrl.parse(url).connect()
+    except Unavailable:
+        return False
+    try:
+        return bool(await connection.fetchval("SELECT active FROM pg_replication_slots WHERE slot_name = $1", SLOT))
+    except (OSError, asyncpg.PostgresError):
+        return False
+    finally:
+        await connection.close()
 
 
 async def generates(gateway_url: str, key: str, model: str) -> bool:

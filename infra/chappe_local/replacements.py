@@ -13,6 +13,7 @@ class Replacements:
 
     database_url: str | None = field(default=None, repr=False)
     database_owner_url: str | None = field(default=None, repr=False)
+    database_backup_url: str | None = field(default=None, repr=False)
     redis_url: str | None = field(default=None, repr=False)
     smtp_url: str | None = field(default=None, repr=False)
     mail_from: str | None = None
@@ -20,8 +21,8 @@ class Replacements:
 
 
 def read_replacements(environ: Mapping[str, str], cells: Sequence[Cell]) -> Replacements:
-    """CHAPPE_DATABASE_URL with CHAPPE_DATABASE_OWNER_URL, CHAPPE_REDIS_URL, CHAPPE_<REGION>_REDIS_URL, CHAPPE_SMTP_URL
-    with CHAPPE_MAIL_FROM.
+    """CHAPPE_DATABASE_URL with CHAPPE_DATABASE_OWNER_URL and perhaps CHAPPE_DATABASE_BACKUP_URL, CHAPPE_REDIS_URL,
+    CHAPPE_<REGION>_REDIS_URL, CHAPPE_SMTP_URL with CHAPPE_MAIL_FROM.
 
     Raises `Invalid` when one of the two database URLs stands alone: migrations need the owner; and for a mail server
     without a sender, which it would not believe.
@@ -35,4 +36,6 @@ def read_replacements(environ: Mapping[str, str], cells: Sequence[Cell]) -> Repl
     smtp_url, mail_from = environ.get("CHAPPE_SMTP_URL") or None, environ.get("CHAPPE_MAIL_FROM") or None
     if smtp_url and not mail_from:
         raise Invalid("CHAPPE_SMTP_URL and CHAPPE_MAIL_FROM must be set together")
-    return Replacements(url, owner_url, environ.get("CHAPPE_REDIS_URL") or None, smtp_url, mail_from, cell_urls)
+    backup_url = environ.get("CHAPPE_DATABASE_BACKUP_URL") or None
+    redis_url = environ.get("CHAPPE_REDIS_URL") or None
+    return Replacements(url, owner_url, backup_url, redis_url, smtp_url, mail_from, cell_urls)

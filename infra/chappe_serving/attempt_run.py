@@ -13,7 +13,8 @@ from chappe_serving.records import RecordWriter
 
 _log = structlog.get_logger()
 
-_RECORD_EVERY_S = 1.0
+RECORD_EVERY_S = 1.0
+"""What an engine that is killed together with its gateway can lose."""
 
 
 class AttemptRun:
@@ -22,12 +23,21 @@ class AttemptRun:
     The events wait in a queue that the request's own bound on tokens bounds.
     """
 
-    def __init__(self, engine: GeneratingEngine, records: RecordWriter, request: GenerateRequest) -> None:
+    def __init__(
+        self,
+        engine: GeneratingEngine,
+        records: RecordWriter,
+        request: GenerateRequest,
+        *,
+        record_every_s: float = RECORD_EVERY_S,
+    ) -> None:
         self._engine = engine
         self._records = records
         self._request = request
+        self._record_every_s = record_every_s
         self._queue: asyncio.Queue[Event | ChappeError] = asyncio.Queue()
         self._counts: Counts | None = None
+        self._is_over = asyncio.Event()
         self.task = asyncio.create_task(self._run())
 
     async def events(self) -> AsyncIterator[Event]:
@@ -71,7 +81,10 @@ class AttemptRun:
             _log.error("engine_failed", reason=type(error).__name__)
             self._queue.put_nowait(Unavailable("the engine failed", code="internal"))
         finally:
-            reporter.cancel()
+            # Not cancelled: the client of Redis may swallow that, and would report an attempt that ended for ever. Its
+            # gateway's successor waits for silence before it settles.
+            self._is_over.set()
+            await reporter
         if end is None and self._counts is not None:
             end = End("failed", self._counts)
         if end is not None:
@@ -90,10 +103,16 @@ class AttemptRun:
         return None
 
     async def _report(self) -> None:
-        while True:
-            await asyncio.sleep(_RECORD_EVERY_S)
+        while not await self._over_within(self._record_every_s):
             if self._counts is not None:
                 await self._records.write(self._record(self._counts, None))
 
+    async def _over_within(self, seconds: float) -> bool:
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._is_over.wait()
+        except TimeoutError:
+            return False
+
     def _record(self, counts: Counts, end: End | None) -> EngineRecord:
-        return EngineRecord(self._request.request_id, self._request.attempt, counts, end)
+        return EngineRecord(self._request.request_id, self._request.attempt, counts, end, self._request.slip)

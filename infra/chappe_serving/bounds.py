@@ -35,7 +35,7 @@ def completion_bound(request: GenerateRequest, prompt_tokens: int, context_token
 
     Raises `Invalid` with code `context_length_exceeded`.
     """
-    check_prompt(prompt_tokens, request.max_prompt_tokens, context_tokens - 1, "messages")
+    check_prompt(prompt_tokens, request.max_prompt_tokens, context_tokens - 1, request.prompt_param)
     wanted, room = request.max_completion_tokens, context_tokens - prompt_tokens
     if wanted < 1:
         raise Invalid("at least one token must be asked for", param="max_completion_tokens")

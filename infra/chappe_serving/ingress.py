@@ -21,7 +21,7 @@ from chappe_kernel.wire.engine import (
     Start,
 )
 from chappe_serving import openai_format
-from chappe_serving.attempt_run import AttemptRun
+from chappe_serving.attempt_run import RECORD_EVERY_S, AttemptRun
 from chappe_serving.bounds import CONTEXT_LENGTH_EXCEEDED
 from chappe_serving.engine import Delta, EmbeddingEngine, Embeddings, GeneratingEngine
 from chappe_serving.engines.registry import AnyEngine
@@ -44,9 +44,10 @@ _STATUS_OK = 200
 class Ingress:
     """One engine, already started. Call `drain` before the process ends."""
 
-    def __init__(self, engine: AnyEngine, records: RecordWriter) -> None:
+    def __init__(self, engine: AnyEngine, records: RecordWriter, *, record_every_s: float = RECORD_EVERY_S) -> None:
         self._engine = engine
         self._records = records
+        self._record_every_s = record_every_s
         self._running: set[asyncio.Task[Any]] = set()
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -88,7 +89,7 @@ class Ingress:
         engine = self._engine
         if not isinstance(engine, GeneratingEngine):
             raise Invalid("this model does not generate text", param="model")
-        run = AttemptRun(engine, self._records, request)
+        run = AttemptRun(engine, self._records, request, record_every_s=self._record_every_s)
         self._keep(run.task)
         watcher = asyncio.create_task(_on_disconnect(receive, run.abort))
         try:
@@ -120,7 +121,7 @@ class Ingress:
     async def _embed_and_record(self, engine: EmbeddingEngine, request: EmbedRequest) -> Embeddings:
         embeddings = await engine.embed(request)
         end = End("completed", Counts(embeddings.prompt_tokens, 0, 0))
-        await self._records.write(EngineRecord(request.request_id, request.attempt, end.counts, end))
+        await self._records.write(EngineRecord(request.request_id, request.attempt, end.counts, end, request.slip))
         return embeddings
 
     def _keep(self, task: "asyncio.Task[Any]") -> None:

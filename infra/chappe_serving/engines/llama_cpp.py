@@ -26,13 +26,14 @@ import xllamacpp  # type: ignore[import-untyped]  # it has no types
 
 from chappe_kernel.errors import Invalid, Unavailable
 from chappe_kernel.rating import NO_COUNTS, Counts
-from chappe_kernel.wire.engine import CountRequest, End, EngineHealth, GenerateRequest, Message, Start
+from chappe_kernel.wire.engine import CountRequest, End, EngineHealth, GenerateRequest, Message, Prompt, Start
 from chappe_serving.bounds import check_texts, completion_bound
 from chappe_serving.engine import Delta, Event, Load, Prefill
 from chappe_serving.engines.admission import Aborted, Admission, Attempt, HeldSlot
 from chappe_serving.engines.llama_cpp_server import (
     Chunk,
     LlamaCppOptions,
+    ModelCards,
     Slot,
     Templated,
     Tokenized,
@@ -104,7 +105,7 @@ class LlamaCppEngine:
 
     async def count_prompt(self, request: CountRequest) -> int:
         """Raises `Invalid`, `Unavailable`."""
-        return len(await self._tokens(request.messages))
+        return len(await self._tokens(request))
 
     def abort(self, request_id: str, attempt: int) -> bool:
         return self._admission.abort(request_id, attempt)
@@ -127,10 +128,10 @@ class LlamaCppEngine:
     async def generate(self, request: GenerateRequest) -> AsyncGenerator[Event, None]:
         with self._admission.attempt(request.request_id, request.attempt) as attempt:
             try:
-                tokens = await attempt.race(self._tokens(request.messages))
+                tokens = await attempt.race(self._tokens(request))
                 bound = completion_bound(request, len(tokens), self.context_tokens)
                 async with self._admission.slot(attempt, request.cache_scope) as slot:
-                    generation = _Generation(self._http(), attempt, slot.number, len(tokens))
+                    generation = _Generation(self._http(), attempt, slot.number, len(tokens), request.sampling.stop)
                     async for event in generation.run(self._body(request, tokens, bound, slot)):
                         yield event
             except Aborted:
@@ -142,8 +143,31 @@ class LlamaCppEngine:
             raise Unavailable("the engine is not running")
         return self._session
 
-    async def _tokens(self, messages: tuple[Message, ...]) -> list[int]:
+    async def _tokens(self, request: CountRequest | GenerateRequest) -> list[int]:
         """The very tokens that are sent to `/completion`, so that the count is exact by construction."""
+        if request.prompt is None:
+            return await self._tokenize(await self._templated(request.messages))
+        return await self._bare_tokens(request.prompt)
+
+    async def _bare_tokens(self, prompt: Prompt) -> list[int]:
+        if isinstance(prompt, str):
+            check_texts((prompt,), "prompt")
+            tokens = await self._tokenize(prompt)
+        else:
+            # llama.cpp would refuse them too late, when the prompt counts already.
+            vocabulary = (await self._ask("/v1/models", None, ModelCards)).data[0].meta.n_vocab
+            if not all(0 <= token < vocabulary for token in prompt):
+                raise Invalid(f"this model's tokens are numbered from 0 to {vocabulary - 1}", param="prompt")
+            tokens = list(prompt)
+        if not tokens:
+            raise Invalid("the prompt is empty", param="prompt")
+        return tokens
+
+    async def _tokenize(self, text: str) -> list[int]:
+        asked = {"content": text, "add_special": True, "parse_special": True}
+        return (await self._ask("/tokenize", asked, Tokenized)).tokens
+
+    async def _templated(self, messages: tuple[Message, ...]) -> str:
         if not messages:
             raise Invalid("there is no message", param="messages")
         check_texts((message.content for message in messages), "messages")
@@ -151,13 +175,12 @@ class LlamaCppEngine:
         said = [{"role": roles.get(message.role, message.role), "content": message.content} for message in messages]
         if self._options.system_prompt is not None and all(message["role"] != "system" for message in said):
             said.insert(0, {"role": "system", "content": self._options.system_prompt})
-        prompt = await self._ask("/apply-template", {"messages": said}, Templated)
-        asked = {"content": prompt.prompt, "add_special": True, "parse_special": True}
-        return (await self._ask("/tokenize", asked, Tokenized)).tokens
+        return (await self._ask("/apply-template", {"messages": said}, Templated)).prompt
 
-    async def _ask(self, path: str, body: dict[str, Any], answer: type[T]) -> T:
+    async def _ask(self, path: str, body: dict[str, Any] | None, answer: type[T]) -> T:
+        method, data = ("GET", None) if body is None else ("POST", msgspec.json.encode(body))
         try:
-            async with self._http().post(path, data=msgspec.json.encode(body)) as reply:
+            async with self._http().request(method, path, data=data) as reply:
                 if reply.status >= _FIRST_ERROR_STATUS:
                     # llama.cpp's message may quote the prompt: it goes nowhere.
                     raise Invalid("the model's chat template does not accept these messages", param="messages")
@@ -176,7 +199,7 @@ class LlamaCppEngine:
                 "return_progress": True,
                 "cache_prompt": slot.warm,
                 # Without it the last chunk would repeat the whole prompt.
-                "response_fields": ["content", "stop", "stop_type", "timings"],
+                "response_fields": ["content", "stop", "stop_type", "stopping_word", "timings"],
                 **sampling_fields(request.sampling, self._options),
             }
         )
@@ -185,11 +208,14 @@ class LlamaCppEngine:
 class _Generation:
     """One attempt on its slot, from the first prompt token to the terminal event."""
 
-    def __init__(self, http: aiohttp.ClientSession, attempt: Attempt, slot: int, prompt_tokens: int) -> None:
+    def __init__(
+        self, http: aiohttp.ClientSession, attempt: Attempt, slot: int, prompt_tokens: int, stops: tuple[str, ...]
+    ) -> None:
         self._http = http
         self._attempt = attempt
         self._slot = slot
         self._counts = Counts(prompt_tokens, 0, 0)
+        self._stops = stops
         self._started = False
 
     async def run(self, body: bytes) -> AsyncIterator[Event]:
@@ -225,7 +251,8 @@ class _Generation:
         if chunk.content:
             events.append(Delta(chunk.content, self._counts))
         if chunk.stop:
-            events.append(End("completed", self._counts, chunk.finish_reason))
+            stopped_by = self._stops.index(chunk.stopping_word) if chunk.stopping_word in self._stops else None
+            events.append(End("completed", self._counts, chunk.finish_reason, stopped_by))
         return events
 
     async def _final_counts(self) -> Counts:

@@ -55,6 +55,7 @@ class Chunk(Struct, frozen=True):
     content: str = ""
     stop: bool = False
     stop_type: Literal["none", "eos", "limit", "word"] = "none"
+    stopping_word: str = ""
     timings: Timings = Timings()
     prompt_progress: Progress | None = None
 
@@ -77,6 +78,20 @@ class Templated(Struct, frozen=True):
 
 class Tokenized(Struct, frozen=True):
     tokens: list[int]
+
+
+class ModelMeta(Struct, frozen=True):
+    n_vocab: int
+
+
+class ModelCard(Struct, frozen=True):
+    meta: ModelMeta
+
+
+class ModelCards(Struct, frozen=True):
+    """What `/v1/models` says."""
+
+    data: tuple[ModelCard]
 
 
 def find_model(options: LlamaCppOptions) -> Path:
@@ -120,6 +135,7 @@ def sampling_fields(sampling: Sampling, options: LlamaCppOptions) -> dict[str, A
     fields = {
         "temperature": options.temperature if sampling.temperature is None else sampling.temperature,
         "top_p": options.top_p if sampling.top_p is None else sampling.top_p,
+        "top_k": sampling.top_k,
         "frequency_penalty": sampling.frequency_penalty,
         "presence_penalty": sampling.presence_penalty,
         "seed": None if sampling.seed is None else sampling.seed % _SEEDS,

@@ -23,6 +23,7 @@ from chappe_kernel.wire.engine import (
     EngineHealth,
     FinishReason,
     GenerateRequest,
+    Prompt,
     Start,
 )
 from chappe_serving.bounds import check_prompt, check_texts, completion_bound
@@ -77,6 +78,8 @@ class SimulatedEngine:
         return EngineHealth(engine=self.name, context_tokens=self.context_tokens, running=self.load().running)
 
     async def count_prompt(self, request: CountRequest) -> int:
+        if request.prompt is not None:
+            return _count_bare(request.prompt)
         return _count_messages([message.content for message in request.messages]) + _count_inputs(request.inputs)
 
     def abort(self, request_id: str, attempt: int) -> bool:
@@ -90,11 +93,7 @@ class SimulatedEngine:
 
     async def generate(self, request: GenerateRequest) -> AsyncGenerator[Event, None]:
         with self._admission.attempt(request.request_id, request.attempt) as attempt:
-            if not request.messages:
-                raise Invalid("there is no message", param="messages")
-            texts = [message.content for message in request.messages]
-            check_texts(texts, "messages")
-            prompt_tokens = _count_messages(texts)
+            prompt_tokens = _count_prompt(request)
             bound = completion_bound(request, prompt_tokens, self.context_tokens)
             counts = NO_COUNTS
             try:
@@ -114,8 +113,11 @@ class SimulatedEngine:
         check_prompt(prompt_tokens, request.max_prompt_tokens, prompt_tokens, "input")
         for text in request.inputs:
             check_prompt(_count_inputs((text,)), self.context_tokens, self.context_tokens, "input")
+        dimensions = request.dimensions or self._options.dimensions
+        if not 1 <= dimensions <= self._options.dimensions:
+            raise Invalid(f"this model has {self._options.dimensions} dimensions", param="dimensions")
         await self._sleep(prompt_tokens / self._options.prefill_tokens_per_s)
-        vectors = np.stack([self._vector(text) for text in request.inputs])
+        vectors = np.stack([_shortened(self._vector(text), dimensions) for text in request.inputs])
         return Embeddings(vectors=vectors, prompt_tokens=prompt_tokens)
 
     async def _run(
@@ -125,7 +127,7 @@ class SimulatedEngine:
         yield Prefill(Counts(prompt_tokens, 0, 0))
         await attempt.race(self._sleep(prompt_tokens / options.prefill_tokens_per_s))
         yield Start(prompt_tokens, 0)
-        draw = random.Random(f"{options.seed} {request.sampling.seed} {request.messages}")  # noqa: S311  # no secret
+        draw = random.Random(f"{options.seed} {request.sampling.seed} {request.messages} {request.prompt}")  # noqa: S311  # no secret
         wanted = options.answer_tokens or draw.randint(1, _LONGEST_ANSWER)
         for done in range(min(wanted, bound)):
             if done == options.fail_after_tokens:
@@ -146,6 +148,30 @@ class SimulatedEngine:
         draw = np.random.default_rng(np.frombuffer(digest, dtype=np.uint32))
         vector = draw.standard_normal(self._options.dimensions).astype(np.float32)
         return vector / np.float32(np.linalg.norm(vector))
+
+
+def _shortened(vector: "np.typing.NDArray[np.float32]", dimensions: int) -> "np.typing.NDArray[np.float32]":
+    """Of unit length again, as models do it that were trained for shorter vectors."""
+    first = vector[:dimensions]
+    return first / np.float32(np.linalg.norm(first))
+
+
+def _count_prompt(request: GenerateRequest) -> int:
+    if request.prompt is not None:
+        if isinstance(request.prompt, str):
+            check_texts((request.prompt,), "prompt")
+        if not request.prompt:
+            raise Invalid("the prompt is empty", param="prompt")
+        return _count_bare(request.prompt)
+    if not request.messages:
+        raise Invalid("there is no message", param="messages")
+    texts = [message.content for message in request.messages]
+    check_texts(texts, "messages")
+    return _count_messages(texts)
+
+
+def _count_bare(prompt: Prompt) -> int:
+    return _count_inputs((prompt,)) if isinstance(prompt, str) else len(prompt)
 
 
 def _count_messages(texts: list[str]) -> int:
