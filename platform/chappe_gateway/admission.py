@@ -3,8 +3,9 @@
 The first two look at headers alone. Each step raises the kernel's errors; nothing is charged before an engine worked.
 """
 
-from dataclasses import dataclass
 from typing import Protocol
+
+from msgspec import Struct
 
 from chappe_gateway.call import Call
 from chappe_gateway.errors import WrongRegion
@@ -24,8 +25,7 @@ class CountPrompt(Protocol):
     async def __call__(self) -> int | None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Offer:
+class Offer(Struct, frozen=True):
     """A listing as it is sold here and now."""
 
     listing: Listing
@@ -36,16 +36,14 @@ class Offer:
         return self.listing.name
 
 
-@dataclass(frozen=True, slots=True)
-class Bounds:
+class Bounds(Struct, frozen=True):
     """The most that an engine may use for one request."""
 
     prompt_tokens: int
     completion_tokens: int
 
 
-@dataclass(frozen=True, slots=True)
-class Admitted:
+class Admitted(Struct, frozen=True):
     """A request that may run now, at most within `bounds`, which `hold` covers; `taken` of its limits."""
 
     visitor: Visitor
@@ -95,7 +93,7 @@ def find_offer(gateway: Gateway, visitor: Visitor, model: str, task: Task) -> Of
             code="model_not_found",
             param="model",
         )
-    price_version = visitor.view.price_in_force(model, gateway.clock.now())
+    price_version = visitor.price_in_force(model, gateway.snapshots.database_time())
     if price_version is None:
         raise Unavailable(f"the model `{model}` has no price in force yet", code="model_unavailable")
     if model not in gateway.health.healthy:
@@ -104,23 +102,40 @@ def find_offer(gateway: Gateway, visitor: Visitor, model: str, task: Task) -> Of
 
 
 async def admit(
-    gateway: Gateway, call: Call, visitor: Visitor, offer: Offer, *, bounds: Bounds, count_prompt: CountPrompt
+    gateway: Gateway,
+    call: Call,
+    visitor: Visitor,
+    offer: Offer,
+    *,
+    body: bytes,
+    bounds: Bounds,
+    count_prompt: CountPrompt,
 ) -> Admitted:
-    """Rate limit, the key again if it may have changed, room in the spool, and a hold on the price of `bounds`, or of
-    the exact prompt when only that fits.
+    """Rate limit, the client's own `Idempotency-Key`, the API key again if it may have changed, room in the spool, and
+    a hold on the price of `bounds`, or of the exact prompt when only that fits.
 
-    Whoever gets an `Admitted` must settle it. Raises `LimitExceeded`, `InsufficientFunds`, `Unavailable`, and what
-    `identify` raises.
+    Whoever gets an `Admitted` must settle it. Raises `LimitExceeded`, `InsufficientFunds`, `Unavailable`, `Repeated`,
+    `Conflict`, and what `identify` raises.
     """
     taken = await gateway.limiter.admit(
         visitor.facts.limits, model=offer.listing.name, tokens=bounds.prompt_tokens + bounds.completion_tokens
     )
     call.extra_headers = taken.headers
     try:
+        call.claim = await gateway.repeats.claim(
+            call.public_id,
+            call.headers,
+            project_id=visitor.facts.project_id,
+            path=call.path,
+            body=body,
+            kept_for_s=visitor.facts.answers_kept_for_s,
+        )
         return await _admit(gateway, call, visitor, offer, bounds=bounds, count_prompt=count_prompt, taken=taken)
     except BaseException:
         # It counts as a request, but used no tokens.
         taken.settle(0)
+        if call.claim is not None:
+            gateway.settle_apart(gateway.repeats.free(call.claim))
         raise
 
 
@@ -164,18 +179,20 @@ async def _hold(
     )
     amount_nano = upper_bound(price, bounds.prompt_tokens, bounds.completion_tokens)
     try:
-        hold = await gateway.grants.hold(tenant_id, amount_nano, budgets)
+        # Whatever lies idle elsewhere is recalled, and is on its way while the engine counts.
+        return bounds, await gateway.grants.hold(tenant_id, amount_nano, budgets, patience_s=0)
     except (InsufficientFunds, Unavailable) as refusal:
-        if not (isinstance(refusal, InsufficientFunds) or refusal.code == "budget_unavailable"):
+        is_lent = refusal.code == "budget_unavailable"
+        if not (is_lent or isinstance(refusal, InsufficientFunds)):
             raise
         # The bound counts bytes; the real prompt is several times smaller and may well be affordable.
         prompt_tokens = await count_prompt()
-        if prompt_tokens is None or prompt_tokens >= bounds.prompt_tokens:
+        if prompt_tokens is not None and prompt_tokens < bounds.prompt_tokens:
+            bounds = Bounds(prompt_tokens, bounds.completion_tokens)
+            amount_nano = upper_bound(price, bounds.prompt_tokens, bounds.completion_tokens)
+        elif not is_lent:
             raise
-        bounds = Bounds(prompt_tokens, bounds.completion_tokens)
-        amount_nano = upper_bound(price, bounds.prompt_tokens, bounds.completion_tokens)
-        hold = await gateway.grants.hold(tenant_id, amount_nano, budgets)
-    return bounds, hold
+        return bounds, await gateway.grants.hold(tenant_id, amount_nano, budgets)
 
 
 def _no_such_model(model: str) -> NotFound:

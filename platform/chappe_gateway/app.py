@@ -10,12 +10,13 @@ import structlog
 from litestar import Litestar, Request, Response, asgi
 from litestar.exceptions import HTTPException
 from litestar.handlers import ASGIRouteHandler
-from litestar.types import Receive, Scope, Send
+from litestar.types import ASGIApp, Receive, Scope, Send
 
-from chappe_gateway import chat, cors, embeddings, models
+from chappe_gateway import azure, chat, completions, cors, embeddings, messages, models, responses
 from chappe_gateway.call import Call, ClientGone
 from chappe_gateway.errors import answer_for, unknown_path
 from chappe_gateway.gateway import Gateway
+from chappe_gateway.repeats import Repeated
 from chappe_kernel.errors import ChappeError, Invalid
 from chappe_kernel.ids import REQUEST, encode_id, new_id
 
@@ -23,13 +24,29 @@ _log = structlog.get_logger()
 
 Serve = Callable[[Gateway, Call], Awaitable[None]]
 
+_DIRECT: dict[str, Serve] = {chat.PATH: chat.serve_chat, embeddings.PATH: embeddings.serve_embeddings}
 _NO_CONTENT = 204
 _NOT_FOUND = 404
 _FRAMES_LOGGED = 8
+_MOUNTS = (models.PATH, messages.PATH, azure.PATH)
 
 
-def create_app(gateway: Gateway) -> Litestar:
-    """The ASGI application of one gateway, which it starts and stops."""
+def create_app(gateway: Gateway) -> ASGIApp:
+    """The ASGI application of one gateway, which it starts and stops.
+
+    The paths that earn the money are told apart here; everything else, what is wrong included, goes through Litestar.
+    """
+    direct = {path: _guarded(gateway, serve) for path, serve in _DIRECT.items()}
+    litestar = _create_litestar(gateway)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        handle = direct.get(scope.get("path", ""))
+        await (handle or litestar)(scope, receive, send)
+
+    return app
+
+
+def _create_litestar(gateway: Gateway) -> Litestar:
 
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
@@ -43,9 +60,12 @@ def create_app(gateway: Gateway) -> Litestar:
         return _error_response(gateway, request, error)
 
     routes: dict[str, Serve] = {
-        chat.PATH: chat.serve_chat,
-        embeddings.PATH: embeddings.serve_embeddings,
+        **_DIRECT,
+        completions.PATH: completions.serve_completions,
+        messages.PATH: messages.serve_messages,
         models.PATH: models.serve_models,
+        azure.PATH: azure.serve_azure,
+        responses.PATH: responses.serve_responses,
         "/healthz": serve_health,
     }
     return Litestar(
@@ -66,6 +86,13 @@ async def serve_health(gateway: Gateway, call: Call) -> None:
 
 
 def _handler(path: str, gateway: Gateway, serve: Serve) -> ASGIRouteHandler:
+    # Litestar 2.25 fails on path parameters of raw handlers; a mounted one gets the rest of the path instead.
+    return asgi(path, copy_scope=False, is_mount=path in _MOUNTS)(_guarded(gateway, serve))
+
+
+def _guarded(gateway: Gateway, serve: Serve) -> ASGIApp:
+    """Whatever happens becomes an answer."""
+
     async def handle(scope: Scope, receive: Receive, send: Send) -> None:
         call = Call(scope, receive, send, gateway.clock, gateway.settings.region)
         try:
@@ -75,6 +102,8 @@ def _handler(path: str, gateway: Gateway, serve: Serve) -> ASGIRouteHandler:
                 await serve(gateway, call)
         except ClientGone:
             pass
+        except Repeated as repeat:
+            await call.respond_again(repeat.answer)
         except ChappeError as error:
             if not call.response_started:
                 await call.respond_error(error)
@@ -85,13 +114,12 @@ def _handler(path: str, gateway: Gateway, serve: Serve) -> ASGIRouteHandler:
         finally:
             call.stop_watching()
 
-    # Litestar 2.25 fails on path parameters of raw handlers; a mounted one gets the rest of the path instead.
-    return asgi(path, copy_scope=False, is_mount=path == models.PATH)(handle)
+    return handle
 
 
 async def _serve_portal_page(gateway: Gateway, call: Call, serve: Serve) -> None:
     """A preflight is answered here, before anything is asked or counted."""
-    call.cors_headers = cors.answer_headers(gateway.snapshots.portal_origin())
+    call.edge_headers = cors.answer_headers(gateway.snapshots.portal_origin())
     allowed = cors.preflight_headers(call.headers) if call.method == "OPTIONS" else None
     if allowed is None:
         await serve(gateway, call)

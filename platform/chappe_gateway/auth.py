@@ -21,6 +21,9 @@ from chappe_kernel.wire.control import KeyDigest, KeyFacts, ResolveKey
 
 _TOKEN_PREFIX = BROWSER_TOKEN_PREFIX.encode()
 _BEARER = b"Bearer "
+_AUTHORIZATION = b"authorization"
+_SECRET_HEADERS = frozenset({_AUTHORIZATION, b"api-key", b"x-api-key"})
+"""OpenAI's, Azure's and Anthropic's. Each opens every path: it is the same key."""
 _MAX_KNOWN = 20_000
 _MAX_UNKNOWN = 20_000
 _UNKNOWN_FOR_S = 10.0
@@ -171,20 +174,23 @@ def _refusal(facts: KeyFacts) -> Denied:
 
 
 def _no_key() -> Unauthenticated:
-    return Unauthenticated("this is not an API key; send one as `Authorization: Bearer ck_…`")
+    return Unauthenticated("this is not an API key; send one as `Authorization: Bearer ck_…`, `api-key` or `x-api-key`")
 
 
 def _bearer(headers: Headers) -> bytes | None:
-    """The secret of the one `Authorization` header; two of them are as good as none."""
+    """The secret of the one header that has one; two of them, of whatever kind, are as good as none."""
     found = None
+    kind = _AUTHORIZATION
     # A plain loop: every request pays for it, and it is half of what a comprehension costs.
     for name, value in headers:
-        if name == b"authorization":
+        if name in _SECRET_HEADERS:
             if found is not None:
                 return None
-            found = value
+            found, kind = value, name
     if found is None:
         return None
+    if kind != _AUTHORIZATION:
+        return found.strip()
     if found.startswith(_BEARER):
         return found[len(_BEARER) :].strip()
     scheme, _, secret = found.partition(b" ")

@@ -1,15 +1,18 @@
 """One client's request on its way through the gateway: its name, its body, whether the client still listens."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 from chappe_gateway.errors import ErrorAnswer, Headers, WrongMediaType, WrongMethod, answer_for
-from chappe_gateway.upstream import Exchange
+from chappe_gateway.repeats import Answer, Claim
 from chappe_kernel.clock import Clock
 from chappe_kernel.errors import ChappeError, Invalid, TooLarge
 from chappe_kernel.ids import REQUEST, RequestId, encode_id, new_id
 from chappe_kernel.wire.control import KeyFacts, Listing
+
+if TYPE_CHECKING:
+    from chappe_gateway.turns import Turn
 
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
@@ -17,45 +20,82 @@ Send = Callable[[Any], Awaitable[None]]
 JSON: tuple[bytes, bytes] = (b"content-type", b"application/json")
 CLOSE: tuple[bytes, bytes] = (b"connection", b"close")
 WITHDRAWN = "withdrawn"
-ABORT_EXTENSION = "chappe.abort"
-"""The key in the scope's `extensions` of a function that closes the client's connection at once."""
+CONNECTION_EXTENSION = "chappe.connection"
+"""The key in the scope's `extensions` of the request's `Connection`."""
 # The client gets to read an answer that comes before it has sent its body; closing at once would reset the connection.
 _LINGER_S = 0.3
+
+
+class Abortable(Protocol):
+    """What a call waits for: its engine, or its turn."""
+
+    def abort(self) -> None: ...
+
+
+class Connection(Protocol):
+    """What ASGI cannot do, or only in several steps: the server's own connection to the client."""
+
+    def abort(self) -> None:
+        """Close it at once."""
+        ...
+
+    def watch(self, on_leaving: Callable[[], None] | None) -> None:
+        """Call this when the client leaves, at once if it has left."""
+        ...
+
+    def take_body(self, scope: Any) -> bytes | None:
+        """The whole body, if it is all there."""
+        ...
+
+    def answer(self, scope: Any, head: bytes, body: bytes) -> bool:
+        """Send a whole answer of known length; False if it has to be sent by way of ASGI."""
+        ...
+
+    def begin_stream(self, scope: Any, head: bytes) -> bool:
+        """Send the head of an answer of unknown length; False as above. Its end goes by way of ASGI."""
+        ...
+
+    def send_chunk(self, scope: Any, data: bytes) -> bool:
+        """Send more of an answer of unknown length; False as above, and while the client does not take it."""
+        ...
 
 
 class Call:
     """State of one request. Instants are monotonic seconds."""
 
-    __slots__ = (
-        "_abort_client",
-        "_body_pending",
-        "_receive",
-        "_send",
-        "_watcher",
-        "cors_headers",
-        "cut",
-        "deployment",
-        "exchange",
-        "extra_headers",
-        "facts",
-        "gone",
-        "headers",
-        "id",
-        "listing",
-        "method",
-        "path",
-        "peer",
-        "public_id",
-        "reading_since",
-        "refusal",
-        "region",
-        "response_started",
-        "sending_since",
-        "settle_by",
-        "started",
-        "started_at",
-        "valid_until",
-    )
+    # Nearly every request leaves nearly all of these as they are here.
+    extra_headers: Sequence[tuple[bytes, bytes]] = ()
+    """Added to whatever answer goes out: the state of the rate limit."""
+    edge_headers: Sequence[tuple[bytes, bytes]] = ()
+    """Added likewise, for where the request came in: without those of CORS a browser would not show the portal's pages
+    the answer, and Anthropic's clients look for `request-id`."""
+    error_answer: Callable[[ChappeError], ErrorAnswer] = staticmethod(answer_for)
+    """How the API through which it came says what went wrong."""
+    gone = False
+    """The client has disconnected, or stalled for too long."""
+    cut: str | None = None
+    """Why the gateway itself ended the engine's work: `settle_by`, `idle`, `stale`, `unconfirmed`, `withdrawn`."""
+    refusal: ChappeError | None = None
+    """What to tell the client whose right to go on was withdrawn."""
+    facts: KeyFacts | None = None
+    """What it runs by, once it is among those that run."""
+    valid_until: float | None = None
+    """When the time of its key or token is over."""
+    listing: Listing | None = None
+    """The model that it asks for, once that is known."""
+    deployment: str | None = None
+    """What it runs on, once it is admitted."""
+    exchange: Abortable | None = None
+    """What to close when the call ends before its time."""
+    turn: "Turn | None" = None
+    """Its place at its deployment, from when it asks for one until its engine is done."""
+    claim: Claim | None = None
+    """Its `Idempotency-Key`, if it came with one."""
+    response_started = False
+    sending_since: float | None = None
+    reading_since: float | None = None
+    settle_by: float | None = None
+    _is_watching = False
 
     def __init__(self, scope: Any, receive: Receive, send: Send, clock: Clock, region: str) -> None:
         self.id = RequestId(new_id())
@@ -65,42 +105,20 @@ class Call:
         self.headers: Headers = scope["headers"]
         self.path: str = scope["path"]
         """What is left of it below the route, for a route that has resources below it."""
-        client = scope.get("client")
+        self.query: bytes = scope["query_string"]
+        client = scope["client"]
         self.peer: str | None = client[0] if client else None
         """The address at the other end of the connection; None on a unix socket."""
         self.started_at = clock.now()
         self.started = clock.monotonic()
-        self.extra_headers: Headers = []
-        """Added to whatever answer goes out: the state of the rate limit."""
-        self.cors_headers: Headers = []
-        """Added likewise when a page of the portal asks: without them its browser would not show it the answer."""
-        self.gone = False
-        """The client has disconnected, or stalled for too long."""
-        self.cut: str | None = None
-        """Why the gateway itself ended the engine's work: `settle_by`, `idle`, `stale`, `unconfirmed`, `withdrawn`."""
-        self.refusal: ChappeError | None = None
-        """What to tell the client whose right to go on was withdrawn."""
-        self.facts: KeyFacts | None = None
-        """What it runs by, once it is among those that run."""
-        self.valid_until: float | None = None
-        """Monotonic: when the time of its key or token is over."""
-        self.listing: Listing | None = None
-        """The model that it asks for, once that is known."""
-        self.deployment: str | None = None
-        """What it runs on, once it is admitted."""
-        self.exchange: Exchange | None = None
-        self.response_started = False
-        self.sending_since: float | None = None
-        self.reading_since: float | None = None
-        self.settle_by: float | None = None
+        self._scope = scope
+        self._connection: Connection = scope["extensions"][CONNECTION_EXTENSION]
         self._receive = receive
         self._send = send
-        self._abort_client: Callable[[], None] | None = (scope.get("extensions") or {}).get(ABORT_EXTENSION)
-        self._body_pending = any(
-            name == b"transfer-encoding" or (name == b"content-length" and value != b"0")
-            for name, value in self.headers
-        )
-        self._watcher: asyncio.Task[None] | None = None
+        self._body_pending = False
+        for name, value in self.headers:
+            if name == b"transfer-encoding" or (name == b"content-length" and value != b"0"):
+                self._body_pending = True
 
     def expect_method(self, method: str) -> None:
         """Raises `WrongMethod`."""
@@ -110,6 +128,12 @@ class Call:
     async def read_json_body(self, limit_bytes: int, timeout_s: float) -> bytes:
         """The body, bounded in size and time. Raises `TooLarge`, `Invalid`, `WrongMediaType`, `ClientGone`."""
         self._check_body_headers(limit_bytes)
+        whole = self._connection.take_body(self._scope)
+        if whole is not None:
+            if len(whole) > limit_bytes:
+                raise _too_large(limit_bytes)
+            self._body_pending = False
+            return whole
         parts: list[bytes] = []
         size = 0
         try:
@@ -133,19 +157,19 @@ class Call:
 
     def watch_client(self) -> None:
         """From now on notice when the client leaves, and close the engine's connection at once."""
-        self._watcher = asyncio.create_task(self._wait_for_disconnect())
+        self._is_watching = True
+        self._connection.watch(self._client_left)
 
     def stop_watching(self) -> None:
         """The answer is complete, or nobody is there."""
-        if self._watcher is not None:
-            self._watcher.cancel()
-            self._watcher = None
+        if self._is_watching:
+            self._is_watching = False
+            self._connection.watch(None)
 
     def drop_client(self) -> None:
         """The client has stalled: it counts as disconnected, and its connection is closed at once."""
         self._client_left()
-        if self._abort_client is not None:
-            self._abort_client()
+        self._connection.abort()
 
     def cut_engine(self, reason: str) -> None:
         """End the engine's work because of a limit of our own."""
@@ -174,7 +198,7 @@ class Call:
                 "headers": [
                     *headers,
                     *self.extra_headers,
-                    *self.cors_headers,
+                    *self.edge_headers,
                     (b"x-request-id", self.public_id.encode()),
                     (b"x-chappe-region", self.region.encode()),
                 ],
@@ -183,6 +207,8 @@ class Call:
 
     async def send_body(self, data: bytes, *, more: bool) -> None:
         """Send a part of the body. It waits while the client does not take what it was sent before."""
+        if more and data and self._connection.send_chunk(self._scope, data):
+            return
         self.sending_since = asyncio.get_running_loop().time()
         await self._send({"type": "http.response.body", "body": data, "more_body": more})
         self.sending_since = None
@@ -199,10 +225,45 @@ class Call:
         await asyncio.sleep(_LINGER_S)
         await self.send_body(b"", more=False)
 
+    async def complete(self, body: bytes) -> None:
+        """The answer of a request that was served whole, in one piece."""
+        headers = [JSON, (b"content-length", b"%d" % len(body))]
+        if self._connection.answer(self._scope, self._head(headers), body):
+            self.response_started = True
+        else:
+            await self.respond(200, [], body)
+
+    async def begin_stream(self, headers: Headers) -> None:
+        """The head of a stream that is going well."""
+        if self._connection.begin_stream(self._scope, self._head(headers)):
+            self.response_started = True
+        else:
+            await self.start(200, headers)
+
+    async def respond_again(self, answer: Answer) -> None:
+        """What an earlier request with the same `Idempotency-Key` was answered; this one costs nothing."""
+        headers = [
+            (b"content-type", answer.content_type),
+            (b"content-length", b"%d" % len(answer.body)),
+            (b"idempotent-replayed", b"true"),
+            (b"x-original-request-id", answer.request_id.encode()),
+        ]
+        await self.start(200, headers)
+        await self.send_body(answer.body, more=False)
+
     async def respond_error(self, error: ChappeError) -> None:
         """An answer for an expected failure."""
-        answer: ErrorAnswer = answer_for(error)
+        answer = self.error_answer(error)
         await self.respond(answer.status, answer.headers, answer.body)
+
+    def _head(self, own: Headers) -> bytes:
+        """Status 200, and what every answer carries. Nothing in it is a client's, so no line can be forged."""
+        lines = [b"HTTP/1.1 200 OK\r\n"]
+        for headers in (own, self.extra_headers, self.edge_headers):
+            for name, value in headers:
+                lines += (name, b": ", value, b"\r\n")
+        lines.append(b"x-request-id: %b\r\nx-chappe-region: %b\r\n" % (self.public_id.encode(), self.region.encode()))
+        return b"".join(lines)
 
     def _check_body_headers(self, limit_bytes: int) -> None:
         for name, value in self.headers:
@@ -212,11 +273,6 @@ class Call:
                 raise WrongMediaType("a compressed body is not accepted", param="content-encoding")
             if name == b"content-type" and not _is_json(value):
                 raise WrongMediaType("the body must be application/json", param="content-type")
-
-    async def _wait_for_disconnect(self) -> None:
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
-        self._client_left()
 
     def _client_left(self) -> None:
         self.gone = True

@@ -1,11 +1,13 @@
-"""POST /v1/chat/completions."""
+"""POST /v1/chat/completions, and the one way in which text is generated, whatever API asked for it."""
 
-from chappe_gateway.admission import Admitted, Bounds, Offer, admit, find_offer, identify
+from chappe_gateway.admission import Admitted, Bounds, admit, find_offer, identify
 from chappe_gateway.call import Call
-from chappe_gateway.engine_calls import count_prompt
+from chappe_gateway.dialects import Dialect
+from chappe_gateway.engine_calls import MakeRequest, count_prompt, sealed_slip
 from chappe_gateway.gateway import Gateway
 from chappe_gateway.relay import Work, relay_answer, relay_stream
 from chappe_gateway.requests import ChatRequest, decode_chat
+from chappe_gateway.rights import Visitor
 from chappe_kernel.errors import Invalid
 from chappe_kernel.wire.control import Listing
 from chappe_kernel.wire.engine import CountRequest, GenerateRequest
@@ -13,12 +15,24 @@ from chappe_kernel.wire.engine import CountRequest, GenerateRequest
 PATH = "/v1/chat/completions"
 
 
-async def serve_chat(gateway: Gateway, call: Call) -> None:
-    """Answer one chat completion. Raises what the client is to be told."""
+async def serve_chat(gateway: Gateway, call: Call, path: str = PATH, model: str | None = None) -> None:
+    """Answer one chat completion. `model`: the path's. Raises what the client is to be told."""
     call.expect_method("POST")
-    visitor = await identify(gateway, call, PATH)
+    visitor = await identify(gateway, call, path)
     body = await call.read_json_body(gateway.settings.max_body_bytes, gateway.settings.body_timeout_s)
-    request = decode_chat(body)
+    await generate(gateway, call, visitor, decode_chat(body, model), body=body)
+
+
+async def generate(
+    gateway: Gateway,
+    call: Call,
+    visitor: Visitor,
+    request: ChatRequest,
+    *,
+    body: bytes,
+    dialect: Dialect | None = None,
+) -> None:
+    """Admit it, run it, tell its answer in the dialect. Raises what the client is to be told."""
     offer = find_offer(gateway, visitor, request.model, "chat")
     bounds = Bounds(
         prompt_tokens=min(offer.listing.context_tokens, len(body) + offer.listing.template_tokens),
@@ -26,22 +40,26 @@ async def serve_chat(gateway: Gateway, call: Call) -> None:
     )
 
     async def count() -> int | None:
-        return await count_prompt(gateway, offer.deployment, CountRequest(messages=request.messages))
+        asked = CountRequest(messages=request.messages, prompt=request.prompt)
+        return await count_prompt(gateway, offer.deployment, asked)
 
-    admitted = await admit(gateway, call, visitor, offer, bounds=bounds, count_prompt=count)
-    work = _work(call, request, offer, admitted)
+    admitted = await admit(gateway, call, visitor, offer, body=body, bounds=bounds, count_prompt=count)
+    make_request = _make_request(gateway, call, request, admitted)
+    work = Work("generate", make_request, include_usage=request.include_usage, dialect=dialect)
     if request.stream:
         await relay_stream(gateway, call, admitted, work)
     else:
         await relay_answer(gateway, call, admitted, work)
 
 
-def _work(call: Call, request: ChatRequest, offer: Offer, admitted: Admitted) -> Work:
+def _make_request(gateway: Gateway, call: Call, request: ChatRequest, admitted: Admitted) -> MakeRequest:
+    slip = sealed_slip(gateway, call, admitted)
+
     def make_request(attempt: int) -> GenerateRequest:
         return GenerateRequest(
             request_id=call.public_id,
             attempt=attempt,
-            model=offer.listing.name,
+            model=admitted.offer.listing.name,
             messages=request.messages,
             max_prompt_tokens=admitted.bounds.prompt_tokens,
             max_completion_tokens=admitted.bounds.completion_tokens,
@@ -51,9 +69,11 @@ def _work(call: Call, request: ChatRequest, offer: Offer, admitted: Admitted) ->
             stream=request.stream,
             include_usage=request.include_usage,
             cache_scope=admitted.visitor.facts.tenant_id.hex,
+            slip=slip,
+            prompt=request.prompt,
         )
 
-    return Work("generate", make_request, include_usage=request.include_usage)
+    return make_request
 
 
 def _max_completion_tokens(request: ChatRequest, listing: Listing) -> int:

@@ -1,6 +1,7 @@
 """The region's side of the internal API (`chappe_kernel.wire.control`): typed calls, errors as the kernel's."""
 
-from typing import TypeVar
+from datetime import datetime
+from typing import NamedTuple, TypeVar
 from urllib.parse import quote
 from uuid import UUID
 
@@ -9,11 +10,15 @@ import msgspec
 from chappe_gateway.upstream import HttpClient, Reply, UpstreamLost
 from chappe_kernel.errors import ChappeError, InsufficientFunds, Unauthenticated, Unavailable
 from chappe_kernel.wire.control import (
+    DATABASE_TIME,
     AskGrant,
+    DeploymentSpec,
     Grant,
     Heartbeat,
+    KeptGrant,
     KeyChanges,
     KeyFacts,
+    Recalls,
     ResolveKey,
     ReturnGrant,
     Snapshot,
@@ -23,10 +28,12 @@ from chappe_kernel.wire.control import (
 T = TypeVar("T")
 
 _ROOT = b"/internal/v1"
+_DATABASE_TIME = DATABASE_TIME.encode()
 _OK = range(200, 300)
 _NOT_MODIFIED = 304
 _PAYMENT_REQUIRED = 402
 _NOT_FOUND = 404
+_REFUSED_FOR_GOOD = (400, 404, 409)
 _MONTHLY_BUDGET = "monthly_budget_reached"
 
 
@@ -39,6 +46,7 @@ class ControlUnreachable(Unavailable):
 class _Problem(msgspec.Struct):
     code: str = ""
     detail: str = ""
+    param: str | None = None
 
 
 class _RawBatch(msgspec.Struct):
@@ -46,6 +54,13 @@ class _RawBatch(msgspec.Struct):
 
     gateway: str
     events: msgspec.Raw
+
+
+class SnapshotAnswer(NamedTuple):
+    """`snapshot` is `None` when the version that was asked with is still the newest."""
+
+    snapshot: Snapshot | None
+    database_time: datetime | None
 
 
 class ControlClient:
@@ -59,14 +74,21 @@ class ControlClient:
         )
         self._timeout_s = timeout_s
 
-    async def read_snapshot(self, version: str | None) -> Snapshot | None:
-        """The snapshot, or `None` when `version` is still the newest. Raises `ControlUnreachable`."""
+    async def read_snapshot(self, version: str | None) -> SnapshotAnswer:
+        """Raises `ControlUnreachable`."""
         condition = b'if-none-match: "%b"\r\n' % version.encode() if version else b""
         reply = await self._call(b"GET", b"/snapshot", condition=condition)
+        database_time = _time(reply.headers.get(_DATABASE_TIME))
         if reply.status == _NOT_MODIFIED:
-            return None
+            return SnapshotAnswer(None, database_time)
         _expect_ok(reply)
-        return _decode(reply, Snapshot)
+        return SnapshotAnswer(_decode(reply, Snapshot), database_time)
+
+    async def read_deployments(self) -> list[DeploymentSpec]:
+        """What should run in this region. Raises `ControlUnreachable`."""
+        reply = await self._call(b"GET", b"/deployments")
+        _expect_ok(reply)
+        return _decode(reply, list[DeploymentSpec])
 
     async def send_heartbeat(self, heartbeat: Heartbeat) -> None:
         """Raises `ControlUnreachable`."""
@@ -93,11 +115,11 @@ class ControlClient:
         if reply.status == _PAYMENT_REQUIRED:
             problem = _problem(reply)
             if problem.code == _MONTHLY_BUDGET:
-                raise InsufficientFunds(problem.detail, code=_MONTHLY_BUDGET)
+                raise InsufficientFunds(problem.detail, code=_MONTHLY_BUDGET, param=problem.param)
             raise InsufficientFunds("the tenant's funds do not cover this request")
         if reply.status not in _OK and _problem_code(reply) == "budget_unavailable":
             raise Unavailable(
-                "the funds that this request needs are held by requests still running; try again",
+                "the money that this request needs is lent to requests that still run; try again",
                 code="budget_unavailable",
             )
         _expect_ok(reply)
@@ -108,6 +130,19 @@ class ControlClient:
         path = b"/grants/%b/returned" % str(grant_id).encode()
         reply = await self._call(b"PUT", path, ReturnGrant(returned_nano))
         return reply.status in _OK or reply.status == _NOT_FOUND
+
+    async def keep_grant(self, grant_id: UUID, kept: KeptGrant) -> None:
+        """Tell a restored database of it. A refusal is final, and no error. Raises `ControlUnreachable`."""
+        reply = await self._call(b"PUT", b"/grants/%b/kept" % str(grant_id).encode(), kept)
+        if reply.status not in _REFUSED_FOR_GOOD:
+            _expect_ok(reply)
+
+    async def read_recalls(self, gateway: str, cursor: str, wait_s: float) -> Recalls:
+        """What others need of what this gateway leased; waits for it so long. Raises `ControlUnreachable`."""
+        query = f"gateway={quote(gateway, safe='')}&cursor={quote(cursor, safe='')}&wait_s={wait_s}"
+        reply = await self._call(b"GET", b"/grants/recalls?" + query.encode())
+        _expect_ok(reply)
+        return _decode(reply, Recalls)
 
     async def send_usage(self, gateway: str, events_json: bytes) -> UsageReceipt:
         """Send a JSON array of `UsageEvent` as it is. Safe to repeat. Raises `ControlUnreachable`."""
@@ -144,6 +179,14 @@ def _problem(reply: Reply) -> _Problem:
         return msgspec.json.decode(reply.body, type=_Problem)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return _Problem()
+
+
+def _time(header: bytes | None) -> datetime | None:
+    try:
+        at = datetime.fromisoformat((header or b"").decode())
+    except ValueError:
+        return None
+    return at if at.tzinfo is not None else None
 
 
 def _decode(reply: Reply, cls: type[T]) -> T:

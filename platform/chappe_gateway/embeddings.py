@@ -2,7 +2,7 @@
 
 from chappe_gateway.admission import Bounds, admit, find_offer, identify
 from chappe_gateway.call import Call
-from chappe_gateway.engine_calls import count_prompt
+from chappe_gateway.engine_calls import count_prompt, sealed_slip
 from chappe_gateway.gateway import Gateway
 from chappe_gateway.relay import Work, relay_answer
 from chappe_gateway.requests import decode_embeddings
@@ -11,12 +11,12 @@ from chappe_kernel.wire.engine import CountRequest, EmbedRequest
 PATH = "/v1/embeddings"
 
 
-async def serve_embeddings(gateway: Gateway, call: Call) -> None:
-    """Answer one request for embeddings. Raises what the client is to be told."""
+async def serve_embeddings(gateway: Gateway, call: Call, path: str = PATH, model: str | None = None) -> None:
+    """Answer one request for embeddings. `model`: the path's. Raises what the client is to be told."""
     call.expect_method("POST")
-    visitor = await identify(gateway, call, PATH)
+    visitor = await identify(gateway, call, path)
     body = await call.read_json_body(gateway.settings.max_body_bytes, gateway.settings.body_timeout_s)
-    request = decode_embeddings(body)
+    request = decode_embeddings(body, model)
     offer = find_offer(gateway, visitor, request.model, "embeddings")
     # Each input is a prompt of its own, with its own prefix.
     inputs = len(request.inputs)
@@ -29,7 +29,9 @@ async def serve_embeddings(gateway: Gateway, call: Call) -> None:
     async def count() -> int | None:
         return await count_prompt(gateway, offer.deployment, CountRequest(inputs=request.inputs))
 
-    admitted = await admit(gateway, call, visitor, offer, bounds=bounds, count_prompt=count)
+    admitted = await admit(gateway, call, visitor, offer, body=body, bounds=bounds, count_prompt=count)
+
+    slip = sealed_slip(gateway, call, admitted)
 
     def make_request(attempt: int) -> EmbedRequest:
         return EmbedRequest(
@@ -39,6 +41,8 @@ async def serve_embeddings(gateway: Gateway, call: Call) -> None:
             inputs=request.inputs,
             max_prompt_tokens=admitted.bounds.prompt_tokens,
             encoding_format=request.encoding_format,
+            slip=slip,
+            dimensions=request.dimensions,
         )
 
     await relay_answer(gateway, call, admitted, Work("embed", make_request))

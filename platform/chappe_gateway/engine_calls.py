@@ -5,9 +5,11 @@ from typing import Literal
 
 import msgspec
 
+from chappe_gateway.admission import Admitted
 from chappe_gateway.call import Call
 from chappe_gateway.errors import EngineFailed
 from chappe_gateway.gateway import Gateway
+from chappe_gateway.slips import Slip
 from chappe_gateway.upstream import Exchange, UpstreamLost
 from chappe_kernel.errors import ChappeError, Invalid, Unavailable
 from chappe_kernel.wire.engine import CountReply, CountRequest, EmbedRequest, EngineError, GenerateRequest
@@ -63,6 +65,28 @@ async def open_exchange(
     raise EngineFailed("no engine answers")
 
 
+def sealed_slip(gateway: Gateway, call: Call, admitted: Admitted) -> str:
+    """What the engine's records carry, so that the request is charged even if this gateway dies now."""
+    facts, version = admitted.visitor.facts, admitted.offer.price_version
+    return gateway.witnesses.seal.seal(
+        Slip(
+            request_id=call.id,
+            tenant_id=facts.tenant_id,
+            project_id=facts.project_id,
+            key_id=facts.key_id,
+            grant_id=admitted.hold.grant.grant_id,
+            price_version=version.id,
+            listing=admitted.offer.listing.name,
+            price=msgspec.structs.astuple(version.price),
+            hold_nano=admitted.hold.amount_nano,
+            max_prompt_tokens=admitted.bounds.prompt_tokens,
+            max_completion_tokens=admitted.bounds.completion_tokens,
+            started_at=call.started_at,
+            idempotency_digest=None if call.claim is None else call.claim.digest,
+        )
+    )
+
+
 def release(gateway: Gateway, call: Call, exchange: Exchange) -> None:
     """Give the connection back. From here on it may be another call's, and this one must not close it."""
     call.exchange = None
@@ -72,6 +96,14 @@ def release(gateway: Gateway, call: Call, exchange: Exchange) -> None:
 async def count_prompt(gateway: Gateway, deployment: str, request: CountRequest) -> int | None:
     """The prompt's exact number of tokens, or `None` when the engine does not say in time."""
     try:
+        return await count_exactly(gateway, deployment, request)
+    except ChappeError:
+        return None
+
+
+async def count_exactly(gateway: Gateway, deployment: str, request: CountRequest) -> int:
+    """As `count_prompt`, for a client who asks. Raises `Invalid` for what the engine refuses, and `Unavailable`."""
+    try:
         reply = await gateway.engines.fetch(
             b"POST",
             _path(deployment, "count"),
@@ -80,9 +112,12 @@ async def count_prompt(gateway: Gateway, deployment: str, request: CountRequest)
             timeout_s=_COUNT_TIMEOUT_S,
             limit_bytes=_MAX_ERROR_BYTES,
         )
-        return msgspec.json.decode(reply.body, type=CountReply).prompt_tokens if reply.status == _OK else None
+        if reply.status == _OK:
+            return msgspec.json.decode(reply.body, type=CountReply).prompt_tokens
+        refusal = msgspec.json.decode(reply.body, type=EngineError)
     except (UpstreamLost, TimeoutError, msgspec.DecodeError, UnicodeDecodeError):
-        return None
+        raise Unavailable("the model does not count now; try again", code="model_unavailable") from None
+    raise _explained(refusal)
 
 
 async def _send(gateway: Gateway, call: Call, path: bytes, body: bytes, *, fresh: bool) -> Exchange:
@@ -106,6 +141,10 @@ async def _refusal(gateway: Gateway, call: Call, exchange: Exchange) -> ChappeEr
         error = EngineError("overloaded" if exchange.status == _SERVICE_UNAVAILABLE else "internal", "")
     finally:
         release(gateway, call, exchange)
+    return _explained(error)
+
+
+def _explained(error: EngineError) -> ChappeError:
     match error.code:
         case "context_length_exceeded" | "invalid_request":
             return Invalid(error.message[:_MAX_MESSAGE_CHARACTERS], code=error.code, param=error.param)

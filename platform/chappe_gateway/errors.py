@@ -1,6 +1,7 @@
 """The one mapper from `ChappeError` to HTTP in OpenAI's shape, and the errors that only a gateway has."""
 
 import math
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import msgspec
@@ -45,6 +46,12 @@ class WrongMediaType(Invalid):
     """The body is not plain JSON."""
 
     default_code = "unsupported_media_type"
+
+
+class RequestInProgress(Conflict):
+    """The request that has this `Idempotency-Key` runs: worth another try."""
+
+    default_code = "request_in_progress"
 
 
 class RequestLimitExceeded(LimitExceeded):
@@ -95,20 +102,28 @@ _KINDS: tuple[tuple[type[ChappeError], int, str], ...] = (
 )
 
 
+_ENGINE_CODES = ("context_length_exceeded", "invalid_request")
+_RATE_NAMES = {
+    unit: tuple(f"x-ratelimit-{what}-{unit}".encode() for what in ("limit", "remaining", "reset"))
+    for unit in ("requests", "tokens")
+}
+
+
 def unknown_path() -> NotFound:
     """For every path that the gateway does not have."""
-    return NotFound("there is no such resource; see /v1/models, /v1/chat/completions, /v1/embeddings")
+    return NotFound(
+        "there is no such resource; see /v1/models, /v1/chat/completions, /v1/responses, /v1/embeddings, /v1/messages"
+    )
 
 
-def answer_for(error: ChappeError) -> ErrorAnswer:
-    """Status, extra headers and body for an expected failure."""
+def answer_for(error: ChappeError, names: Mapping[str, str] | None = None) -> ErrorAnswer:
+    """Status, extra headers and body for an expected failure. `names`: what this API calls an engine's parameters."""
     status, kind = next((status, kind) for cls, status, kind in _KINDS if isinstance(error, cls))
-    return ErrorAnswer(status, _extra_headers(error), error_body(error, kind))
-
-
-def error_body(error: ChappeError, kind: str = "server_error") -> bytes:
-    """OpenAI's error object as JSON; also the data of an error event inside a stream."""
-    return msgspec.json.encode({"error": _ErrorObject(error.message, kind, error.param, error.code)})
+    param = error.param
+    if names is not None and param is not None and error.code in _ENGINE_CODES:
+        param = names.get(param, param)
+    body = msgspec.json.encode({"error": _ErrorObject(error.message, kind, param, error.code)})
+    return ErrorAnswer(status, _extra_headers(error), body)
 
 
 def _extra_headers(error: ChappeError) -> Headers:
@@ -122,8 +137,11 @@ def _extra_headers(error: ChappeError) -> Headers:
             headers = [(b"www-authenticate", b"Bearer")]
         case LimitExceeded():
             headers = [(b"retry-after", b"%d" % max(1, math.ceil(error.retry_after_s)))]
-        case Unavailable():
+        case Unavailable() | RequestInProgress():
             headers = [(b"retry-after", b"1")]
+        case Conflict():
+            # OpenAI's clients would send it again by themselves, and get no other answer.
+            headers = [(b"x-should-retry", b"false")]
     if isinstance(error, RequestLimitExceeded):
         headers += rate_headers(error.limit, 0, error.retry_after_s, error.unit)
     return headers
@@ -131,9 +149,9 @@ def _extra_headers(error: ChappeError) -> Headers:
 
 def rate_headers(limit: int, remaining: int, reset_s: float, unit: str = "requests") -> Headers:
     """OpenAI's three headers for a limit of requests or tokens."""
-    name = unit.encode()
+    name_limit, name_remaining, name_reset = _RATE_NAMES[unit]
     return [
-        (b"x-ratelimit-limit-%b" % name, b"%d" % limit),
-        (b"x-ratelimit-remaining-%b" % name, b"%d" % max(0, remaining)),
-        (b"x-ratelimit-reset-%b" % name, b"%ds" % math.ceil(reset_s)),
+        (name_limit, b"%d" % limit),
+        (name_remaining, b"%d" % max(0, remaining)),
+        (name_reset, b"%ds" % math.ceil(reset_s)),
     ]

@@ -4,7 +4,6 @@ Pure and incremental. Only whole events are let through, so that whatever the ga
 stands at an event's start; one event may have `MAX_EVENT_BYTES`.
 """
 
-import re
 from typing import TypeVar
 
 import msgspec
@@ -16,8 +15,9 @@ MAX_EVENT_BYTES = 256 * 1024
 T = TypeVar("T")
 
 _BOUNDARY = b"\n\n"
-# A chunk with text. In JSON a quote inside text is escaped, so no model can write this.
-_TEXT_CHUNK = re.compile(rb'"content": ?"[^"]')
+# In JSON a quote inside text is escaped, so no model can write these.
+_TEXTS = (b'"content":"', b'"content": "')
+_EMPTY_TEXTS = tuple(text + b'"' for text in _TEXTS)
 
 _start_decoder = msgspec.json.Decoder(Start)
 _end_decoder = msgspec.json.Decoder(End)
@@ -57,7 +57,7 @@ class EngineEvents:
         passing = self._take_end(whole)
         if self.start is None and passing:
             raise BadStream("the stream does not begin with its mark")
-        self.text_chunks += len(_TEXT_CHUNK.findall(passing))
+        self.text_chunks += _count_texts(passing)
         return passing
 
     def _take_start(self, whole: bytes) -> bytes:
@@ -76,6 +76,12 @@ class EngineEvents:
         self.end = _decode(_end_decoder, whole[begin + len(END_MARK) : line_end])
         self._tail = b""
         return whole[:begin]
+
+
+def _count_texts(events: bytes) -> int:
+    """Chunks with text, in whole events. Counting all and taking off the empty ones is ten times as fast as a pattern
+    that tells them apart."""
+    return sum(map(events.count, _TEXTS)) - sum(map(events.count, _EMPTY_TEXTS))
 
 
 def decode_end(header: bytes | None) -> End | None:

@@ -3,39 +3,45 @@
 import asyncio
 import contextlib
 import re
+import sqlite3
 from collections import Counter
 from collections.abc import Coroutine, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 
 from chappe_gateway.auth import KeyCache
 from chappe_gateway.call import WITHDRAWN, Call
-from chappe_gateway.control_client import ControlClient
+from chappe_gateway.control_client import ControlClient, ControlUnreachable
 from chappe_gateway.grant_client import GrantKeeper
 from chappe_gateway.health import EngineHealthMonitor
 from chappe_gateway.key_feed import Changes, KeyFeed
 from chappe_gateway.limit_leases import RateLimiter
 from chappe_gateway.records import EngineRecords
 from chappe_gateway.region_redis import open_redis
+from chappe_gateway.repeats import Repeats, RepeatSeal
 from chappe_gateway.rights import Rights, touched_by
 from chappe_gateway.settings import GatewaySettings
 from chappe_gateway.shipper import Shipper
 from chappe_gateway.snapshot import SnapshotKeeper, View
 from chappe_gateway.spool import Spool
+from chappe_gateway.turns import Turns
 from chappe_gateway.upstream import HttpClient
+from chappe_gateway.witnesses import Witnesses
 from chappe_kernel.clock import Clock, SystemClock
 from chappe_kernel.errors import Unauthenticated, Unavailable
 from chappe_kernel.networks import parse_networks
 from chappe_kernel.wire.control import DeploymentLoad
 
 _log = structlog.get_logger()
+_Settled = TypeVar("_Settled", bound="asyncio.Future[Any]")
 
 _WATCHDOG_PERIOD_S = 0.25
 _SETTLE_AT_STOP_S = 15.0
 _WITHDRAWN_STALL_S = 1.0
 _CANCEL_AGAIN_S = 0.5
+_TELL_AGAIN_S = 0.25
 _UNSAFE_IN_FILE_NAME = re.compile(r"[^A-Za-z0-9._-]")
 
 
@@ -49,13 +55,24 @@ class Gateway:
         self.control = ControlClient(settings.control_url, settings.region_credential)
         self.health = EngineHealthMonitor(HttpClient(settings.serving_url))
         self.key_feed = KeyFeed(self.control, self.clock, settings.keys_poll_s)
-        self.snapshots = SnapshotKeeper(settings, self.clock, self.control, self.health, self.loads, feed=self.key_feed)
+        self.snapshots = SnapshotKeeper(
+            settings,
+            self.clock,
+            self.control,
+            self.health,
+            self.loads,
+            feed=self.key_feed,
+            sent_again=self._has_sent_again,
+        )
         self.keys = KeyCache(self.control, self.clock)
         proxies = parse_networks(settings.trusted_proxies)
         self.rights = Rights(settings.region, self.keys, self.snapshots, proxies)
         self.redis = open_redis(settings.redis_url)
         self.limiter = RateLimiter(self.redis, self.clock, settings.gateways_in_region)
         self.records = EngineRecords(self.redis)
+        seal = RepeatSeal(settings.region_credential, settings.region)
+        self.turns = Turns(settings, self.clock, self.control)
+        self.repeats = Repeats(self.redis, seal, self.clock)
         self.grants = GrantKeeper(self.control, self.clock, settings.gateway_id, settings.grant_block_nano)
         name = _UNSAFE_IN_FILE_NAME.sub("_", settings.gateway_id)
         self.spool = Spool(
@@ -64,13 +81,15 @@ class Gateway:
             min_free_bytes=settings.spool_min_free_bytes,
         )
         self.shipper = Shipper(self.spool, self.control, settings.gateway_id)
+        self.witnesses = Witnesses(settings, self.clock, self.records, self.spool, self.control)
         self.live: set[Call] = set()
-        self._settling: set[asyncio.Task[Any]] = set()
+        self._told_kept: str | None = None
+        self._settling: set[asyncio.Future[Any]] = set()
         self._background: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
-        """Open the spool, look around once, and start the background."""
-        await self.spool.open()
+        """Open the spool, look around once, and start the background. Raises `SpoolTaken`."""
+        await self.witnesses.start()
         self.snapshots.on_change(self.keys.snapshot_changed)
         self.snapshots.on_change(self._epoch_changed)
         # In this order: what was true before is forgotten, then it is asked again for those who run by it.
@@ -88,9 +107,13 @@ class Gateway:
             self.snapshots.run_heartbeats(),
             self.health.run(),
             self.records.run(),
+            self.repeats.run(),
+            self.turns.run(),
             self.grants.run_returns(),
+            self.grants.run_recalls(),
             self.shipper.run(),
             self._watch_calls(),
+            *self.witnesses.background(self.shipper),
         ):
             self._background.append(asyncio.create_task(_keep_running(work)))
 
@@ -110,9 +133,14 @@ class Gateway:
     def settle_apart(self, work: Coroutine[Any, Any, Any]) -> "asyncio.Task[Any]":
         """Run `work` in a task that neither a disconnect nor a stop cancels."""
         task = asyncio.create_task(work)
-        self._settling.add(task)
-        task.add_done_callback(self._settling.discard)
+        self.settling(task)
         return task
+
+    def settling(self, settled: _Settled) -> _Settled:
+        """A stop waits for this."""
+        self._settling.add(settled)
+        settled.add_done_callback(self._settling.discard)
+        return settled
 
     def enter(self, call: Call) -> None:
         """Count a request among those in flight. Raises `Unavailable` when there are too many."""
@@ -132,7 +160,24 @@ class Gateway:
     def _epoch_changed(self, old: View | None, new: View) -> None:
         if old is None or old.snapshot.epoch != new.snapshot.epoch:
             self.grants.forget_leases()
-            self.settle_apart(self.shipper.saw_epoch(new.snapshot.epoch))
+            self.settle_apart(self._meet_database(new.snapshot.epoch))
+
+    async def _meet_database(self, epoch: str) -> None:
+        """A database that was restored hears first what is still held, so that what is sent again leaves it free."""
+        while self.snapshots.epoch() == epoch:
+            try:
+                await self.grants.tell_kept()
+                self._told_kept = epoch
+                await self.shipper.saw_epoch(epoch)
+            except (ControlUnreachable, sqlite3.Error, OSError):
+                # Away, or a disk that fails: nothing is lent before the database has all, so it is tried until it has.
+                await asyncio.sleep(_TELL_AGAIN_S)
+            else:
+                return
+
+    def _has_sent_again(self, epoch: str) -> bool:
+        told = self._told_kept == epoch and self.shipper.has_sent_again(epoch)
+        return told and self.witnesses.have_sent_again(epoch)
 
     def _confirm_calls(self, changes: Changes) -> None:
         for call in touched_by(changes, self.live):

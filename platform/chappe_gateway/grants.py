@@ -1,15 +1,19 @@
 """A tenant's leased budget in one gateway. Pure: time is passed in, money is whole nanos.
 
 A hold is the upper bound of one request's price, taken inside one grant. It ends exactly once, and its charge is at
-most the hold, so that what a grant holds and has spent never exceeds its amount. A grant admits until `admit_until`;
-then it is retired, and what is neither held nor spent goes back at once, the rest when its last hold has ended.
+most the hold, so that what a grant holds, has spent and has given back never exceeds its amount. A grant admits until
+`admit_until`; then it is retired, and whatever of it is neither held nor spent goes back.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from uuid import UUID
 
 # The next grant is asked for when this part of the current one's admission time has passed, or half of it is used.
 _LEASE_AHEAD_AFTER = 2 / 3
+# However long a grant admits, one that is older is renewed: so what is left, should the control plane go away now, is
+# nearly all of the time that there may be.
+_RENEW_AFTER_S = 300.0
 _MAX_ADMITTING = 2
 
 
@@ -29,13 +33,20 @@ class LeasedGrant:
     release_at: float
     held_nano: int = 0
     spent_nano: int = 0
+    returned_nano: int = 0
+    """In all, so far: it never falls."""
     open_holds: int = 0
     retired: bool = False
 
     @property
     def free_nano(self) -> int:
-        """What a new hold could take."""
-        return self.amount_nano - self.held_nano - self.spent_nano
+        """What a new hold could take, or be given back."""
+        return self.amount_nano - self.held_nano - self.spent_nano - self.returned_nano
+
+    @property
+    def admits_for_s(self) -> float:
+        """From its asking on."""
+        return self.admit_until - self.asked_at
 
 
 @dataclass(slots=True)
@@ -54,8 +65,15 @@ class TenantBook:
 
     admitting: list[LeasedGrant] = field(default_factory=list)
     open_holds: int = 0
+    held_nano: int = 0
+    spent_nano: int = 0
+    """All charges since the book was opened."""
+    in_use: dict[UUID, LeasedGrant] = field(default_factory=dict)
+    """Those with open holds, retired or not."""
     due_returns: dict[UUID, tuple[int, float]] = field(default_factory=dict)
     """Cumulative nanos to return per grant, and until when it is worth telling."""
+    on_end: Callable[[], None] | None = None
+    """Called whenever a hold has ended, as long as somebody waits for money. It costs nobody anything otherwise."""
 
     def add(self, grant: LeasedGrant) -> None:
         """Take a fresh grant into use."""
@@ -68,7 +86,9 @@ class TenantBook:
             if grant.free_nano >= amount_nano:
                 grant.held_nano += amount_nano
                 grant.open_holds += 1
+                self.in_use[grant.grant_id] = grant
                 self.open_holds += 1
+                self.held_nano += amount_nano
                 return Hold(self, grant, amount_nano)
         return None
 
@@ -84,8 +104,14 @@ class TenantBook:
         grant.spent_nano += charged_nano
         grant.open_holds -= 1
         self.open_holds -= 1
-        if grant.retired and grant.open_holds == 0:
+        self.held_nano -= hold.amount_nano
+        self.spent_nano += charged_nano
+        if grant.open_holds == 0:
+            self.in_use.pop(grant.grant_id, None)
+        if grant.retired:
             self._give_back(grant)
+        if self.on_end is not None:
+            self.on_end()
 
     def wants_next(self, now: float) -> bool:
         """Whether the next grant should be leased now, given that there is traffic."""
@@ -94,7 +120,7 @@ class TenantBook:
         if not self.admitting:
             return True
         current = self.admitting[-1]
-        old_from = current.asked_at + _LEASE_AHEAD_AFTER * (current.admit_until - current.asked_at)
+        old_from = current.asked_at + min(_LEASE_AHEAD_AFTER * current.admits_for_s, _RENEW_AFTER_S)
         return now >= old_from or current.free_nano * 2 <= current.amount_nano
 
     def free_nano(self) -> int:
@@ -106,8 +132,13 @@ class TenantBook:
         for grant in [grant for grant in self.admitting if now >= grant.admit_until]:
             self._retire(grant)
 
+    def give_back_idle(self) -> None:
+        """Give back what no hold needs. The grants go on admitting, with what their holds leave over."""
+        for grant in self.admitting:
+            self._give_back(grant)
+
     def retire_all(self) -> None:
-        """Retire everything: at the end of the process, or to ask for one bigger hold."""
+        """Retire everything: at the end of the process, or when the database is another one."""
         for grant in tuple(self.admitting):
             self._retire(grant)
 
@@ -123,4 +154,5 @@ class TenantBook:
 
     def _give_back(self, grant: LeasedGrant) -> None:
         if grant.free_nano > 0:
-            self.due_returns[grant.grant_id] = (grant.free_nano, grant.release_at)
+            grant.returned_nano += grant.free_nano
+            self.due_returns[grant.grant_id] = (grant.returned_nano, grant.release_at)

@@ -8,8 +8,9 @@ minute; a breaker keeps the time-out from being paid by every request.
 import asyncio
 import math
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import redis.asyncio
 import structlog
@@ -43,8 +44,10 @@ return {minute, granted, left_ms, free - granted}
 """
 _KEY_PREFIX = "chappe:rate:"
 _REDIS_TIMEOUT_S = 0.15
+_LOOKS = 3
 _BREAKER_OPEN_S = 1.0
 _MAX_SCOPES = 50_000
+_MAX_PLANS = 20_000
 _MAX_LEASES_PER_REQUEST = 8
 _SECONDS_PER_MINUTE = 60
 
@@ -59,13 +62,21 @@ class _Scope:
     waiting: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class _Taken:
+class _Taken(NamedTuple):
     """What a request took of one window. Of a local share nothing is given back: `minute` is None."""
 
-    meter: Meter
     window: Window
     minute: int | None
+    amount: int
+    unit: Unit
+
+
+class _Plan(NamedTuple):
+    """The windows that a key's requests for a model go through, once they are open."""
+
+    limits: Sequence[RateLimit]
+    windows: tuple[tuple[Window, Unit, int], ...]
+    """With what each one's limit was."""
 
 
 class Taken:
@@ -76,21 +87,21 @@ class Taken:
     def __init__(self, parts: Sequence[_Taken], clock: Clock) -> None:
         self._parts = parts
         self._clock = clock
-        self.headers = _headers(parts, clock.monotonic())
+        self.headers = _headers(parts, clock.monotonic()) if parts else []
 
     def settle(self, tokens: int) -> None:
         """The request used so many tokens: the rest of its bound is free again for others in the same minute."""
         now = self._clock.monotonic()
         for part in self._parts:
-            if part.meter.unit is Unit.TOKENS and part.minute is not None:
-                part.window.give_back(now, part.minute, max(0, part.meter.amount - tokens))
+            if part.unit is Unit.TOKENS and part.minute is not None and tokens < part.amount:
+                part.window.give_back(now, part.minute, part.amount - tokens)
 
     def undo(self) -> None:
         """The request goes nowhere, because another limit refused it."""
         now = self._clock.monotonic()
         for part in self._parts:
             if part.minute is not None:
-                part.window.give_back(now, part.minute, part.meter.amount)
+                part.window.give_back(now, part.minute, part.amount)
 
 
 class RateLimiter:
@@ -101,6 +112,8 @@ class RateLimiter:
         self._clock = clock
         self._gateways_in_region = max(1, gateways_in_region)
         self._scopes: OrderedDict[str, _Scope] = OrderedDict()
+        self._plans: dict[tuple[int, str], _Plan] = {}
+        """By the identity of a key's limits, which each plan keeps alive, and model."""
         self._broken_until = 0.0
 
     async def admit(self, limits: Sequence[RateLimit], *, model: str = "", tokens: int = 0) -> Taken:
@@ -108,14 +121,41 @@ class RateLimiter:
 
         Raises `RequestLimitExceeded`.
         """
+        plan = self._plans.get((id(limits), model))
+        if plan is not None and (at_once := self._take_at_once(plan, tokens)) is not None:
+            return Taken(at_once, self._clock)
         parts: list[_Taken] = []
+        asked = meters(limits, model, tokens)
         try:
-            for meter in meters(limits, model, tokens):
+            for meter in asked:
                 parts.append(await self._take(meter))  # noqa: PERF401 -- a refusal gives those before it back
         except BaseException:
             Taken(parts, self._clock).undo()
             raise
+        self._remember(limits, model, asked)
         return Taken(parts, self._clock)
+
+    def _take_at_once(self, plan: _Plan, tokens: int) -> list[_Taken] | None:
+        """Of all windows, if each has enough in its minute: then nobody has to be asked. Else of none."""
+        now = self._clock.monotonic()
+        for window, unit, limit in plan.windows:
+            amount = 1 if unit is Unit.REQUESTS else tokens
+            if now >= window.ends_at or window.left < amount or window.limit != limit:
+                return None
+        parts = []
+        for window, unit, _ in plan.windows:
+            amount = 1 if unit is Unit.REQUESTS else tokens
+            window.left -= amount
+            parts.append(_Taken(window, window.minute, amount, unit))
+        return parts
+
+    def _remember(self, limits: Sequence[RateLimit], model: str, asked: Sequence[Meter]) -> None:
+        scopes = [(self._scopes.get(meter.key), meter) for meter in asked]
+        windows = tuple((scope.window, meter.unit, meter.limit) for scope, meter in scopes if scope is not None)
+        if len(windows) == len(scopes):
+            if len(self._plans) >= _MAX_PLANS:
+                self._plans.clear()
+            self._plans[id(limits), model] = _Plan(limits, windows)
 
     def _scope(self, meter: Meter) -> _Scope:
         scope = self._scopes.get(meter.key)
@@ -123,6 +163,8 @@ class RateLimiter:
             scope = self._scopes[meter.key] = _Scope(Window(meter.limit), LocalShare())
             if len(self._scopes) > _MAX_SCOPES:
                 self._scopes.popitem(last=False)
+                # One of them may be of this scope, and would go on taking from what nobody leases for any more.
+                self._plans.clear()
         elif scope.window.limit != meter.limit:
             # A changed limit: what is leased stays, and the region decides anew at the next lease.
             scope.window.limit = meter.limit
@@ -138,12 +180,12 @@ class RateLimiter:
         for _ in range(_MAX_LEASES_PER_REQUEST):
             now = self._clock.monotonic()
             if window.take(now, meter.amount):
-                return _Taken(meter, window, window.minute)
+                return _Taken(window, window.minute, meter.amount, meter.unit)
             if window.is_exhausted(now, meter.amount):
                 break
             if now < self._broken_until or not await self._lease(meter, scope):
                 if self._take_share(meter, scope):
-                    return _Taken(meter, window, None)
+                    return _Taken(window, None, meter.amount, meter.unit)
                 break
         raise self._refusal(meter, window)
 
@@ -167,10 +209,9 @@ class RateLimiter:
         least = max(1, meter.amount - here)
         wanted = max(least, block_size(meter.limit, scope.waiting - here, meter.unit))
         try:
-            async with asyncio.timeout(_REDIS_TIMEOUT_S):
-                minute, granted, left_ms, left_elsewhere = await self._script(
-                    keys=[_KEY_PREFIX + meter.key], args=[meter.limit, wanted, least]
-                )
+            minute, granted, left_ms, left_elsewhere = await _answered(
+                self._script(keys=[_KEY_PREFIX + meter.key], args=[meter.limit, wanted, least])
+            )
         except (RedisError, OSError, TimeoutError) as error:
             if self._broken_until == 0.0:
                 _log.warning("rate_limits_without_redis", reason=type(error).__name__)
@@ -197,12 +238,33 @@ class RateLimiter:
         return RequestLimitExceeded(message, retry_after_s=retry_after_s, limit=meter.limit, unit=meter.unit)
 
 
+async def _answered(call: Coroutine[Any, Any, Any]) -> Any:
+    """What Redis answers. Raises `TimeoutError` after `_REDIS_TIMEOUT_S` in which this process ran: one that was held
+    up for longer finds an answer that has come meanwhile, and must not take Redis for gone."""
+    asking = asyncio.ensure_future(call)
+    try:
+        for _ in range(_LOOKS):
+            await asyncio.wait([asking], timeout=_REDIS_TIMEOUT_S / _LOOKS)
+            if asking.done():
+                return asking.result()
+        raise TimeoutError
+    finally:
+        if not asking.done():
+            asking.cancel()
+            await asyncio.wait([asking])
+
+
 def _headers(parts: Sequence[_Taken], now: float) -> Headers:
     """Of the tightest limit of each unit."""
     headers: Headers = []
-    for unit in Unit:
-        windows = [part.window for part in parts if part.meter.unit is unit]
-        if windows:
-            tightest = min(windows, key=lambda window: window.remaining(now))
-            headers += rate_headers(tightest.limit, tightest.remaining(now), max(0.0, tightest.ends_at - now), unit)
+    for unit in (Unit.REQUESTS, Unit.TOKENS):
+        tightest, least = None, 0
+        # A plain loop: every request pays for it.
+        for part in parts:
+            if part.unit is unit:
+                remaining = part.window.remaining(now)
+                if tightest is None or remaining < least:
+                    tightest, least = part.window, remaining
+        if tightest is not None:
+            headers += rate_headers(tightest.limit, least, max(0.0, tightest.ends_at - now), unit.value)
     return headers

@@ -13,11 +13,25 @@ from chappe_kernel.wire.control import Listing
 PATH = "/v1/models"
 
 
+class _Capabilities(msgspec.Struct):
+    completion_chat: bool
+    completion_fim: bool = False
+    function_calling: bool = False
+    fine_tuning: bool = False
+    vision: bool = False
+    classification: bool = False
+
+
 class _Model(msgspec.Struct):
+    """OpenAI's model; Mistral's package wants the rest as well."""
+
     id: str
     created: int
     owned_by: str
+    capabilities: _Capabilities
+    max_context_length: int
     object: str = "model"
+    type: str = "base"
 
 
 class _ModelList(msgspec.Struct):
@@ -61,4 +75,5 @@ def _is_offered(visitor: Visitor, listing: Listing) -> bool:
 
 
 def _model(listing: Listing) -> _Model:
-    return _Model(listing.name, listing.created, listing.publisher)
+    can = _Capabilities(completion_chat=listing.task == "chat")
+    return _Model(listing.name, listing.created, listing.publisher, can, listing.context_tokens)

@@ -2,43 +2,49 @@
 
 import asyncio
 import contextlib
-from dataclasses import dataclass
 
 import msgspec
 import structlog
 
 from chappe_gateway.admission import Admitted
-from chappe_gateway.call import WITHDRAWN, Call, ClientGone
+from chappe_gateway.call import JSON, WITHDRAWN, Call, ClientGone
+from chappe_gateway.dialects import Dialect, Telling
 from chappe_gateway.engine_calls import Answered, MakeRequest, Verb, open_exchange, release
-from chappe_gateway.errors import EngineFailed, answer_for
+from chappe_gateway.errors import EngineFailed
 from chappe_gateway.events import BadStream, EngineEvents, decode_end
 from chappe_gateway.gateway import Gateway
-from chappe_gateway.settlement import Ending, settle
+from chappe_gateway.repeats import Answer
+from chappe_gateway.settlement import Ending, begin_settling
 from chappe_gateway.upstream import Exchange, UpstreamLost
-from chappe_kernel.errors import ChappeError, Invalid, Unavailable
+from chappe_kernel.errors import ChappeError, Invalid, LimitExceeded, Unavailable
+from chappe_kernel.fairness.counters import cost_of
 from chappe_kernel.wire.control import UsageEvent
-from chappe_kernel.wire.engine import END_HEADER, End
+from chappe_kernel.wire.engine import END_HEADER, End, Start
 
 _log = structlog.get_logger()
 
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 _END_HEADER = END_HEADER.encode()
+_EVENT_STREAM = b"text/event-stream; charset=utf-8"
 _STREAM_HEADERS = [
-    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"content-type", _EVENT_STREAM),
     (b"cache-control", b"no-cache"),
     (b"x-accel-buffering", b"no"),
 ]
 _RELEASE_S = 1.0
+# The client's own mistake, or no room for it.
+_NOTHING_SERVED = (Invalid, LimitExceeded)
 _DONE = b"data: [DONE]\n\n"
 
 
-@dataclass(frozen=True, slots=True)
-class Work:
+class Work(msgspec.Struct, frozen=True):
     """What an admitted request asks of its engine."""
 
     verb: Verb
     make_request: MakeRequest
     include_usage: bool = False
+    dialect: Dialect | None = None
+    """Which API's words the answer is told in; None for OpenAI's chat completions and embeddings: the engine's own."""
 
 
 class _ChunkHead(msgspec.Struct):
@@ -58,13 +64,17 @@ async def relay_answer(gateway: Gateway, call: Call, admitted: Admitted, work: W
     body = b""
     failure: ChappeError | None = None
     try:
+        await _take_turn(gateway, call, admitted)
         exchange = await open_exchange(
             gateway, call, admitted.offer.deployment, work.verb, make_request=work.make_request, answered=answered
         )
         body = await exchange.read_all(MAX_ANSWER_BYTES)
-        end = _completed(exchange)
+        last_word = _completed(exchange)
+        if work.dialect is not None:
+            body = work.dialect.whole(body, last_word)
+        end = last_word
         release(gateway, call, exchange)
-    except UpstreamLost:
+    except (UpstreamLost, BadStream):
         failure = _lost(call)
     except ChappeError as refusal:
         failure = refusal
@@ -78,16 +88,17 @@ async def relay_answer(gateway: Gateway, call: Call, admitted: Admitted, work: W
             0,
             client_gone=gone,
             withdrawn=call.cut == WITHDRAWN,
-            refused=isinstance(failure, Invalid),
+            refused=isinstance(failure, _NOTHING_SERVED),
+            answer=lambda _: Answer(call.public_id, JSON[1], body),
         )
-        settling = gateway.settle_apart(settle(gateway, call, admitted, ending))
+        settling = begin_settling(gateway, call, admitted, ending)
     if call.gone and end is None:
         # Settling waits for the engine's record; nobody waits for us.
         raise ClientGone
-    await asyncio.shield(settling)
+    await settling
     if failure is not None:
         raise failure
-    await call.respond(200, [], body)
+    await call.complete(body)
 
 
 async def relay_stream(gateway: Gateway, call: Call, admitted: Admitted, work: Work) -> None:
@@ -103,15 +114,15 @@ async def relay_stream(gateway: Gateway, call: Call, admitted: Admitted, work: W
         failure = refusal
     finally:
         call.abort_exchange()
-        ending = stream.ending(refused=isinstance(failure, Invalid))
-        settling = gateway.settle_apart(settle(gateway, call, admitted, ending))
+        ending = stream.ending(refused=isinstance(failure, _NOTHING_SERVED))
+        settling = begin_settling(gateway, call, admitted, ending)
     if failure is None and not stream.is_complete():
         failure = EngineFailed("the engine broke off")
     if call.gone:
         raise ClientGone
     if failure is not None and call.response_started:
-        await call.send_body(b"data: " + answer_for(failure).body + b"\n\n", more=True)
-    event: UsageEvent | None = await asyncio.shield(settling)
+        await call.send_body(stream.failure(failure), more=True)
+    event: UsageEvent | None = await settling
     if failure is not None and not call.response_started:
         raise failure
     if failure is None and event is not None:
@@ -128,6 +139,8 @@ class _Stream:
         self._call = call
         self._admitted = admitted
         self._work = work
+        self._told = None if work.dialect is None else work.dialect.stream()
+        self._last: bytes | None = None
         self._events = EngineEvents()
         self._answered = Answered()
         self._first_text_at: float | None = None
@@ -136,6 +149,7 @@ class _Stream:
 
     async def run(self) -> None:
         """Relay until the end mark, or until the engine's stream stops without one."""
+        await _take_turn(self._gateway, self._call, self._admitted)
         exchange = await open_exchange(
             self._gateway,
             self._call,
@@ -151,7 +165,10 @@ class _Stream:
             self._drain(exchange)
         if self._events.end is not None and not self._call.gone:
             self._call.exchange = None
-            self._gateway.settle_apart(_release_after_end(self._gateway, exchange))
+            if exchange.complete:
+                self._gateway.engines.release(exchange)
+            else:
+                self._gateway.settle_apart(_release_after_end(self._gateway, exchange))
 
     def is_complete(self) -> bool:
         """Whether the engine said that it finished its work."""
@@ -167,14 +184,32 @@ class _Stream:
             withdrawn=self._call.cut == WITHDRAWN,
             first_text_at=self._first_text_at,
             refused=refused,
+            answer=self._whole_answer,
         )
 
     async def finish(self, event: UsageEvent) -> None:
         """The last bytes: the usage if it was asked for, and that it is done."""
-        last = _DONE
-        if self._work.include_usage:
-            last = b"data: " + msgspec.json.encode(_usage_chunk(self._chunk_head, event)) + b"\n\n" + _DONE
-        await self._call.send_body(last, more=False)
+        await self._call.send_body(self._last_bytes(event), more=False)
+
+    def failure(self, error: ChappeError) -> bytes:
+        """The event that tells what broke the stream off."""
+        if self._told is not None:
+            return self._told.failure(error)
+        return b"data: " + self._call.error_answer(error).body + b"\n\n"
+
+    def _last_bytes(self, event: UsageEvent) -> bytes:
+        if self._told is not None and self._events.end is not None:
+            # Once: it may be kept for a repeat and then sent, and events are numbered.
+            if self._last is None:
+                self._last = self._told.last(event, self._events.end)
+            return self._last
+        if not self._work.include_usage:
+            return _DONE
+        return b"data: " + msgspec.json.encode(_usage_chunk(self._chunk_head, event)) + b"\n\n" + _DONE
+
+    def _whole_answer(self, event: UsageEvent) -> Answer:
+        parts = [] if self._call.claim is None else self._call.claim.parts
+        return Answer(self._call.public_id, _EVENT_STREAM, b"".join([*parts, self._last_bytes(event)]))
 
     async def _relay(self, exchange: Exchange) -> None:
         call, events = self._call, self._events
@@ -189,18 +224,31 @@ class _Stream:
                 # What had arrived by then is charged, and not delivered.
                 raise UpstreamLost("the call was cut")
             passing = events.feed(data)
+            if self._told is not None and events.start is not None:
+                passing = self._tell(self._told, passing, events.start)
             if not passing:
                 continue
             if not call.response_started:
                 await self._begin(passing)
             if self._first_text_at is None and events.text_chunks:
                 self._first_text_at = self._gateway.clock.monotonic()
+                self._gateway.turns.first_token(call, 0 if events.start is None else events.start.prompt_tokens)
+            if call.claim is not None:
+                call.claim.add(passing)
             await call.send_body(passing, more=True)
+
+    def _tell(self, told: Telling, passing: bytes, start: Start) -> bytes:
+        try:
+            return told.events(passing, start)
+        except BadStream:
+            # The client does not get it: it must not be charged as complete, even if the end is here already.
+            self._events.end = None
+            raise
 
     async def _begin(self, first_events: bytes) -> None:
         if self._work.include_usage:
             self._chunk_head = _read_chunk_head(first_events)
-        await self._call.start(200, _STREAM_HEADERS)
+        await self._call.begin_stream(_STREAM_HEADERS)
 
     def _drain(self, exchange: Exchange) -> None:
         """A client that left does not make us forget an end mark that is already here."""
@@ -220,6 +268,17 @@ async def _release_after_end(gateway: Gateway, exchange: Exchange) -> None:
             while await exchange.read():
                 pass
     gateway.engines.release(exchange)
+
+
+async def _take_turn(gateway: Gateway, call: Call, admitted: Admitted) -> None:
+    """Wait, if there is no room. Raises `LimitExceeded`, and `UpstreamLost` when the call has ended meanwhile."""
+    bounds = admitted.bounds
+    cost = cost_of(bounds.prompt_tokens, bounds.completion_tokens)
+    waiting = gateway.turns.take(call, admitted.visitor.facts, admitted.offer.deployment, cost)
+    if waiting is not None:
+        await waiting
+        if call.gone or call.cut:
+            raise UpstreamLost("the call ended as its turn came")
 
 
 def _completed(exchange: Exchange) -> End:

@@ -2,7 +2,9 @@
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from datetime import datetime
+
+from msgspec import Struct
 
 from chappe_gateway.auth import KeyCache
 from chappe_gateway.call import Call
@@ -11,7 +13,7 @@ from chappe_gateway.snapshot import SnapshotKeeper, View
 from chappe_kernel.errors import Denied, Unauthenticated, Unavailable
 from chappe_kernel.networks import Network, client_address, is_within, site_of
 from chappe_kernel.residency import expand, narrow
-from chappe_kernel.wire.control import KeyFacts, Listing
+from chappe_kernel.wire.control import KeyFacts, Listing, PriceVersion, price_in_force
 
 _REGION_HEADER = b"x-chappe-region"
 # A change is known here within a second, and what runs must have ended five seconds after it.
@@ -21,8 +23,7 @@ _CONFIRM_AT_ONCE = 64
 _MAX_CONFIRMATIONS = 4
 
 
-@dataclass(frozen=True, slots=True)
-class Visitor:
+class Visitor(Struct, frozen=True):
     """Who is calling, and where the request may run."""
 
     view: View
@@ -32,6 +33,11 @@ class Visitor:
     """Monotonic: when the key's or token's time is over."""
     generation: int
     """Of the key cache: as long as it is the newest, all of this is true."""
+
+    def price_in_force(self, listing: str, now: datetime) -> PriceVersion | None:
+        """The tenant's own price here, else everybody's."""
+        own = price_in_force(self.facts.prices.get(listing, ()), now)
+        return self.view.price_in_force(listing, now) if own is None else own
 
 
 class Rights:

@@ -1,6 +1,7 @@
 """uvicorn as the gateway runs it: errors in the API's shape even for broken HTTP, and bounds on slow clients."""
 
 import asyncio
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -8,7 +9,7 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from chappe_gateway.app import create_app
-from chappe_gateway.call import ABORT_EXTENSION
+from chappe_gateway.call import CONNECTION_EXTENSION
 from chappe_gateway.errors import answer_for
 from chappe_gateway.gateway import Gateway
 from chappe_kernel.errors import Invalid
@@ -28,6 +29,9 @@ class GatewayProtocol(HttpToolsProtocol):
         self._region = region
         self._max_connections = max_connections
         self._head_timer: asyncio.TimerHandle | None = None
+        self._on_leaving: Callable[[], None] | None = None
+        self._lost = False
+        self._in_head = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in the base class
         super().connection_made(transport)
@@ -38,15 +42,23 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._head_arrived()
+        self._lost = True
         super().connection_lost(exc)
+        if self._on_leaving is not None:
+            self._on_leaving()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._in_head and self._head_timer is None and not self._lost:
+            self._expect_head()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self.scope["extensions"] = {ABORT_EXTENSION: self.transport.abort}  # type: ignore[dict-item]  # ours
-        if self._head_timer is None:
-            self._expect_head()
+        self._in_head = True
+        self.scope["extensions"] = {CONNECTION_EXTENSION: self}  # type: ignore[dict-item]  # ours
 
     def on_headers_complete(self) -> None:
+        self._in_head = False
         self._head_arrived()
         super().on_headers_complete()
 
@@ -64,6 +76,66 @@ class GatewayProtocol(HttpToolsProtocol):
         )
         self.transport.write(head.encode() + answer.body)
         self.transport.close()
+
+    def abort(self) -> None:
+        self.transport.abort()
+
+    def watch(self, on_leaving: Callable[[], None] | None) -> None:
+        self._on_leaving = on_leaving
+        if on_leaving is None:
+            return
+        # A long body may have paused it, and then nobody would notice.
+        self.flow.resume_reading()
+        if self._lost:
+            on_leaving()
+
+    def take_body(self, scope: Any) -> bytes | None:
+        cycle = self.cycle
+        # A later request on the same connection has taken its place, or the client waits for leave to send.
+        if cycle.scope is not scope or cycle.more_body or cycle.waiting_for_100_continue or cycle.disconnected:
+            return None
+        body, cycle.body = bytes(cycle.body), bytearray()
+        cycle.message_event.clear()
+        return body
+
+    def answer(self, scope: Any, head: bytes, body: bytes) -> bool:
+        if not self._may_write(scope):
+            return False
+        cycle = self.cycle
+        cycle.response_started = cycle.response_complete = True
+        self.transport.write(b"%b\r\n%b" % (head, body))
+        cycle.message_event.set()
+        cycle.on_response()
+        return True
+
+    def begin_stream(self, scope: Any, head: bytes) -> bool:
+        if not self._may_write(scope):
+            return False
+        self.cycle.response_started = self.cycle.chunked_encoding = True
+        self.transport.write(b"%btransfer-encoding: chunked\r\n\r\n" % head)
+        return True
+
+    def send_chunk(self, scope: Any, data: bytes) -> bool:
+        cycle = self.cycle
+        if (
+            cycle.scope is not scope
+            or not cycle.chunked_encoding
+            or cycle.response_complete
+            or cycle.disconnected
+            or self.flow.write_paused
+        ):
+            return False
+        self.transport.write(b"%x\r\n%b\r\n" % (len(data), data))
+        return True
+
+    def _may_write(self, scope: Any) -> bool:
+        """Whether this is the connection's only request, and nothing but an answer's head is due."""
+        cycle = self.cycle
+        return (
+            cycle.scope is scope
+            and cycle.keep_alive
+            and not (cycle.response_started or cycle.disconnected or self.flow.write_paused)
+        )
 
     def _expect_head(self) -> None:
         self._head_timer = self.loop.call_later(_HEAD_TIMEOUT_S, self.transport.abort)

@@ -22,7 +22,8 @@ class GatewaySettings:
     redis_url: str = field(repr=False)
     """The region's Redis (`redis://` or `unix://`), for rate blocks and engine records. It may carry a password."""
     spool_dir: str
-    """A folder on a persistent volume; it is created when missing."""
+    """A folder on a persistent volume, best one for all gateways of the region: then each ships what another that died
+    left behind. It is created when missing."""
     host: str = "127.0.0.1"
     port: int = 8411
     max_body_bytes: int = 1024 * 1024
@@ -30,11 +31,21 @@ class GatewaySettings:
     grant_block_nano: int = 50_000_000
     """What is leased ahead for a tenant with traffic."""
     gateways_in_region: int = 1
-    """Into how many parts a rate limit is split while Redis is away."""
+    """Into how many parts a rate limit is split while Redis is away, and always what Serve takes of each deployment."""
     max_in_flight: int = 2048
     """Requests admitted at once, all tenants together; more are refused with 503."""
     max_connections: int = 8192
     """Open client connections; more are closed at once."""
+    queue_wait_s: float = 30.0
+    """How long a request waits for its turn at a busy deployment; then it is refused with 429."""
+    queue_total: int = 1024
+    """Requests that may wait for one deployment; more are refused with 429."""
+    queue_per_tenant: int = 256
+    """Those of one tenant among them. It also gets no more than what is free."""
+    ttft_target_s: float = 1.0
+    """A first token that takes longer than this and its prompt is late: then less is sent to the engines at once."""
+    prefill_tokens_per_s: float = 200.0
+    """How fast the slowest engine reads a prompt."""
     stall_s: float = 30.0
     """A client that accepts nothing for this long counts as disconnected."""
     idle_s: float = 60.0
@@ -46,6 +57,10 @@ class GatewaySettings:
     trusted_proxies: str = ""
     """The operator's own proxies in front of this gateway, as CIDRs with commas between. What these say in
     `X-Forwarded-For` of where a request comes from is believed, and nobody else's word is."""
+    match_after_s: float = 60.0
+    """How long engines must have been silent on a request of a dead gateway before it is settled by their records."""
+    orphan_look_s: float = 5.0
+    """How often the spools of the cell's other gateways are looked at: whether one lost its gateway."""
     snapshot_poll_s: float = 0.5
     keys_poll_s: float = 0.25
     """How often this gateway asks whose keys changed."""

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import structlog
 
@@ -14,7 +14,15 @@ from chappe_gateway.settings import GatewaySettings
 from chappe_kernel.api_keys import prepare_digest
 from chappe_kernel.clock import Clock
 from chappe_kernel.errors import Unavailable
-from chappe_kernel.wire.control import DeploymentLoad, Heartbeat, Listing, PriceVersion, Region, Snapshot
+from chappe_kernel.wire.control import (
+    DeploymentLoad,
+    Heartbeat,
+    Listing,
+    PriceVersion,
+    Region,
+    Snapshot,
+    price_in_force,
+)
 
 _log = structlog.get_logger()
 
@@ -43,9 +51,8 @@ class View:
         self.portal_origin = snapshot.portal_origin.encode()
 
     def price_in_force(self, listing: str, now: datetime) -> PriceVersion | None:
-        """The last price version in this region that has started."""
-        started = [version for version in self.prices_here.get(listing, ()) if version.starts_at <= now]
-        return started[-1] if started else None
+        """Everybody's price in this region."""
+        return price_in_force(self.prices_here.get(listing, ()), now)
 
 
 class SnapshotKeeper:
@@ -61,6 +68,7 @@ class SnapshotKeeper:
         loads: Callable[[], tuple[DeploymentLoad, ...]],
         *,
         feed: KeyFeed,
+        sent_again: Callable[[str], bool],
     ) -> None:
         self._settings = settings
         self._clock = clock
@@ -68,8 +76,10 @@ class SnapshotKeeper:
         self._health = health
         self._loads = loads
         self._feed = feed
+        self._sent_again = sent_again
         self._view: View | None = None
         self._confirmed_at = 0.0
+        self._database_time: tuple[datetime, float] | None = None
         self._listeners: list[Callable[[View | None, View], None]] = []
         self._reachable = True
         self._beat_soon = asyncio.Event()
@@ -86,9 +96,21 @@ class SnapshotKeeper:
         oldest = min(self._confirmed_at, self._feed.confirmed_at)
         return self._clock.monotonic() - oldest <= view.snapshot.max_age_s
 
+    def epoch(self) -> str | None:
+        """The control plane's database, as last heard."""
+        return self._view.snapshot.epoch if self._view is not None else None
+
     def portal_origin(self) -> bytes:
         """As last heard, however long ago: even the answer that this gateway knows nothing recent is to be read."""
         return self._view.portal_origin if self._view is not None else b""
+
+    def database_time(self) -> datetime:
+        """Now, as the control plane's database last told, by this machine's monotonic clock since then: behind it by
+        the time that an answer travels, and never ahead. This machine's wall clock may be wrong by any time."""
+        if self._database_time is None:
+            return self._clock.now()
+        at, told_at = self._database_time
+        return at + timedelta(seconds=self._clock.monotonic() - told_at)
 
     def view(self) -> View:
         """The newest view. Raises `Unavailable` when there is none, or it is too old to be trusted."""
@@ -101,13 +123,15 @@ class SnapshotKeeper:
         sent_at = self._clock.monotonic()
         old = self._view
         try:
-            snapshot = await self._control.read_snapshot(old.snapshot.version if old else None)
+            snapshot, database_time = await self._control.read_snapshot(old.snapshot.version if old else None)
         except ControlUnreachable as error:
             if self._reachable:
                 _log.warning("snapshot_unreachable", reason=error.message)
             self._reachable = False
             return
         self._reachable = True
+        if database_time is not None:
+            self._database_time = database_time, self._clock.monotonic()
         if snapshot is not None:
             self._replace(View(snapshot, self._settings.region))
         self._confirmed_at = sent_at
@@ -139,12 +163,14 @@ class SnapshotKeeper:
     async def _beat(self, *, leaving: bool = False) -> None:
         if self._view is None:
             return
+        epoch = self._view.snapshot.epoch
         heartbeat = Heartbeat(
             gateway=self._settings.gateway_id,
             snapshot_version=self._view.snapshot.version,
             healthy_deployments=tuple(sorted(self._health.healthy)),
             loads=self._loads(),
             keys_revision=self._feed.revision,
+            sent_again=epoch if self._sent_again(epoch) else "",
             leaving=leaving,
         )
         try:

@@ -28,6 +28,8 @@ _COMMANDS = {
     "start": _Entry("chappe_local.cli:start", "local", "Start a stopped part."),
     "stop": _Entry("chappe_local.cli:stop", "local", "Stop one part; it stays stopped."),
     "down": _Entry("chappe_local.cli:down", "local", "Stop everything; data and keys are kept."),
+    "backup": _Entry("chappe_local.backup.cli:backup", "local", "Back the database up, stream its log, verify."),
+    "restore": _Entry("chappe_local.backup.cli:restore", "local", "Restore the database."),
     "control": _Entry("chappe_control.cli:control", "control", "Run the control plane."),
     "gateway": _Entry("chappe_gateway.cli:gateway", "gateway", "Run a region's gateway."),
     "reconcile": _Entry("chappe_serving.cli:reconcile", "serving", "Drive a region's Ray Serve to the catalogue."),
@@ -35,14 +37,25 @@ _COMMANDS = {
     "catalogue": _Entry("chappe_control.cli:catalogue", "control", "Apply a catalogue of regions and models."),
     "tenant": _Entry("chappe_control.cli:tenant", "control", "Create tenants and their keys."),
     "operator": _Entry("chappe_tenants.cli:operator", "control", "Who may use the console, and in which role."),
-    "ledger": _Entry("chappe_billing.cli:ledger", "control", "Verify the ledger."),
+    "prices": _Entry(
+        "chappe_control.prices_cli:prices", "control", "List, simulate, publish, withdraw and revert prices."
+    ),
+    "legal-entity": _Entry(
+        "chappe_tenants.legal_entities.cli:legal_entity", "control", "Who the operator's companies are in law."
+    ),
+    "ledger": _Entry("chappe_billing.cli:ledger", "control", "Verify the ledger, and explain what a request cost."),
     "audit": _Entry("chappe_store.audit_log.cli:audit", "control", "Verify, export and sign the audit log."),
+    "usage": _Entry("chappe_billing.cli:usage", "control", "Look after usage that two witnesses disagree about."),
+    "feed": _Entry("chappe_billing.feed.cli:feed", "control", "Deliver rated usage to your own BSS."),
 }
 
 
 # Beside a local instance these need no settings: `up` wrote them into a private file. Long-running parts never read
 # it: a gateway must not hold a credential of the database.
-_OPERATORS_TOOLS = {"db", "catalogue", "tenant", "operator", "ledger", "audit"}
+_OPERATORS_TOOLS = {
+    *("db", "catalogue", "tenant", "operator", "legal-entity", "prices", "ledger", "usage", "audit", "feed"),
+    *("backup", "restore"),
+}
 
 
 class _LazyGroup(click.Group):

@@ -1,0 +1,193 @@
+"""An engine's answer, and everything that goes wrong, in the words of Anthropic's Messages API. Pure."""
+
+from typing import Literal
+
+import msgspec
+from msgspec import Struct
+
+from chappe_gateway.dialects import Text, read_events, read_whole
+from chappe_gateway.errors import ErrorAnswer, answer_for
+from chappe_kernel.errors import ChappeError
+from chappe_kernel.rating import Counts
+from chappe_kernel.wire.control import UsageEvent
+from chappe_kernel.wire.engine import End, FinishReason, Start
+
+StopReason = Literal["end_turn", "max_tokens", "stop_sequence"]
+
+_ERROR_TYPES = {
+    401: "authentication_error",
+    402: "billing_error",
+    403: "permission_error",
+    404: "not_found_error",
+    429: "rate_limit_error",
+    500: "api_error",
+    503: "api_error",
+}
+_OVERLOADED = 529
+"""Anthropic's own status."""
+_TOO_LARGE = 413
+# An engine knows only its own name of it.
+_PARAMS = {"max_completion_tokens": "max_tokens"}
+
+
+class _TextBlock(Struct):
+    text: str
+    type: str = "text"
+
+
+class _Usage(Struct):
+    input_tokens: int
+    """Without those that were read from the cache."""
+    cache_read_input_tokens: int
+    output_tokens: int
+    cache_creation_input_tokens: int = 0
+
+
+class _Message(Struct):
+    id: str
+    model: str
+    content: tuple[_TextBlock, ...]
+    stop_reason: StopReason | None
+    stop_sequence: str | None
+    usage: _Usage
+    type: str = "message"
+    role: str = "assistant"
+
+
+class _MessageStart(Struct, tag="message_start"):
+    message: _Message
+
+
+class _BlockStart(Struct, tag="content_block_start"):
+    content_block: _TextBlock
+    index: int = 0
+
+
+class _Ping(Struct, tag="ping"):
+    pass
+
+
+class _TextDelta(Struct):
+    text: str
+    type: str = "text_delta"
+
+
+class _BlockDelta(Struct, tag="content_block_delta"):
+    delta: _TextDelta
+    index: int = 0
+
+
+class _BlockStop(Struct, tag="content_block_stop"):
+    index: int = 0
+
+
+class _Stopped(Struct):
+    stop_reason: StopReason | None
+    stop_sequence: str | None
+
+
+class _MessageDelta(Struct, tag="message_delta"):
+    delta: _Stopped
+    usage: _Usage
+
+
+class _MessageStop(Struct, tag="message_stop"):
+    pass
+
+
+class _ErrorObject(Struct):
+    type: str
+    message: str
+
+
+class _Error(Struct, tag="error"):
+    error: _ErrorObject
+    request_id: str
+
+
+_encoder = msgspec.json.Encoder()
+_Event = _MessageStart | _BlockStart | _Ping | _BlockDelta | _BlockStop | _MessageDelta | _MessageStop | _Error
+
+
+class MessagesTelling:
+    """One answer, in one piece or as a stream. Implements `Dialect` and `Telling`."""
+
+    def __init__(self, request_id: str, model: str, stops: tuple[str, ...]) -> None:
+        self._request_id = request_id
+        self._model = model
+        self._stops = stops
+        self._begun = False
+
+    def whole(self, body: bytes, end: End) -> bytes:
+        answer = read_whole(body)
+        return _encoder.encode(self._message(answer, _usage(end.counts), self._stopped(end, answer.finish_reason)))
+
+    def stream(self) -> "MessagesTelling":
+        return self
+
+    def events(self, passing: bytes, start: Start) -> bytes:
+        text = read_events(passing).text
+        head = b"" if self._begun else self._beginning(start)
+        return head + (_event(_BlockDelta(_TextDelta(text))) if text else b"")
+
+    def last(self, event: UsageEvent, end: End) -> bytes:
+        stopped = self._stopped(end, end.finish_reason)
+        return _event(_BlockStop()) + _event(_MessageDelta(stopped, _usage(event.counts))) + _event(_MessageStop())
+
+    def failure(self, error: ChappeError) -> bytes:
+        return b"event: error\ndata: " + messages_error(self._request_id, error).body + b"\n\n"
+
+    def _beginning(self, start: Start) -> bytes:
+        self._begun = True
+        usage = _usage(Counts(start.prompt_tokens, start.cached_tokens, 0))
+        message = self._message(None, usage, _Stopped(None, None))
+        return _event(_MessageStart(message)) + _event(_BlockStart(_TextBlock(""))) + _event(_Ping())
+
+    def _message(self, answer: Text | None, usage: _Usage, stopped: _Stopped) -> _Message:
+        return _Message(
+            id="msg_" + self._request_id.removeprefix("req_"),
+            model=self._model,
+            content=(_TextBlock(answer.text),) if answer is not None and answer.text else (),
+            stop_reason=stopped.stop_reason,
+            stop_sequence=stopped.stop_sequence,
+            usage=usage,
+        )
+
+    def _stopped(self, end: End, finish_reason: FinishReason | None) -> _Stopped:
+        if end.stopped_by is not None and end.stopped_by < len(self._stops):
+            return _Stopped("stop_sequence", self._stops[end.stopped_by])
+        return _Stopped("max_tokens" if finish_reason == "length" else "end_turn", None)
+
+
+def messages_error(request_id: str, error: ChappeError) -> ErrorAnswer:
+    """The same status and headers as OpenAI's clients get; only an engine that is too busy has Anthropic's 529."""
+    status, headers, _ = answer_for(error)
+    kind = _ERROR_TYPES.get(status, "invalid_request_error")
+    if error.code == "overloaded":
+        status, kind = _OVERLOADED, "overloaded_error"
+    elif status == _TOO_LARGE:
+        kind = "request_too_large"
+    body = _encoder.encode(_Error(_ErrorObject(kind, _naming_its_parameter(error)), request_id))
+    return ErrorAnswer(status, headers, body)
+
+
+def _naming_its_parameter(error: ChappeError) -> str:
+    """Anthropic's error has no field for the parameter."""
+    if error.param is None:
+        return error.message
+    param = _PARAMS.get(error.param, error.param)
+    return error.message if f"`{param}`" in error.message else f"{param}: {error.message}"
+
+
+def _usage(counts: Counts) -> _Usage:
+    return _Usage(
+        input_tokens=counts.prompt_tokens - counts.cached_tokens,
+        cache_read_input_tokens=counts.cached_tokens,
+        output_tokens=counts.completion_tokens,
+    )
+
+
+def _event(event: _Event) -> bytes:
+    data = _encoder.encode(event)
+    name = str(event.__struct_config__.tag)
+    return b"event: " + name.encode() + b"\ndata: " + data + b"\n\n"

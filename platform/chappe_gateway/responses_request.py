@@ -1,0 +1,196 @@
+"""The Responses API's request bodies, decoded strictly into the gateway's own. Nothing is stored: what needs that is
+refused by its name. `store` left out means false here, and the answer says so."""
+
+from typing import Any
+
+import msgspec
+from msgspec import UNSET, Struct, UnsetType
+
+from chappe_gateway.requests import (
+    SAMPLING_RANGES,
+    ChatRequest,
+    StreamOptions,
+    check_ranges,
+    check_text,
+    decode_body,
+    named_model,
+    refuse,
+    refuse_unserved,
+)
+from chappe_kernel.errors import Invalid
+from chappe_kernel.wire.engine import Message, Sampling
+
+_RANGES = {name: SAMPLING_RANGES[name] for name in ("temperature", "top_p")}
+_TEXT_PARTS = {"user": "input_text", "system": "input_text", "developer": "input_text", "assistant": "output_text"}
+
+
+class _Body(Struct, forbid_unknown_fields=True, kw_only=True):
+    model: str | UnsetType = UNSET
+    input: str | list[dict[str, Any]]
+    instructions: str | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    max_output_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    parallel_tool_calls: bool | None = None
+    user: str | None = None
+    safety_identifier: str | None = None
+    prompt_cache_key: str | None = None
+    access_programs: Any = None
+    background: Any = None
+    background_options: Any = None
+    context_management: Any = None
+    conversation: Any = None
+    image: Any = None
+    include: Any = None
+    max_tool_calls: Any = None
+    metadata: Any = None
+    moderation: Any = None
+    previous_response_id: Any = None
+    prompt: Any = None
+    prompt_cache_options: Any = None
+    prompt_cache_retention: Any = None
+    reasoning: Any = None
+    service_tier: Any = None
+    store: Any = None
+    text: Any = None
+    tool_choice: Any = None
+    tools: Any = None
+    top_logprobs: Any = None
+    truncation: Any = None
+
+
+# The values with which a field that is not served still passes, besides null.
+_HARMLESS: dict[str, tuple[Any, ...]] = {
+    "access_programs": ({},),
+    "background": (False,),
+    "background_options": ({},),
+    "context_management": ([],),
+    "conversation": (),
+    "image": (),
+    "include": ([],),
+    "max_tool_calls": (),
+    "metadata": ({},),
+    "moderation": (),
+    "previous_response_id": (),
+    "prompt": (),
+    "prompt_cache_options": ({},),
+    "prompt_cache_retention": ("in_memory",),
+    "reasoning": ({}, {"effort": None}, {"effort": "none"}),
+    "service_tier": ("auto", "default"),
+    "store": (False,),
+    "text": ({}, {"format": {"type": "text"}}, {"format": {"type": "text"}, "verbosity": "medium"}),
+    "tool_choice": ("none", "auto"),
+    "tools": ([],),
+    "top_logprobs": (0,),
+    "truncation": ("disabled",),
+}
+# What stands in an answer's message when a client sends it back as input, and changes nothing.
+_HARMLESS_ITEM: dict[str, tuple[Any, ...]] = {
+    "type": ("message",),
+    "phase": ("final_answer",),
+    "status": ("completed", "incomplete"),
+}
+_HARMLESS_PART: dict[str, tuple[Any, ...]] = {"annotations": ([],), "logprobs": ([],)}
+_decoder = msgspec.json.Decoder(_Body)
+
+
+class Asked(Struct, frozen=True):
+    """A request, and what of it the answer repeats."""
+
+    chat: ChatRequest
+    instructions: str | None
+    max_output_tokens: int | None
+    parallel_tool_calls: bool
+
+
+def decode_response(body: bytes, model: str | None = None) -> Asked:
+    """`model`, when the path names it, is the one. Raises `Invalid` naming the parameter."""
+    request = decode_body(_decoder, body)
+    model = named_model(request.model, model)
+    refuse_unserved(request, _HARMLESS, "")
+    check_ranges(request, _RANGES)
+    if request.max_output_tokens is not None and request.max_output_tokens < 1:
+        raise Invalid("`max_output_tokens` must be at least 1", code="invalid_value", param="max_output_tokens")
+    if request.stream_options is not None and request.stream_options.include_usage is not None:
+        raise Invalid(
+            "unknown parameter `stream_options.include_usage`: the usage is always told",
+            code="unknown_parameter",
+            param="stream_options.include_usage",
+        )
+    if request.stream_options is not None and request.stream_options.include_obfuscation:
+        refuse("stream_options.include_obfuscation")
+    chat = ChatRequest(
+        model=model,
+        messages=_messages(request),
+        sampling=Sampling(temperature=request.temperature, top_p=request.top_p),
+        stream=bool(request.stream),
+        include_usage=False,
+        max_tokens=request.max_output_tokens,
+        max_tokens_param="max_output_tokens",
+    )
+    return Asked(chat, request.instructions, request.max_output_tokens, request.parallel_tool_calls is not False)
+
+
+def _messages(request: _Body) -> tuple[Message, ...]:
+    messages: list[Message] = []
+    if request.instructions:
+        check_text(request.instructions, "instructions")
+        messages.append(Message("developer", request.instructions))
+    if isinstance(request.input, str):
+        check_text(request.input, "input")
+        messages.append(Message("user", request.input))
+    else:
+        messages += [_message(item, f"input[{index}]") for index, item in enumerate(request.input)]
+    if not request.input:
+        raise Invalid("`input` must not be empty", code="empty_array", param="input")
+    return tuple(messages)
+
+
+def _message(item: dict[str, Any], path: str) -> Message:
+    kind = item.get("type")
+    if kind is not None and kind != "message":
+        raise Invalid("only items of type `message` are supported", code="unsupported_value", param=f"{path}.type")
+    _check_fields(item, ("role", "content", "id"), _HARMLESS_ITEM, path)
+    match item.get("role"):
+        case "system" | "user" | "assistant" | "developer" as role:
+            return Message(role, _text(item.get("content"), _TEXT_PARTS[role], f"{path}.content"))
+        case _:
+            raise Invalid(
+                f"`{path}.role` must be system, developer, user or assistant",
+                code="invalid_value",
+                param=f"{path}.role",
+            )
+
+
+def _text(content: Any, kind: str, path: str) -> str:
+    if isinstance(content, list) and content:
+        content = "\n".join(_part(part, kind, f"{path}[{index}]") for index, part in enumerate(content))
+    if not isinstance(content, str):
+        raise Invalid(f"`{path}` must be a text, or parts of type `{kind}`", code="invalid_type", param=path)
+    check_text(content, path)
+    return content
+
+
+def _part(part: Any, kind: str, path: str) -> str:
+    if not isinstance(part, dict) or not isinstance(part.get("text"), str | None):
+        raise Invalid(f"`{path}` must be a part with a text", code="invalid_type", param=path)
+    if part.get("type") != kind:
+        raise Invalid(f"only parts of type `{kind}` are supported here", code="unsupported_value", param=f"{path}.type")
+    _check_fields(part, ("type", "text"), _HARMLESS_PART, path)
+    text = part.get("text")
+    if not isinstance(text, str):
+        raise Invalid(f"`{path}.text` must be a text", code="invalid_type", param=f"{path}.text")
+    return text
+
+
+def _check_fields(
+    fields: dict[str, Any], served: tuple[str, ...], harmless: dict[str, tuple[Any, ...]], path: str
+) -> None:
+    for name, value in fields.items():
+        if name in harmless:
+            if value is not None and value not in harmless[name]:
+                refuse(f"{path}.{name}")
+        elif name not in served:
+            raise Invalid(f"unknown parameter `{path}.{name}`", code="unknown_parameter", param=f"{path}.{name}")

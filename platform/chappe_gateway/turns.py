@@ -1,0 +1,180 @@
+"""A request's turn: it waits fairly, by `chappe_kernel.fairness`, before it is sent to an engine.
+
+A request that finds room passes without waiting for anything. One that waits holds its budget and its place in the
+limits; when its client leaves, its right is withdrawn or its time is over, it gives all of that back and was charged
+nothing. The counters are this process's own.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable
+from typing import NamedTuple
+
+from chappe_gateway.call import Call
+from chappe_gateway.control_client import ControlClient, ControlUnreachable
+from chappe_gateway.settings import GatewaySettings
+from chappe_gateway.upstream import UpstreamLost
+from chappe_kernel.clock import Clock
+from chappe_kernel.errors import Invalid
+from chappe_kernel.fairness.counters import cost_of
+from chappe_kernel.fairness.dispatcher import Dispatcher, QueueBounds
+from chappe_kernel.fairness.in_flight import InFlightLimit, TtftTarget
+from chappe_kernel.fairness.line import Priority, Ticket
+from chappe_kernel.rating import NO_COUNTS, Counts
+from chappe_kernel.wire.control import KeyFacts
+
+PRIORITY_HEADER = b"x-chappe-priority"
+UNVERIFIED = "unverified"
+"""The one account of all tenants that nobody has verified: founding more of them gains nothing."""
+_CAPACITY_POLL_S = 10.0
+_PRIORITIES = {priority.value.encode(): priority for priority in Priority}
+
+
+class Turn(NamedTuple):
+    """A request's place at its deployment."""
+
+    dispatcher: Dispatcher
+    ticket: Ticket
+
+
+class _Waiting:
+    """Stands where the call's exchange will be: whoever ends the call ends its waiting."""
+
+    __slots__ = ("turn_came",)
+
+    def __init__(self, turn_came: "asyncio.Future[None]") -> None:
+        self.turn_came = turn_came
+
+    def abort(self) -> None:
+        if not self.turn_came.done():
+            self.turn_came.set_exception(UpstreamLost("the call ended while it waited for its turn"))
+
+
+class Turns:
+    """The dispatchers of one gateway process, one for each deployment."""
+
+    def __init__(self, settings: GatewaySettings, clock: Clock, control: ControlClient) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._control = control
+        self._target = TtftTarget(settings.ttft_target_s, settings.prefill_tokens_per_s)
+        self._bounds = QueueBounds(settings.queue_total, settings.queue_per_tenant)
+        self._capacities: dict[str, int] = {}
+        self._dispatchers: dict[str, Dispatcher] = {}
+        self._waiting: dict[Ticket, asyncio.Future[None]] = {}
+
+    def take(self, call: Call, facts: KeyFacts, deployment: str, cost: int) -> Awaitable[None] | None:
+        """Take a turn for so many weighted tokens at most; None when there was room, else what to wait for.
+
+        Raises `LimitExceeded` when too many wait, `Invalid` for a priority that nobody knows. Waiting raises
+        `LimitExceeded` too, and `UpstreamLost` when the call has ended. `end` must follow.
+        """
+        now = self._clock.monotonic()
+        ticket = Ticket(
+            account=_account(facts),
+            bound=cost,
+            weight=max(1, facts.share),
+            priority=_priority(call),
+            deadline=now + self._settings.queue_wait_s,
+        )
+        dispatcher = self._dispatcher(deployment)
+        if dispatcher.enter(ticket, now):
+            call.turn = Turn(dispatcher, ticket)
+            return None
+        call.turn = Turn(dispatcher, ticket)
+        return self._wait(call, call.turn)
+
+    def first_token(self, call: Call, prompt_tokens: int) -> None:
+        """It came now."""
+        if call.turn is not None:
+            dispatcher, ticket = call.turn
+            dispatcher.in_flight.observe(ticket.dispatched_at, self._clock.monotonic(), prompt_tokens)
+
+    def end(self, call: Call, counts: Counts = NO_COUNTS) -> None:
+        """The engine is done with it, or never had it. Safe to repeat."""
+        if call.turn is not None:
+            dispatcher, ticket = call.turn
+            call.turn = None
+            dispatcher.leave(ticket)
+            dispatcher.finish(ticket, cost_of(counts.prompt_tokens, counts.completion_tokens))
+            self._go_on(dispatcher)
+
+    async def run(self) -> None:
+        """Follow for ever how much Serve takes of each deployment."""
+        while True:
+            with contextlib.suppress(ControlUnreachable):
+                await self.poll()
+            await asyncio.sleep(_CAPACITY_POLL_S)
+
+    async def poll(self) -> None:
+        """One look at what should run here. Raises `ControlUnreachable`; what was known is true until then."""
+        specs = await self._control.read_deployments()
+        self._capacities = {spec.name: spec.replicas * spec.max_ongoing_requests for spec in specs}
+        for name, dispatcher in self._dispatchers.items():
+            dispatcher.in_flight.resize(self._capacity(name))
+            self._go_on(dispatcher)
+
+    def _dispatcher(self, deployment: str) -> Dispatcher:
+        dispatcher = self._dispatchers.get(deployment)
+        if dispatcher is None:
+            in_flight = InFlightLimit(self._capacity(deployment), self._target)
+            dispatcher = self._dispatchers[deployment] = Dispatcher(in_flight, self._bounds)
+        return dispatcher
+
+    def _capacity(self, deployment: str) -> int:
+        """This process's part of what Serve takes; before that is known, whatever the gateway takes."""
+        known = self._capacities.get(deployment, self._settings.max_in_flight)
+        return max(1, known // max(1, self._settings.gateways_in_region))
+
+    async def _wait(self, call: Call, turn: Turn) -> None:
+        dispatcher, ticket = turn
+        loop = asyncio.get_running_loop()
+        turn_came = self._waiting[ticket] = loop.create_future()
+        call.exchange = _Waiting(turn_came)
+        # A client that left before there was anything to wake.
+        if call.gone or call.cut:
+            call.exchange.abort()
+        timer = loop.call_later(self._settings.queue_wait_s, self._go_on, dispatcher)
+        try:
+            self._go_on(dispatcher)
+            await turn_came
+        finally:
+            timer.cancel()
+            call.exchange = None
+            del self._waiting[ticket]
+            dispatcher.leave(ticket)
+
+    def _go_on(self, dispatcher: Dispatcher) -> None:
+        """Whoever may run now runs, and whoever has waited too long is told so."""
+        if not dispatcher.waiting:
+            return
+        now = self._clock.monotonic()
+        for ticket in dispatcher.expired(now):
+            turn_came = self._waiting.get(ticket)
+            if turn_came is not None and not turn_came.done():
+                turn_came.set_exception(dispatcher.refusal(ticket.account, now, code="queue_timeout"))
+        while (served := dispatcher.next(now)) is not None:
+            turn_came = self._waiting.get(served)
+            if turn_came is None or turn_came.done():
+                # Its call has ended, and has not got round to leaving yet.
+                dispatcher.finish(served, 0)
+            else:
+                turn_came.set_result(None)
+
+
+def _account(facts: KeyFacts) -> object:
+    return facts.tenant_id if facts.verified else UNVERIFIED
+
+
+def _priority(call: Call) -> Priority:
+    for name, value in call.headers:
+        if name == PRIORITY_HEADER:
+            priority = _PRIORITIES.get(value.strip().lower())
+            if priority is None:
+                raise Invalid(
+                    f"`x-chappe-priority` is one of {', '.join(Priority)}",
+                    code="invalid_value",
+                    param="x-chappe-priority",
+                )
+            return priority
+    return Priority.STANDARD

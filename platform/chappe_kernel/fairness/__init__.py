@@ -1,0 +1,5 @@
+"""Who is served next when a deployment cannot serve all at once. Pure: time is passed in, nothing waits here.
+
+`counters` says how much each account was served, `line` who is next, `in_flight` how many may run, `dispatcher` puts
+them together for one deployment.
+"""
