@@ -1,6 +1,6 @@
 # Two commands are all that a fresh machine needs: `make up` and `make test`. `make` alone explains.
 .DEFAULT_GOAL := help
-.PHONY: help up down status logs test lint lock wheel screenshots web messages bench-portal
+.PHONY: help up down status logs test lint lock wheel screenshots web messages bench-portal bench-ingest bench-gateway chaos simulate
 
 BOOTSTRAP := sh infra/setup/bootstrap.sh
 CHAPPE := .venv/bin/chappe
@@ -18,7 +18,11 @@ help:
 	@echo "make lint     formatting, style, types and import rules only"
 	@echo "make lock     write the locks in requirements/ again"
 	@echo "make web      build the pages' scripts and styles (up and test do it when they changed)"
+	@echo "make bench-ingest   how fast usage becomes money, beside a bare COPY of the same rows"
+	@echo "make bench-gateway  the gateway beside nginx, LiteLLM and Portkey (ARGS=--quick: without the last two)"
 	@echo "make bench-portal   how long every page takes with a million requests in the log"
+	@echo "make chaos    kill parts at random under load and check the books (MINUTES=10 SEED=…)"
+	@echo "make simulate replay a seed of the simulator (SEED=7, SCENARIO=mixed, flood or cells)"
 	@echo "make messages collect the pages' texts for translation into platform/chappe_control/locale/"
 	@echo "make wheel    build the wheel into dist/"
 	@echo "make screenshots   take the pictures in docs/screenshots/ again"
@@ -37,8 +41,8 @@ test: lint
 ifdef ARGS
 	.venv/bin/python -m pytest $(ARGS)
 else
-	.venv/bin/python -m pytest -n auto --maxprocesses 4 --dist loadgroup -m "not alone"
-	.venv/bin/python -m pytest -m alone
+	.venv/bin/python -m pytest -n auto --maxprocesses 4 --dist loadgroup -m "not alone" --durations 15
+	.venv/bin/python -m pytest -m alone --durations 40
 endif
 
 lint:
@@ -79,6 +83,22 @@ bench-portal:
 	@$(BOOTSTRAP) dev
 	.venv/bin/python -m tests.bench.portal_bench $(ARGS)
 
+bench-gateway:
+	@$(BOOTSTRAP) dev
+	.venv/bin/python -m tests.bench.gateway_bench $(ARGS)
+
+bench-ingest:
+	@$(BOOTSTRAP) dev
+	.venv/bin/python -m tests.bench.ingest_bench $(ARGS)
+
 screenshots:
 	@$(BOOTSTRAP) dev
 	.venv/bin/python -m tests.browser.screenshots
+
+chaos:
+	@$(BOOTSTRAP) dev
+	CHAPPE_CHAOS_MINUTES=$(or $(MINUTES),10) CHAPPE_CHAOS_SEED=$(SEED) .venv/bin/python -m pytest tests/chaos/test_chaos.py -s
+
+simulate:
+	@$(BOOTSTRAP) dev
+	@.venv/bin/python -m tests.simulator --seed $(or $(SEED),0) --scenario $(or $(SCENARIO),mixed)

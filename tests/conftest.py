@@ -101,7 +101,7 @@ def postgres_server() -> Iterator[PostgresServer]:
     """The server's process, without roles or databases yet."""
     root = Path(tempfile.mkdtemp(prefix="chappe-pg-"))
     root.chmod(0o755)  # The server's unprivileged user passes through; its own folders are 0700.
-    server = PostgresServer(root / "socket", embedded.Passwords(*(secrets.token_urlsafe(16) for _ in range(3))))
+    server = PostgresServer(root / "socket", embedded.Passwords(*(secrets.token_urlsafe(16) for _ in range(4))))
     embedded.prepare_data(root / "data", server.socket_dir, server.passwords.superuser)
     # Durability is what these tests don't need: a crash of the machine loses nothing of theirs.
     fast = ["--fsync=off", "--synchronous_commit=off", "--full_page_writes=off"]

@@ -22,26 +22,27 @@ from tests.access.expecting import (
     anybody,
     console,
     internal,
-    operator_api,
     portal,
     tenant_api,
 )
-from tests.access.world import TOKENS, Caller, an_address, unlike
+from tests.access.operator_expectations import CLOSED, CREDIT, DRAFT, OPERATOR_API, QUOTA, REASON
+from tests.access.world import Caller, an_address, unlike
 from tests.control.world import CHAT
 
 SIGNED_IN = (*MEMBERS, Caller.OTHER_OWNER)
 """To the portal."""
 
 CUSTOMERS = HEADS | {Caller.BILLING, Caller.VIEWER}
-CREDIT = frozenset({Caller.ADMINISTRATOR, Caller.FINANCE})
-CLOSED = {"state": "closed", "reason": "requested"}
 
-QUOTA = {"requests_per_minute": 5}
 
 PUBLIC_API = {
     "GET /api/v1/balance": tenant_api(MEMBERS | KEY),
+    "GET /api/v1/transactions": tenant_api(MEMBERS | KEY),
+    "GET /api/v1/prices": tenant_api(MEMBERS | KEY),
+    "GET /api/v1/contract-terms": tenant_api(MEMBERS | KEY),
     "GET /api/v1/usage/events": tenant_api(MEMBERS | KEY),
     "GET /api/v1/usage/summary": tenant_api(MEMBERS | KEY),
+    "GET /api/v1/usage/export": tenant_api(MEMBERS | KEY),
     "GET /api/v1/projects": tenant_api(MEMBERS | KEY),
     "POST /api/v1/projects": tenant_api(HEADS | KEY, 201, body=lambda _: {"name": unlike()}),
     "GET /api/v1/projects/{project_id}": tenant_api(MEMBERS | KEY, of=things.a_project),
@@ -108,57 +109,6 @@ PUBLIC_API = {
     "GET /api/v1/regions": tenant_api(MEMBERS | KEY),
 }
 
-OPERATOR_API = {
-    "GET /api/v1/operator/plans": operator_api(OPERATOR),
-    "POST /api/v1/operator/plans": operator_api(
-        ADMINISTRATOR, 201, body=lambda _: {"name": unlike().replace(" ", "-"), "title": "Plan"}
-    ),
-    "GET /api/v1/operator/plans/{plan}": operator_api(OPERATOR, of=things.a_plan),
-    "PUT /api/v1/operator/plans/{plan}": operator_api(ADMINISTRATOR, of=things.a_plan, body=lambda _: {"title": "P"}),
-    "DELETE /api/v1/operator/plans/{plan}": operator_api(ADMINISTRATOR, 204, of=things.a_plan),
-    "GET /api/v1/operator/tenants/{tenant_id}/quotas": operator_api(OPERATOR, of=things.a_tenant),
-    "GET /api/v1/operator/tenants/{tenant_id}/quotas/effective": operator_api(OPERATOR, of=things.a_tenant),
-    "POST /api/v1/operator/tenants/{tenant_id}/quotas": operator_api(
-        CARE, 201, of=things.a_tenant, body=lambda _: QUOTA | {"model": CHAT}
-    ),
-    "GET /api/v1/operator/tenants/{tenant_id}/quotas/{quota_id}": operator_api(OPERATOR, of=things.a_contracts_quota),
-    "PATCH /api/v1/operator/tenants/{tenant_id}/quotas/{quota_id}": operator_api(
-        CARE, of=things.a_contracts_quota, body=lambda _: QUOTA
-    ),
-    "DELETE /api/v1/operator/tenants/{tenant_id}/quotas/{quota_id}": operator_api(
-        CARE, 204, of=things.a_contracts_quota
-    ),
-    "GET /api/v1/operator/tenants/{tenant_id}/quota-raises": operator_api(OPERATOR, of=things.a_tenant),
-    "POST /api/v1/operator/tenants/{tenant_id}/quota-raises": operator_api(
-        CARE, 201, of=things.a_tenant, body=lambda _: things.RAISE
-    ),
-    "DELETE /api/v1/operator/tenants/{tenant_id}/quota-raises/{raise_id}": operator_api(CARE, 204, of=things.a_raise),
-    "GET /api/v1/operator/tenants": operator_api(OPERATOR),
-    "POST /api/v1/operator/tenants": operator_api(CARE, 201, body=lambda _: {"name": unlike()}),
-    "GET /api/v1/operator/tenants/{tenant_id}": operator_api(OPERATOR, of=things.a_tenant),
-    "PATCH /api/v1/operator/tenants/{tenant_id}": operator_api(
-        CARE, of=things.a_tenant, body=lambda _: {"name": unlike()}
-    ),
-    "POST /api/v1/operator/tenants/{tenant_id}/transitions": operator_api(
-        CARE, of=things.a_tenant, body=lambda _: CLOSED
-    ),
-    "POST /api/v1/operator/tenants/{tenant_id}/owner-invitations": operator_api(
-        CARE, 201, of=things.a_tenant, body=lambda _: {"email": an_address()}
-    ),
-    "GET /api/v1/operator/tenants/{tenant_id}/credit-limit": operator_api(OPERATOR, of=things.a_tenant),
-    "PUT /api/v1/operator/tenants/{tenant_id}/credit-limit": operator_api(
-        CREDIT, of=things.a_tenant, body=lambda _: {"credit_limit": "10"}
-    ),
-    "GET /api/v1/operator/tokens": operator_api(OPERATOR),
-    # A token makes no tokens.
-    "POST /api/v1/operator/tokens": operator_api(OPERATOR, 201, body=lambda _: {"name": unlike()}).but(
-        403, *TOKENS.values()
-    ),
-    # An administrator's: nobody else knows of it.
-    "DELETE /api/v1/operator/tokens/{token_id}": operator_api(ADMINISTRATOR, 204, of=things.a_token).but(
-        404, *(OPERATOR - ADMINISTRATOR), *(TOKENS[caller] for caller in OPERATOR - ADMINISTRATOR)
-    ),
-}
 
 PORTAL = {
     "GET /quotas": portal(MEMBERS),
@@ -176,6 +126,9 @@ PORTAL = {
     "GET /overview/live": portal(MEMBERS),
     "GET /requests": portal(MEMBERS),
     "GET /requests/{request_id}": portal(MEMBERS, of=things.a_request),
+    "GET /exports": portal(MEMBERS),
+    # The address says no format.
+    "GET /exports/file": portal(MEMBERS, 400),
     "GET /keys": portal(MAKERS | {Caller.VIEWER}),
     "POST /keys": portal(MAKERS, 201, form=lambda _: {"name": unlike(), "kind": "inference"}),
     "POST /keys/{key_id}/revoke": portal(MAKERS, 303, of=things.a_key),
@@ -277,7 +230,47 @@ CONSOLE = {
     "POST /console/tenants/{tenant_id}/transitions": console(CARE, 303, of=things.a_tenant, form=lambda _: CLOSED),
     "GET /console/revenue": console(MONEY),
     "GET /console/revenue/live": console(MONEY),
+    "GET /console/disputes": console(MONEY),
+    "POST /console/disputes/discrepancies/{discrepancy_id}": console(
+        CREDIT, 303, of=things.a_discrepancy, form=lambda _: {"reason": "looked at", "decision": "keep"}
+    ),
+    "POST /console/disputes/quarantine/{request_id}/{digest}": console(
+        CREDIT, 303, of=things.a_quarantined_event, form=lambda _: {"reason": "lost", "decision": "write_off"}
+    ),
     "GET /console/prices": console(OPERATOR),
+    "GET /console/prices/history": console(OPERATOR),
+    "GET /console/prices/versions/{price_version}": console(OPERATOR, of=things.a_price),
+    "POST /console/prices/versions/{price_version}/withdraw": console(
+        CREDIT, 303, of=things.a_scheduled_price, form=lambda _: REASON
+    ),
+    "POST /console/prices/versions/{price_version}/revert": console(
+        CREDIT, 303, of=things.a_wrong_price, form=lambda _: REASON
+    ),
+    "GET /console/prices/drafts": console(OPERATOR),
+    "GET /console/prices/drafts/new": console(CREDIT),
+    "POST /console/prices/drafts/new": console(CREDIT, 303, form=lambda _: DRAFT),
+    "GET /console/prices/drafts/{draft_id}": console(OPERATOR, of=things.a_price_draft),
+    "POST /console/prices/drafts/{draft_id}/lines": console(
+        CREDIT,
+        303,
+        of=things.a_price_draft,
+        form=lambda _: {"model": CHAT, "region": "fr-par", "input": "1", "cached_input": "1", "output": "1"},
+    ),
+    "POST /console/prices/drafts/{draft_id}/lines/remove": console(
+        CREDIT, 303, of=things.a_price_draft, form=lambda _: {"model": CHAT, "region": "fr-par"}
+    ),
+    "POST /console/prices/drafts/{draft_id}/simulate": console(CREDIT, 303, of=things.a_simulated_draft),
+    # What it says when it is sent is not what the page showed: there is no page here.
+    "POST /console/prices/drafts/{draft_id}/publish": console(CREDIT, 409, of=things.a_simulated_draft),
+    "POST /console/prices/drafts/{draft_id}/discard": console(CREDIT, 303, of=things.a_price_draft),
+    "GET /console/tenants/{tenant_id}/prices": console(OPERATOR, of=things.a_tenant),
+    "POST /console/tenants/{tenant_id}/prices/terms": console(
+        CREDIT,
+        303,
+        of=things.a_tenant,
+        form=lambda _: {"kind": "minimum", "first_month": "2090-01", "amount": "1"},
+    ),
+    "POST /console/tenants/{tenant_id}/prices/terms/{term_id}/end": console(CREDIT, 303, of=things.a_term),
     "GET /console/gallery": console(ADMINISTRATOR),
     "GET /console/gallery/live": console(ADMINISTRATOR),
 }
@@ -332,6 +325,21 @@ INTERNAL = {
             "minimum_nano": 1,
         },
     ),
+    # Nothing was restored, whosever the grant is.
+    "PUT /internal/v1/grants/{grant_id}/kept": internal(
+        409,
+        of=things.a_grant,
+        body=lambda home: {
+            "tenant_id": str(home.id),
+            "gateway": "gw-1",
+            "amount_nano": 1,
+            "returned_nano": 0,
+            "settle_for_s": 1,
+            "release_for_s": 1,
+        },
+    ).but(409, Caller.OTHER_REGION),
+    # Of whoever does not say which gateway it is.
+    "GET /internal/v1/grants/recalls": internal(400),
     "PUT /internal/v1/grants/{grant_id}/returned": internal(
         204, of=things.a_grant, body=lambda _: {"returned_nano": 1}
     ),

@@ -1,10 +1,31 @@
 """What paths name, made anew for whoever asks: things of Alpha's, of the operator's, of a region's."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import text
+import msgspec
+from sqlalchemy import select, text
 
-from chappe_kernel.ids import INVITATION, MEMBER, REQUEST, TENANT, decode_id, encode_id, new_id
+from chappe_billing.discrepancies.queries import list_newest
+from chappe_billing.feed.queries import read_last_batch
+from chappe_billing.feed.service import close_batch
+from chappe_billing.prices.service import publish_price
+from chappe_billing.quarantine.queries import list_quarantined
+from chappe_catalogue.listings.models import Listing
+from chappe_catalogue.publishers.models import Publisher
+from chappe_kernel.ids import (
+    DISCREPANCY,
+    INVITATION,
+    MEMBER,
+    PRICE_VERSION,
+    PUBLISHER,
+    REQUEST,
+    TENANT,
+    decode_id,
+    encode_id,
+    new_id,
+)
+from chappe_kernel.rating import Price
 from chappe_store.session import TenantScope
 from chappe_tenants.members.queries import list_members
 from chappe_tenants.members.service import Role, put_member
@@ -14,6 +35,8 @@ from tests.pages.browser import PASSWORD
 
 TOMORROW = (datetime.now(UTC) + timedelta(days=1)).date().isoformat()
 RAISE = {"requests_per_minute": 6000, "reason": "launch", "ends_at": f"{TOMORROW}T00:00:00Z"}
+
+TERM = {"kind": "minimum", "first_month": "2090-01", "amount": "250.00"}
 
 
 async def a_key(access: AccessWorld) -> dict[str, str]:
@@ -108,6 +131,70 @@ async def _make_reseller(access: AccessWorld) -> None:
         await session.execute(text("UPDATE tenant SET is_reseller = true WHERE id = :id"), {"id": access.alpha.id})
 
 
+async def a_top_up(access: AccessWorld) -> dict[str, str]:
+    tenant = await a_tenant(access)
+    path = f"/api/v1/operator/tenants/{tenant['tenant_id']}/transactions"
+    body = {"kind": "top_up", "amount": "7", "reference": unlike("bank")}
+    made = await access.made(Caller.ADMINISTRATOR, path, body)
+    return {**tenant, "transaction_id": made["transaction_id"]}
+
+
+async def a_payment_in_suspense(access: AccessWorld) -> dict[str, str]:
+    body = {"amount": "7", "reference": unlike("bank")}
+    made = await access.made(Caller.ADMINISTRATOR, "/api/v1/operator/suspense", body)
+    return {"payment_id": made["transaction_id"]}
+
+
+async def a_publisher(access: AccessWorld) -> dict[str, str]:
+    """Who is owed something: its share of a request of Alpha's."""
+    async with access.control.database.operator() as session:
+        await session.execute(text("UPDATE listing SET publisher_share_bp = 5000"))
+    await a_request(access)
+    async with access.control.database.audit() as session:
+        publisher_id = await session.scalar(text("SELECT publisher_id FROM publisher_share ORDER BY 1 DESC LIMIT 1"))
+    return {"publisher_id": encode_id(PUBLISHER, publisher_id)}
+
+
+async def a_publishers_month(access: AccessWorld) -> dict[str, str]:
+    return {**await a_publisher(access), "month": "2026-11"}
+
+
+async def a_payout(access: AccessWorld) -> dict[str, str]:
+    publisher = await a_publisher(access)
+    path = f"/api/v1/operator/publishers/{publisher['publisher_id']}/payouts"
+    body = {"amount": "0.000000001", "reference": unlike("bank")}
+    made = await access.made(Caller.ADMINISTRATOR, path, body)
+    return {**publisher, "transaction_id": made["transaction_id"]}
+
+
+async def a_discrepancy(access: AccessWorld) -> dict[str, str]:
+    """Of a request of Alpha's: the engine tells of fewer tokens later."""
+    cell, key = access.cell(), access.alpha.keys["inference"]
+    (event,) = await cell.use(key, await cell.lease(access.alpha.id))
+    facts = await cell.resolve(key)
+    assert facts is not None
+    fewer = cell.event(facts, event.grant_id, event.price_version, event.counts.completion_tokens - 1)
+    await cell.ship(msgspec.structs.replace(fewer, request_id=event.request_id))
+    async with access.control.database.audit() as session:
+        (found, *_) = await list_newest(session, resolved=False, limit=1)
+    return {"discrepancy_id": encode_id(DISCREPANCY, found.id)}
+
+
+async def a_quarantined_event(access: AccessWorld) -> dict[str, str]:
+    """Of a request of Alpha's, under a key that nobody knows."""
+    cell = access.cell()
+    (event,) = await cell.use(access.alpha.keys["inference"], await cell.lease(access.alpha.id))
+    await cell.ship(msgspec.structs.replace(event, request_id=new_id(), key_id=new_id()))
+    async with access.control.database.audit() as session:
+        (found, *_) = await list_quarantined(session, decided=False, limit=1)
+    return {"request_id": encode_id(REQUEST, found.request_id), "digest": found.digest.hex()}
+
+
+async def a_legal_entity(access: AccessWorld) -> dict[str, str]:
+    body = {"name": unlike("Chappe"), "currency": "EUR"}
+    return {"entity_id": (await access.made(Caller.ADMINISTRATOR, "/api/v1/operator/legal-entities", body))["id"]}
+
+
 async def a_token(access: AccessWorld) -> dict[str, str]:
     """An administrator's."""
     return {"token_id": (await make_token(access.doors[Caller.ADMINISTRATOR].visitor))["id"]}
@@ -125,6 +212,37 @@ async def a_grant(access: AccessWorld) -> dict[str, str]:
     return {"grant_id": str(await access.cell().lease(access.alpha.id))}
 
 
+_CHAINS: list[str] = []
+
+
+async def a_batch(access: AccessWorld) -> dict[str, str]:
+    """The feed's newest. The control plane closes some by itself."""
+    await a_rated_usage(access)
+    async with access.control.database.operator() as session:
+        batch = await read_last_batch(session)
+    assert batch is not None
+    _CHAINS[:] = [batch.chain.hex()]
+    return {"sequence": str(batch.sequence)}
+
+
+def chain_of_the_batch() -> str:
+    """What whoever has the newest batch knows of it."""
+    return _CHAINS[0]
+
+
+async def a_rated_usage(access: AccessWorld) -> dict[str, str]:
+    """Of a closed batch."""
+    request = await a_request(access)
+    async with access.control.database.operator() as session:
+        while await close_batch(session) is not None:
+            pass
+    return {"usage_id": request["request_id"]}
+
+
+async def a_usage_specification(_: AccessWorld) -> dict[str, str]:
+    return {"specification_id": "inference"}
+
+
 async def an_asset(access: AccessWorld) -> dict[str, str]:
     page = (await access.http.get("/sign-in", headers={"host": "localhost:8400"})).text
     return {"name": page.split("/static/")[1].split('"')[0]}
@@ -133,3 +251,66 @@ async def an_asset(access: AccessWorld) -> dict[str, str]:
 async def no_request(_: AccessWorld) -> dict[str, str]:
     """One that nobody has settled, or that is not there: the playground cannot tell."""
     return {"request_id": encode_id(REQUEST, new_id())}
+
+
+async def a_term(access: AccessWorld) -> dict[str, str]:
+    """Of a new tenant's contract."""
+    tenant = await a_tenant(access)
+    path = f"/api/v1/operator/tenants/{tenant['tenant_id']}/contract-terms"
+    return {**tenant, "term_id": (await access.made(Caller.ADMINISTRATOR, path, TERM))["id"]}
+
+
+async def a_price(access: AccessWorld) -> dict[str, str]:
+    """In force."""
+    (first, *_) = await _prices_of_a_new_model(access, unlike("model").replace(" ", "-"), starts_in=())
+    return {"price_version": first}
+
+
+async def a_scheduled_price(access: AccessWorld) -> dict[str, str]:
+    name = unlike("model").replace(" ", "-")
+    return {"price_version": (await _prices_of_a_new_model(access, name, starts_in=(timedelta(days=1),)))[-1]}
+
+
+async def a_wrong_price(access: AccessWorld) -> dict[str, str]:
+    """In force, after another."""
+    name = unlike("model").replace(" ", "-")
+    return {"price_version": (await _prices_of_a_new_model(access, name, starts_in=(timedelta(0),)))[-1]}
+
+
+async def a_price_draft(access: AccessWorld) -> dict[str, str]:
+    made = await access.made(Caller.ADMINISTRATOR, "/api/v1/operator/price-drafts", {"title": "New prices"})
+    return {"draft_id": made["id"]}
+
+
+async def a_simulated_draft(access: AccessWorld) -> dict[str, str]:
+    """Of a model that nobody has used."""
+    name = unlike("model").replace(" ", "-")
+    await _prices_of_a_new_model(access, name, starts_in=())
+    price = {"per_million_tokens": {"input": "0.1", "cached_input": "0", "output": "0.2"}}
+    body = {"title": "New prices", "lines": [{"model": name, "region": "fr-par", "price": price}]}
+    made = await access.made(Caller.ADMINISTRATOR, "/api/v1/operator/price-drafts", body)
+    path = f"/api/v1/operator/price-drafts/{made['id']}/simulations"
+    assert (await access.call(Caller.ADMINISTRATOR, "POST", path, {})).status_code == 200
+    return {"draft_id": made["id"]}
+
+
+async def _prices_of_a_new_model(access: AccessWorld, name: str, starts_in: Sequence[timedelta]) -> list[str]:
+    """Its first price, and one more at each of these times from now."""
+    listing_id, ids = new_id(), []
+    async with access.control.database.operator() as session:
+        publisher_id = await session.scalar(select(Publisher.id).limit(1))
+        bounds = {"context_tokens": 1, "template_tokens": 1, "default_output_tokens": 1, "max_output_tokens": 1}
+        session.add(Listing(id=listing_id, name=name, publisher_id=publisher_id, task="chat", currency="EUR", **bounds))
+        await session.flush()
+        for number, wait in enumerate((None, *starts_in)):
+            version_id = await publish_price(
+                session,
+                listing_id=listing_id,
+                region="fr-par",
+                currency="EUR",
+                price=Price(number + 1, 1, 1),
+                starts_at=None if not wait else datetime.now(UTC) + wait,
+                notice=timedelta(0),
+            )
+            ids.append(encode_id(PRICE_VERSION, version_id))
+    return ids

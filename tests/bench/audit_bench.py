@@ -35,7 +35,7 @@ CHANGES = 1000
 ENTRIES = 100_000
 KEYS = parse_signing_keys(f"1:{base64.b64encode(b'b' * 32).decode()}")
 BENCH = Origin(ActorKind.COMMAND, "bench", None, new_id())
-PASSWORDS = embedded.Passwords("superuser", "owner", "control")
+PASSWORDS = embedded.Passwords("superuser", "owner", "control", "backup")
 
 
 @asynccontextmanager

@@ -19,6 +19,7 @@ from chappe_kernel.api_keys import KeyKind, Pepper, generate_key
 from chappe_kernel.ids import TenantId
 from chappe_kernel.money import NANO_PER_UNIT
 from chappe_store.session import Database
+from chappe_tenants.legal_entities.models import DEFAULT_LEGAL_ENTITY_ID
 
 EVENTS = 1_000_000
 KEYS = 10
@@ -156,6 +157,24 @@ _HOURS = """
     FROM usage_event WHERE tenant_id = $1 GROUP BY 1, 2, 3, 4, 5, 6
 """
 
+# The trigger on the hours knows minutes of now alone.
+_MINUTES = """
+    INSERT INTO usage_minute
+    SELECT tenant_id, date_trunc('minute', posted_at), listing_id, region, count(*), sum(prompt_tokens),
+           sum(cached_tokens), sum(completion_tokens), sum(amount_nano), sum(written_off_nano)
+    FROM usage_event WHERE tenant_id = $1 GROUP BY 1, 2, 3, 4
+"""
+
+_PRICE_DAYS = """
+    INSERT INTO usage_price_day (tenant_id, day, price_version_id, requests, prompt_tokens, cached_tokens,
+                                 completion_tokens, seconds, images, amount_nano, written_off_nano)
+    SELECT tenant_id, (posted_at AT TIME ZONE 'UTC')::date, price_version_id, count(*), sum(prompt_tokens),
+           sum(cached_tokens), sum(completion_tokens), 0, 0, sum(amount_nano), sum(written_off_nano)
+    FROM usage_event
+    WHERE tenant_id = $1 AND (completion_tokens > 0 OR (prompt_tokens > 0 AND outcome <> 'failed'))
+    GROUP BY 1, 2, 3
+"""
+
 _TRANSACTIONS = """
     INSERT INTO ledger_transaction (id, kind, tenant_id, currency, created_at)
     SELECT DISTINCT transaction_id, 'usage', tenant_id, 'EUR', posted_at
@@ -174,6 +193,18 @@ _ENTRIES = """
         (3, CASE u.region WHEN 'fr-par' THEN $4::uuid ELSE $5::uuid END, NULL, rated)
     ) AS e (line, account_id, entry_tenant, amount)
     WHERE amount <> 0
+"""
+
+_OUTBOX = """
+    INSERT INTO outbox (id, topic, payload, created_at, delivered_at)
+    SELECT id, 'usage.posted', '{}', created_at, created_at FROM ledger_transaction
+    WHERE tenant_id = $1 AND kind = 'usage'
+"""
+
+_FEED = """
+    INSERT INTO rated_usage_waiting
+    SELECT id, false FROM ledger_transaction WHERE tenant_id = $1 AND kind = 'usage'
+    UNION ALL SELECT request_id, true FROM usage_event WHERE tenant_id = $1 AND transaction_id IS NULL
 """
 
 _POSTED = """
@@ -204,9 +235,11 @@ async def fill(
     database: Database, connection: "asyncpg.Connection[Any]", tenant_id: TenantId, events: int = EVENTS
 ) -> None:
     """Give the tenant its past. `connection` is the superuser's: who ingests cannot say when something was posted."""
-    funds = Account(AccountKind.TENANT_FUNDS, "EUR", tenant_id=tenant_id)
-    write_off = Account(AccountKind.WRITE_OFF, "EUR")
-    paris, frankfurt = (Account(AccountKind.REVENUE, "EUR", region=region) for region in ("fr-par", "de-fra"))
+    funds = Account(AccountKind.TENANT_FUNDS, "EUR", DEFAULT_LEGAL_ENTITY_ID, tenant_id=tenant_id)
+    write_off = Account(AccountKind.WRITE_OFF, "EUR", DEFAULT_LEGAL_ENTITY_ID)
+    paris, frankfurt = (
+        Account(AccountKind.REVENUE, "EUR", DEFAULT_LEGAL_ENTITY_ID, region=region) for region in ("fr-par", "de-fra")
+    )
     async with database.ingest() as session:
         await ensure_accounts(session, [funds, write_off, paris, frankfurt])
     await connection.execute("SELECT setseed(0.42)")
@@ -220,9 +253,14 @@ async def fill(
     # Triggers make days, months and spending of the hours.
     await connection.execute("RESET session_replication_role")
     await connection.execute(_HOURS, tenant_id)
+    await connection.execute("DELETE FROM usage_minute WHERE tenant_id = $1", tenant_id)
     await connection.execute("SET session_replication_role = replica")
+    await connection.execute(_MINUTES, tenant_id)
+    await connection.execute(_PRICE_DAYS, tenant_id)
     await connection.execute(_TRANSACTIONS, tenant_id)
     await connection.execute(_ENTRIES, tenant_id, funds.id, write_off.id, paris.id, frankfurt.id)
+    await connection.execute(_FEED, tenant_id)
+    await connection.execute(_OUTBOX, tenant_id)
     await connection.execute(_POSTED, tenant_id)
     await connection.execute("RESET session_replication_role")
     await connection.execute("VACUUM ANALYZE")

@@ -11,9 +11,7 @@ import http.client
 import json
 import os
 import re
-import secrets
 import shutil
-import signal
 import statistics
 import subprocess
 import sys
@@ -33,12 +31,15 @@ import httpx
 from litestar import Litestar
 from litestar.routes import HTTPRoute
 
+from chappe_billing.price_drafts.comparing import DraftLine
+from chappe_billing.price_drafts.service import create_draft
 from chappe_control.app import create_app
 from chappe_control.mail_links.service import Purpose, make_link
 from chappe_control.onboarding.tenants import Defaults, create_customer
 from chappe_control.settings import ControlSettings
-from chappe_kernel.ids import KEY, PROJECT, REQUEST, TENANT, TenantId, encode_id, new_id
+from chappe_kernel.ids import KEY, PRICE_DRAFT, PRICE_VERSION, PROJECT, REQUEST, TENANT, TenantId, encode_id, new_id
 from chappe_kernel.ids import MEMBER as MEMBER_PREFIX
+from chappe_kernel.rating import Price
 from chappe_local import postgres as embedded
 from chappe_store.audit_log.origin import ActorKind, Origin
 from chappe_store.migrate import migrate
@@ -48,6 +49,7 @@ from chappe_tenants.members.service import Role
 from chappe_tenants.organisations.schemas import CreateCustomer
 from chappe_tenants.peppers import parse_peppers
 from tests.bench import million
+from tests.bench.server import database_server
 from tests.pages.browser import Visitor
 from tests.valkey_server import start_valkey
 
@@ -58,8 +60,8 @@ BENCH = Origin(ActorKind.COMMAND, "bench", None, new_id())
 REQUESTS = 200
 CONCURRENCIES = (1, 4)
 RESULT = Path(".chappe/bench/portal.json")
-# What is no page: the APIs, the assets, and what sends on to somewhere else.
-_NO_PAGES = ("/api/", "/internal/", "/static/", "/schema", "/healthz")
+# What is no page: the APIs, the assets, a file to keep, and what sends on to somewhere else.
+_NO_PAGES = ("/api/", "/tmf-api/", "/exports/file", "/internal/", "/static/", "/schema", "/healthz")
 _PARAMETER = re.compile(r"\{(?P<name>\w+)(?::\w+)?\}")
 _FOR_NOBODY = {
     *("/sign-in", "/sign-up", "/sign-up/confirm", "/forgot-password", "/reset-password", "/join", "/console/sign-in"),
@@ -194,6 +196,7 @@ async def fill_database(
     member = await connection.fetchval("SELECT id FROM member WHERE tenant_id = $1", tenant_id)
     await connection.execute("UPDATE tenant SET is_reseller = true WHERE id = $1", tenant_id)
     customer_id, links = await _begin_others(app_url, TenantScope(tenant_id))
+    version, draft, month = await _draft_prices(app_url, connection)
     return Million(
         app_url=app_url,
         tenant_id=tenant_id,
@@ -204,8 +207,16 @@ async def fill_database(
             "project_id": encode_id(PROJECT, project),
             "member_id": encode_id(MEMBER_PREFIX, member),
             "customer_id": customer_id,
+            "price_version": version,
+            "draft_id": draft,
         },
-        queries={"/overview": ("?period=month",), "/requests": log, "/keys": ("?new=1",), "/members": ("?new=1",)},
+        queries={
+            "/overview": ("?period=month",),
+            "/requests": log,
+            "/keys": ("?new=1",),
+            "/members": ("?new=1",),
+            "/console/prices/drafts/{draft_id:str}": (f"?month={month}",),
+        },
         links=links,
     )
 
@@ -223,21 +234,22 @@ async def _begin_others(app_url: str, scope: TenantScope) -> tuple[str, dict[str
     return encode_id(TENANT, customer.id), {path: f"?link={secret}" for path, secret in secrets_of.items()}
 
 
-@contextmanager
-def database_server(directory: Path) -> Iterator[tuple[Path, embedded.Passwords]]:
-    """The embedded PostgreSQL as `make up` runs it, without roles or databases yet."""
-    directory.chmod(0o755)  # The server's unprivileged user passes through; its own folders are 0700.
-    passwords = embedded.Passwords(*(secrets.token_urlsafe(16) for _ in range(3)))
-    socket_dir = directory / "socket"
-    embedded.prepare_data(directory / "data", socket_dir, passwords.superuser)
-    with (directory / "log").open("wb") as log:
-        command = [*embedded.server_command(directory / "data", socket_dir), "--max_wal_size=2GB"]
-        process = subprocess.Popen(command, stdout=log, stderr=log, cwd="/")
-    try:
-        yield socket_dir, passwords
-    finally:
-        process.send_signal(signal.SIGINT)
-        process.wait(60)
+async def _draft_prices(app_url: str, connection: "asyncpg.Connection[Any]") -> tuple[str, str, str]:
+    """A price, a draft of a dearer one, and the month with most usage under it."""
+    version_id, listing_id, name, region, currency = await connection.fetchrow(
+        "SELECT p.id, l.id, l.name, p.region, p.currency "
+        "FROM price_version p JOIN listing l ON l.id = p.listing_id LIMIT 1"
+    )
+    month = await connection.fetchval(
+        "SELECT to_char(date_trunc('month', day), 'YYYY-MM') FROM usage_price_day "
+        "GROUP BY 1 ORDER BY sum(requests) DESC LIMIT 1"
+    )
+    line = DraftLine(listing_id, name, region, currency, Price(1_000, 100, 3_000), None)
+    database = Database(app_url, origin=BENCH)
+    async with database.operator() as session:
+        draft = await create_draft(session, title="Dearer", tenant_id=None, lines=[line])
+    await database.close()
+    return encode_id(PRICE_VERSION, version_id), encode_id(PRICE_DRAFT, draft.row.id), month
 
 
 async def fill_server(socket_dir: Path, passwords: embedded.Passwords) -> Million:

@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import text
 
-from chappe_billing.grants.service import return_grant
+from chappe_billing.grants.service import ask_grant, return_grant
 from chappe_billing.grants.terms import GrantTerms, grant_times
 from chappe_kernel.errors import Conflict, InsufficientFunds, Invalid, NotFound, Unavailable
 from chappe_kernel.ids import GrantId, new_id
-from chappe_kernel.wire.control import Grant
+from chappe_kernel.wire.control import AskGrant, Grant
 from tests.billing.conftest import TERMS, Customer, MakeCustomer, Market
 from tests.conftest import DatabaseUrls, PostgresServer
 
@@ -230,3 +230,31 @@ def test_no_grant_admits_across_a_months_end(now: datetime) -> None:
 def test_terms_are_in_order(terms: tuple[float, float, float]) -> None:
     with pytest.raises(Invalid):
         GrantTerms(*terms)
+
+
+def test_postpaid_terms_only_ever_lengthen_and_keep_their_order() -> None:
+    terms = GrantTerms(30, 180, 200, postpaid_admit_s=3600)
+    assert terms.of(postpaid=False) == GrantTerms(30, 180, 200)
+    assert terms.of(postpaid=True) == GrantTerms(3600, 3750, 3770)
+    assert GrantTerms(30, 180, 200, postpaid_admit_s=10).of(postpaid=True) == GrantTerms(30, 180, 200)
+    with pytest.raises(Invalid):
+        GrantTerms(30, 180, 200, postpaid_admit_s=24 * 3600 + 1)
+
+
+@pytest.mark.parametrize(("has_contract", "limit_nano", "admit_s"), [(True, 300, 900), (False, 300, 30), (True, 0, 30)])
+async def test_postpaid_is_who_has_a_contract_and_a_credit_limit(
+    market: Market, make_customer: MakeCustomer, has_contract: bool, limit_nano: int, admit_s: float
+) -> None:
+    customer = await make_customer(1000)
+    async with market.database.operator() as session:
+        await session.execute(
+            text("UPDATE budget SET credit_limit_nano = :limit WHERE tenant_id = :t"),
+            {"t": customer.tenant_id, "limit": limit_nano},
+        )
+    ask = AskGrant(new_id(), customer.tenant_id, "gw-1", 100, 1)
+    terms = GrantTerms(30, 180, 200, postpaid_admit_s=900)
+    async with market.database.ingest() as session:
+        lent = await ask_grant(session, region="fr-par", ask=ask, terms=terms, has_contract=has_contract)
+    # A month's end may be nearer.
+    assert lent.admit_for_s <= admit_s
+    assert lent.settle_for_s == admit_s + 150

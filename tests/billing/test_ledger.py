@@ -8,12 +8,14 @@ from sqlalchemy.exc import DBAPIError
 
 from chappe_billing.ledger.postings import Account, AccountKind, Line, Posting, TransactionKind
 from chappe_billing.ledger.service import new_transaction_id, post
+from chappe_kernel.ids import LegalEntityId, new_id
 from chappe_store.session import Database
+from chappe_tenants.legal_entities.models import DEFAULT_LEGAL_ENTITY_ID, LegalEntity
 from tests.billing.conftest import Customer, Market
 from tests.conftest import DatabaseUrls, PostgresServer
 
-REVENUE = Account(AccountKind.REVENUE, "EUR", region="fr-par")
-WRITE_OFF = Account(AccountKind.WRITE_OFF, "EUR")
+REVENUE = Account(AccountKind.REVENUE, "EUR", DEFAULT_LEGAL_ENTITY_ID, region="fr-par")
+WRITE_OFF = Account(AccountKind.WRITE_OFF, "EUR", DEFAULT_LEGAL_ENTITY_ID)
 
 
 def posting(customer: Customer, *lines: Line) -> Posting:
@@ -66,10 +68,35 @@ async def test_nothing_joins_a_committed_transaction_even_balanced(database: Dat
 
 
 async def test_an_entry_in_another_currency_is_refused(database: Database, customer: Customer) -> None:
-    dollars = Account(AccountKind.WRITE_OFF, "USD")
+    american = await make_entity(database, "USD")
+    dollars = Account(AccountKind.WRITE_OFF, "USD", american)
     with pytest.raises(DBAPIError, match="fk_ledger_entry_account_id_currency"):
         async with database.ingest() as session:
             await post(session, [posting(customer, Line(REVENUE, 5), Line(dollars, -5))])
+
+
+async def test_an_account_in_another_currency_than_its_entitys_is_refused(
+    database: Database, customer: Customer
+) -> None:
+    dollars = Account(AccountKind.WRITE_OFF, "USD", DEFAULT_LEGAL_ENTITY_ID)
+    with pytest.raises(DBAPIError, match="fk_ledger_account_legal_entity_id_currency"):
+        async with database.ingest() as session:
+            await post(session, [posting(customer, Line(REVENUE, 5), Line(dollars, -5))])
+
+
+async def test_money_does_not_pass_between_two_entities_books(database: Database, customer: Customer) -> None:
+    other = Account(AccountKind.WRITE_OFF, "EUR", await make_entity(database, "EUR"))
+    for lines in ((Line(REVENUE, 5), Line(other, -5)), (Line(other, -5), Line(REVENUE, 5))):
+        with pytest.raises(DBAPIError, match="is of two legal entities"):
+            async with database.ingest() as session:
+                await post(session, [posting(customer, *lines)])
+
+
+async def make_entity(database: Database, currency: str) -> LegalEntityId:
+    entity_id = LegalEntityId(new_id())
+    async with database.operator() as session:
+        session.add(LegalEntity(id=entity_id, name=f"Chappe {currency}", currency=currency))
+    return entity_id
 
 
 TABLES = ("ledger_account", "ledger_transaction", "ledger_entry", "usage_event", "usage_quarantine", "price_version")

@@ -116,6 +116,6 @@ async def test_one_start_has_one_version(market: Market) -> None:
         INSERT INTO price_version SELECT uuidv7(), listing_id, region, currency, starts_at, 1, 1, 1, 1, now()
         FROM price_version WHERE id = :id
     """
-    with pytest.raises(DBAPIError, match="uq_price_version"):
+    with pytest.raises(DBAPIError, match="another price version starts then"):
         async with market.database.operator() as session:
             await session.execute(text(statement), {"id": version})

@@ -74,22 +74,24 @@ async def test_another_regions_grant_pays_nothing(market: Market, customer: Cust
     assert (await market.ingest(market.event(customer, grant.grant_id))).quarantined == 1
 
 
-async def test_a_second_story_about_a_posted_request_changes_nothing(market: Market, customer: Customer) -> None:
+async def test_a_posted_requests_id_with_another_tenants_key_changes_nothing(
+    market: Market, customer: Customer, make_customer: MakeCustomer
+) -> None:
+    other = await make_customer()
     grant = await market.ask(customer, 1_000_000)
     first = market.event(customer, grant.grant_id)
     await market.ingest(first)
     balance = await market.balance(customer)
-    second = market.event(customer, grant.grant_id, request_id=first.request_id, counts=Counts(9, 0, 9))
+    second = market.event(other, new_id(), request_id=first.request_id, counts=Counts(9, 0, 9))
     receipt = await market.ingest(second, first)
-    assert (receipt.posted, receipt.repeated, receipt.quarantined) == (0, 1, 1)
+    assert (receipt.posted, receipt.repeated, receipt.quarantined, receipt.disputed) == (0, 1, 1, 0)
     assert await market.scalar("SELECT code FROM usage_quarantine") == "differs_from_posted"
     assert await market.balance(customer) == balance
 
 
-async def test_two_stories_about_one_request_in_one_batch_post_the_first(market: Market, customer: Customer) -> None:
+async def test_what_contradicts_a_refused_event_is_refused_as_well(market: Market, customer: Customer) -> None:
     grant = await market.ask(customer, 1_000_000)
-    first = market.event(customer, grant.grant_id)
+    first = market.event(customer, grant.grant_id, amount_nano=1)
     second = market.event(customer, grant.grant_id, request_id=first.request_id, counts=Counts(9, 0, 9))
-    receipt = await market.ingest(first, second, second)
-    assert (receipt.posted, receipt.repeated, receipt.quarantined) == (1, 1, 1)
-    assert (await market.balance(customer)).available_nano == 10_000_000_000 - first.amount_nano
+    receipt = await market.ingest(first, second)
+    assert (receipt.posted, receipt.repeated, receipt.quarantined) == (0, 0, 2)

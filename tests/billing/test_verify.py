@@ -9,7 +9,10 @@ import pytest
 
 from chappe_billing.audit.queries import RULES
 from chappe_billing.audit.service import verify_ledger
+from chappe_billing.discrepancies.queries import list_discrepancies
+from chappe_billing.discrepancies.service import resolve_discrepancy
 from chappe_kernel.ids import new_id
+from chappe_kernel.rating import Counts
 from tests.billing.conftest import Customer, MakeCustomer, Market
 from tests.conftest import DatabaseUrls, PostgresServer
 
@@ -43,6 +46,9 @@ TAMPERING = {
     "a month is gone": "DELETE FROM usage_month",
     "a day's rollup is off": "UPDATE usage_day SET amount_nano = amount_nano + 1",
     "a day's rollup is gone": "DELETE FROM usage_day",
+    "a correction is raised": "UPDATE usage_discrepancy SET corrected_nano = corrected_nano + 1",
+    "a correction has no discrepancy": "DELETE FROM usage_discrepancy",
+    "a correction goes to another": "UPDATE usage_discrepancy SET tenant_id = uuidv7()",
 }
 
 
@@ -53,6 +59,12 @@ async def used(market: Market, make_customer: MakeCustomer) -> Market:
     grant = await market.ask(rich, 1_000_000)
     await market.ingest(*(market.event(rich, grant.grant_id) for _ in range(3)), market.event(poor, new_id()))
     await market.ingest(market.event(rich, grant.grant_id, amount_nano=1))
+    disputed = market.event(rich, grant.grant_id)
+    await market.ingest(disputed)
+    await market.ingest(market.event(rich, grant.grant_id, request_id=disputed.request_id, counts=Counts(100, 20, 10)))
+    async with market.database.operator() as session:
+        (found,) = await list_discrepancies(session, resolved=False, limit=10)
+        await resolve_discrepancy(session, found.id, reason="the engine made fewer", correct=True)
     return market
 
 
@@ -65,7 +77,7 @@ def verify(urls: DatabaseUrls) -> subprocess.CompletedProcess[str]:
 async def test_an_intact_ledger_passes(used: Market, database_urls: DatabaseUrls) -> None:
     assert used.prices
     done = await asyncio.to_thread(verify, database_urls)
-    assert (done.returncode, done.stdout) == (0, "intact: 4 transactions, 4 usage events, 1 quarantined\n"), done.stderr
+    assert (done.returncode, done.stdout) == (0, "intact: 6 transactions, 5 usage events, 1 quarantined\n"), done.stderr
 
 
 async def test_an_empty_ledger_passes(database_urls: DatabaseUrls) -> None:

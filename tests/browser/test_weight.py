@@ -11,12 +11,13 @@ from tests.instance import Instance
 
 SIGNED_OUT = ["/sign-up", "/sign-in", "/forgot-password", "/console/sign-in", "/nothing-here"]
 PORTAL = [
-    *("/overview", "/requests", "/projects", "/keys", "/keys?new=1", "/playground"),
+    *("/overview", "/requests", "/exports", "/projects", "/keys", "/keys?new=1", "/playground"),
     *("/members", "/members?new=1", "/quotas", "/quotas?new=1", "/organisation", "/organisation?edit=1"),
     "/customers",
 ]
 CONSOLE = [
-    f"/console/{page}" for page in ("regions", "deployments", "tenants", "revenue", "prices", "gallery", "tenants/new")
+    *(f"/console/{page}" for page in ("regions", "deployments", "tenants", "revenue", "disputes", "gallery")),
+    *(f"/console/{page}" for page in ("tenants/new", "prices", "prices/history", "prices/drafts", "prices/drafts/new")),
 ]
 
 

@@ -8,6 +8,7 @@ from chappe_control.app import create_app
 from chappe_control.console.menu import MENU, first_page
 from chappe_control.permissions import Permission, may
 from chappe_control.settings import ControlSettings
+from chappe_kernel.ids import PRICE_DRAFT, PRICE_VERSION, encode_id
 from chappe_tenants.operators.service import OperatorRole
 from tests.console.world import ConsoleWorld, show
 from tests.control.world import AUDIT_KEYS_TEXT, PEPPERS_TEXT
@@ -36,17 +37,36 @@ EXPECTED = {
     "/console/tenants/{tenant_id}/owners": CARE,
     "/console/revenue": MONEY,
     "/console/revenue/live": MONEY,
+    "/console/disputes": MONEY,
     "/console/prices": ALL,
+    "/console/prices/history": ALL,
+    "/console/prices/versions/{price_version}": ALL,
+    "/console/prices/drafts": ALL,
+    "/console/prices/drafts/new": CREDIT,
+    "/console/prices/drafts/{draft_id}": ALL,
+    "/console/tenants/{tenant_id}/prices": ALL,
     "/console/gallery": frozenset({OperatorRole.ADMINISTRATOR}),
     "/console/gallery/live": frozenset({OperatorRole.ADMINISTRATOR}),
 }
 # Who is not signed in yet, and who leaves.
 FOR_EVERYBODY = {"/console/sign-in", "/console/sign-out"}
-# No pages of their own: `tests/quotas/test_pages.py` and `tests/organisations/test_console_pages.py` have them.
+# No pages of their own: `tests/quotas/test_pages.py`, `tests/organisations/test_console_pages.py`, `test_disputes.py`,
+# `test_price_drafts.py` and `test_tenant_prices.py` have them.
 POSTED_ONLY = {
     "/console/tenants/{tenant_id}/quotas/raises",
     "/console/tenants/{tenant_id}/quotas/raises/{raise_id}/end",
     "/console/tenants/{tenant_id}/transitions",
+    "/console/disputes/discrepancies/{discrepancy_id}",
+    "/console/disputes/quarantine/{request_id}/{digest}",
+    "/console/prices/versions/{price_version}/withdraw",
+    "/console/prices/versions/{price_version}/revert",
+    "/console/prices/drafts/{draft_id}/lines",
+    "/console/prices/drafts/{draft_id}/lines/remove",
+    "/console/prices/drafts/{draft_id}/simulate",
+    "/console/prices/drafts/{draft_id}/publish",
+    "/console/prices/drafts/{draft_id}/discard",
+    "/console/tenants/{tenant_id}/prices/terms",
+    "/console/tenants/{tenant_id}/prices/terms/{term_id}/end",
 }
 
 
@@ -62,6 +82,15 @@ def console_routes(app: Litestar) -> set[str]:
     return own - FOR_EVERYBODY - POSTED_ONLY
 
 
+async def prices(console: ConsoleWorld) -> dict[str, str]:
+    """A published price, and a draft."""
+    ((version_id,), *_) = await console.sql("SELECT id FROM price_version LIMIT 1")
+    ((draft_id,),) = await console.sql(
+        "INSERT INTO price_draft (id, title) VALUES (uuidv7(), 'Any draft') RETURNING id"
+    )
+    return {"price_version": encode_id(PRICE_VERSION, version_id), "draft_id": encode_id(PRICE_DRAFT, draft_id)}
+
+
 def test_every_route_of_the_console_is_expected_here(app: Litestar) -> None:
     assert console_routes(app) == set(EXPECTED)
 
@@ -72,7 +101,7 @@ async def test_each_role_opens_what_the_table_says_and_nothing_else(
     console: ConsoleWorld, route: str, role: OperatorRole
 ) -> None:
     tenant = await console.tenant("Any tenant")
-    answer = await (await console.operator(role)).get(route.format(tenant_id=show(tenant)))
+    answer = await (await console.operator(role)).get(route.format(tenant_id=show(tenant), **await prices(console)))
     if role not in EXPECTED[route]:
         assert answer.status_code == 403
         assert read_page(answer.text).one("h1").text == "Not open to your role"
@@ -94,7 +123,7 @@ async def test_the_menu_holds_what_the_role_may_open(console: ConsoleWorld, role
 
 @pytest.mark.parametrize("route", sorted(EXPECTED))
 async def test_nobody_and_no_member_enters(console: ConsoleWorld, route: str) -> None:
-    path = route.format(tenant_id="ten_00000000000000000000000000")
+    path = route.format(**dict.fromkeys(("tenant_id", "price_version", "draft_id"), "ten_00000000000000000000000000"))
     member = console.nobody()
     await member.sign_up()
     for visitor in (console.nobody(), member):

@@ -176,7 +176,7 @@ class BusyCell(Cell):
         events = []
         for _ in range(count):
             model = rng.choice(sorted(prices))
-            event = self._event(facts, UUID(grant_id), model, prices[model], rng)
+            event = self.random_event(facts, UUID(grant_id), model, prices[model], rng)
             events.append(event)
             used[model].requests += 1
             used[model].prompt_tokens += event.counts.prompt_tokens
@@ -187,7 +187,7 @@ class BusyCell(Cell):
         assert (receipt.posted, receipt.quarantined) == (count, 0)
         return used
 
-    def _event(
+    def random_event(
         self, facts: wire.KeyFacts, grant_id: UUID, model: str, version: wire.PriceVersion, rng: random.Random
     ) -> wire.UsageEvent:
         prompt = rng.randint(1, 2000)

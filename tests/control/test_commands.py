@@ -18,6 +18,7 @@ from chappe_kernel.api_keys import KeyKind, generate_key, is_well_formed
 from chappe_store.session import Database
 from tests.conftest import DatabaseUrls
 from tests.control.world import AUDIT_KEYS_TEXT, CREDENTIALS, MANIFEST, PEPPERS_TEXT
+from tests.gateway.servers import free_port
 from tests.valkey_server import Valkey
 
 
@@ -125,7 +126,7 @@ async def test_wrong_input_is_told_in_one_line_without_secrets(environ: dict[str
 
 
 async def test_control_ends_on_sigterm_and_logs_no_secret(environ: dict[str, str]) -> None:
-    port = _free_port()
+    port = free_port()
     process = await _start(environ | {"CHAPPE_PORT": str(port)}, "control")
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http:
         await _healthy(http)
@@ -162,7 +163,7 @@ class _control:  # noqa: N801 -- used like a function
     """The control plane in a process of its own."""
 
     def __init__(self, environ: dict[str, str]) -> None:
-        self._port = _free_port()
+        self._port = free_port()
         self._environ = environ | {"CHAPPE_PORT": str(self._port)}
 
     async def __aenter__(self) -> httpx.AsyncClient:
@@ -185,10 +186,3 @@ async def _healthy(http: httpx.AsyncClient) -> None:
                     return
             except httpx.TransportError:
                 await asyncio.sleep(0.05)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

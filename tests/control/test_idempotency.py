@@ -30,9 +30,7 @@ async def owner(request: pytest.FixtureRequest, database: Database) -> Owner:
     async with database.operator() as session:
         owners: dict[str, Owner] = {}
         for name in ("a tenant", "another tenant"):
-            owners[name] = await create_organisation(
-                session, name=name, currency="EUR", allowed_regions=["FR"], requests_per_minute=60
-            )
+            owners[name] = await create_organisation(session, name=name, allowed_regions=["FR"], requests_per_minute=60)
         for name in ("one of the operator's people", "another of them"):
             address = f"{name.split()[0]}@operator.example"
             await put_operator(session, email=address, password=PASSWORD, role=OperatorRole.SUPPORT)

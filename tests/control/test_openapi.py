@@ -30,6 +30,8 @@ async def test_real_answers_conform(world: World) -> None:
         ("GET", "/audit", "/audit", None),
         ("GET", "/listings", "/listings", None),
         ("GET", "/regions", "/regions", None),
+        ("GET", "/prices", "/prices", None),
+        ("GET", "/contract-terms", "/contract-terms", None),
     ]
     statuses = set()
     for method, path, url, body in calls:
@@ -63,7 +65,7 @@ def test_document_is_consistent(openapi: dict[str, Any]) -> None:
     }
     for path, methods in openapi["paths"].items():
         for operation in methods.values():
-            callers = operators if path.startswith("/api/v1/operator/") else tenants
+            callers = operators if path.startswith(("/api/v1/operator/", "/tmf-api/")) else tenants
             assert operation["security"] == ([{}] if path == "/api/v1/leaked-keys" else callers)
     for operation in operations:
         assert operation["summary"] and operation["description"]
@@ -124,7 +126,7 @@ def test_every_post_takes_an_idempotency_key_and_every_update_a_tag(openapi: dic
 
 
 def test_internal_api_is_not_in_the_public_document(openapi: dict[str, Any]) -> None:
-    assert all(path.startswith("/api/v1/") for path in openapi["paths"])
+    assert all(path.startswith(("/api/v1/", "/tmf-api/")) for path in openapi["paths"])
 
 
 def _validator(document: dict[str, Any], schema: dict[str, Any]) -> Draft202012Validator:

@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import AbstractAsyncContextManager
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -12,7 +13,9 @@ from chappe_control.catalogue.service import apply_catalogue
 from chappe_control.settings import ControlSettings
 from chappe_control.snapshot import FRESH_S, SnapshotCache
 from chappe_kernel.clock import SystemClock
+from chappe_kernel.wire.control import DATABASE_TIME
 from chappe_store.audit_log.origin import Origin
+from chappe_store.queries import read_now
 from chappe_store.session import Database
 from tests.control.world import CHAT, CREDENTIALS, MANIFEST, PEPPERS, PRICE, World
 
@@ -49,6 +52,21 @@ async def test_snapshot_is_complete(world: World) -> None:
         "de-fra": [PRICE],
     }
     assert (snapshot.peppers, snapshot.max_age_s) == (PEPPERS, 300)
+
+
+async def test_both_answers_tell_the_databases_time_and_are_never_ahead_of_it(world: World, database: Database) -> None:
+    """Between two readings of the database it goes on by the monotonic clock; the machine's own clock has no say."""
+    version, told = "", datetime.min.replace(tzinfo=UTC)
+    for _ in range(2):
+        world.clock.advance(1)
+        answer = await world.paris.call("GET", "/snapshot", **{"if-none-match": version})
+        version = answer.headers["etag"]
+        told = datetime.fromisoformat(answer.headers[DATABASE_TIME])
+        async with database.audit() as session:
+            assert timedelta(0) <= await read_now(session) - told < timedelta(seconds=10)
+    world.clock.advance(FRESH_S / 2)
+    again = await world.paris.call("GET", "/snapshot")
+    assert datetime.fromisoformat(again.headers[DATABASE_TIME]) - told >= timedelta(seconds=FRESH_S / 2)
 
 
 async def test_unchanged_snapshot_is_304_with_no_body(world: World) -> None:

@@ -136,14 +136,17 @@ class Cell:
         facts = await self.resolve(key)
         assert facts is not None
         events = [self.event(facts, grant_id, await self.price_version(), completion_tokens) for _ in range(count)]
-        answer = await self.call("POST", "/usage", wire.UsageBatch("gw-1", tuple(events)))
-        assert answer.status_code == 200, answer.text
-        receipt = msgspec.json.decode(answer.content, type=wire.UsageReceipt)
+        receipt = await self.ship(*events)
         assert (receipt.posted, receipt.quarantined) == (count, 0)
         return events
 
+    async def ship(self, *events: wire.UsageEvent) -> wire.UsageReceipt:
+        answer = await self.call("POST", "/usage", wire.UsageBatch("gw-1", events))
+        assert answer.status_code == 200, answer.text
+        return msgspec.json.decode(answer.content, type=wire.UsageReceipt)
+
     async def price_version(self) -> UUID:
-        (listing,) = (await self.snapshot()).listings
+        (listing,) = (listing for listing in (await self.snapshot()).listings if listing.name == CHAT)
         (offer,) = (offer for offer in listing.regions if offer.region == self.name)
         return offer.prices[0].id
 

@@ -24,8 +24,8 @@ COVETED = {
     "created_at": "2020-01-01T00:00:00Z",
     "__class__": "Organisation",
 }
-# The operator says in which state a new tenant begins.
-ASKED_FOR = {("POST /api/v1/operator/tenants", "state")}
+# The operator says in which state a new tenant begins, and whose prices a draft is of.
+ASKED_FOR = {("POST /api/v1/operator/tenants", "state"), ("POST /api/v1/operator/price-drafts", "tenant_id")}
 WITH_BODY = [
     route
     for route, expected in EXPECTED.items()

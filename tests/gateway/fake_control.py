@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qs
 from uuid import UUID
@@ -14,7 +14,9 @@ from chappe_kernel.api_keys import KeyKind, Pepper, digest_key, generate_browser
 from chappe_kernel.ids import new_id
 from chappe_kernel.rating import Price, charge
 from chappe_kernel.wire.control import (
+    DATABASE_TIME,
     AskGrant,
+    DeploymentSpec,
     Grant,
     Heartbeat,
     KeyChange,
@@ -25,6 +27,7 @@ from chappe_kernel.wire.control import (
     MonthlyBudget,
     PriceVersion,
     RateLimit,
+    Recalls,
     Region,
     ResolveKey,
     ReturnGrant,
@@ -65,9 +68,13 @@ class FakeControl:
     keys: dict[str, KeyFacts] = field(default_factory=dict)
     grants: dict[UUID, GivenGrant] = field(default_factory=dict)
     events: dict[UUID, UsageEvent] = field(default_factory=dict)
+    other_stories: list[UsageEvent] = field(default_factory=list)
+    """Events that contradict the first one of their request: what opens a discrepancy."""
     deliveries: list[UUID] = field(default_factory=list)
     calls: list[str] = field(default_factory=list)
     heartbeats: list[Heartbeat] = field(default_factory=list)
+    capacities: dict[str, int] = field(default_factory=dict)
+    """How many requests Serve takes of a deployment; others' are unknown."""
     healthy: dict[str, bool] = field(default_factory=lambda: {"fr-par": True, "de-fra": True})
     peppers: tuple[Pepper, ...] = (Pepper(1, b"p" * 32),)
     epoch: str = "epoch-1"
@@ -76,6 +83,10 @@ class FakeControl:
     """Raise it, and nobody can tell what changed; `announce` can."""
     announced: dict[int, KeyChange] = field(default_factory=dict)
     version: int = 1
+    database_ahead_by: timedelta = timedelta(0)
+    """Of this machine's clock, which is the gateways'."""
+    next_prices: dict[str, PriceVersion] = field(default_factory=dict)
+    """By listing: a version that follows the first one."""
     max_age_s: float = 300.0
     admit_s: float = 30.0
     settle_s: float = 180.0
@@ -179,6 +190,7 @@ class FakeControl:
                     (b"content-type", b"application/json"),
                     (b"content-length", b"%d" % len(answer)),
                     (b"etag", b'"%d"' % self.version),
+                    (DATABASE_TIME.encode(), (datetime.now(UTC) + self.database_ahead_by).isoformat().encode()),
                 ],
             }
         )
@@ -190,14 +202,21 @@ class FakeControl:
                 return 304, b""
             return 200, msgspec.json.encode(self.snapshot())
         routes: dict[str, Callable[[bytes], Awaitable[tuple[int, bytes]]]] = {
+            "/deployments": self._deployments,
             "/heartbeat": self._heartbeat,
             "/keys/resolve": self._resolve,
             "/grants": self._grant,
+            "/grants/recalls": self._recalls,
             "/usage": self._usage,
         }
         if path in routes:
             return await routes[path](body)
         return await self._return(UUID(path.split("/")[2]), body)
+
+    async def _deployments(self, _: bytes) -> tuple[int, bytes]:
+        return 200, msgspec.json.encode(
+            [DeploymentSpec(name, "simulated", 1, capacity, {}) for name, capacity in self.capacities.items()]
+        )
 
     def snapshot(self) -> Snapshot:
         listings = (
@@ -220,7 +239,9 @@ class FakeControl:
 
     def _listing(self, name: str, task: Task, regions: tuple[str, ...]) -> Listing:
         price = self.prices.get(name, PRICE)
-        version = PriceVersion(self.price_version(name), STARTED, price)
+        versions: tuple[PriceVersion, ...] = (PriceVersion(self.price_version(name), STARTED, price),)
+        if name in self.next_prices:
+            versions = (*versions, self.next_prices[name])
         return Listing(
             name=name,
             publisher="huggingface",
@@ -231,8 +252,16 @@ class FakeControl:
             template_tokens=64,
             default_output_tokens=512,
             max_output_tokens=1024,
-            regions=tuple(ListingInRegion(region, (version,)) for region in regions),
+            regions=tuple(ListingInRegion(region, versions) for region in regions),
         )
+
+    def _price(self, event: UsageEvent) -> Price:
+        """Of its version: a tenant's own, or the listing's."""
+        for facts in self.keys.values():
+            for version in facts.prices.get(event.listing, ()):
+                if version.id == event.price_version and facts.tenant_id == event.tenant_id:
+                    return version.price
+        return self.prices.get(event.listing, PRICE)
 
     async def _heartbeat(self, body: bytes) -> tuple[int, bytes]:
         self.heartbeats.append(msgspec.json.decode(body, type=Heartbeat))
@@ -265,10 +294,9 @@ class FakeControl:
         if given is None:
             rooms = [self.monthly[budget] - self.lent_nano(budget) for budget in ask.budgets]
             if any(self.monthly[budget] < ask.minimum_nano for budget in ask.budgets):
-                return (
-                    402,
-                    b'{"code":"monthly_budget_reached","detail":"the monthly budget of the project P is used up"}',
-                )
+                detail = "the monthly budget of the project P is used up"
+                problem = {"code": "monthly_budget_reached", "detail": detail, "param": "project"}
+                return 402, msgspec.json.encode(problem)
             amount = min([ask.wanted_nano, self.free_nano(ask.tenant_id), *rooms])
             if amount < ask.minimum_nano:
                 if self.funds[ask.tenant_id] - self.posted_nano(ask.tenant_id) >= ask.minimum_nano:
@@ -280,6 +308,11 @@ class FakeControl:
             return 500, b""
         grant = Grant(ask.grant_id, given.amount_nano, self.admit_s, self.settle_s, self.release_s)
         return 200, msgspec.json.encode(grant)
+
+    async def _recalls(self, _: bytes) -> tuple[int, bytes]:
+        """None, soon: tests of recalls use the real one."""
+        await asyncio.sleep(0.1)
+        return 200, msgspec.json.encode(Recalls("", ()))
 
     async def _return(self, grant_id: UUID, body: bytes) -> tuple[int, bytes]:
         given = self.grants.get(grant_id)
@@ -296,11 +329,13 @@ class FakeControl:
         for event in batch.events:
             self.deliveries.append(event.request_id)
             if event.request_id in self.events:
-                assert self.events[event.request_id] == event
+                known = self.events[event.request_id]
+                assert (known.tenant_id, known.grant_id) == (event.tenant_id, event.grant_id)
+                if event != known and event not in self.other_stories:
+                    self.other_stories.append(event)
                 repeated += 1
                 continue
-            price = self.prices.get(event.listing, PRICE)
-            assert charge(price, event.outcome, event.counts) == event.amount_nano
+            assert charge(self._price(event), event.outcome, event.counts) == event.amount_nano
             assert event.amount_nano <= event.hold_nano
             self.events[event.request_id] = event
             self._posted[event.tenant_id] = self.posted_nano(event.tenant_id) + event.amount_nano

@@ -55,6 +55,8 @@ class Script:
     text: str = " tok"
     raw: bytes | None = None
     """Instead of a stream."""
+    stopped_by: int | None = None
+    """Which of the request's stops ends it."""
 
 
 @dataclass
@@ -217,7 +219,7 @@ class ScriptedEngine:
             seen.sent_tokens += 1
         await self._write(writer, _chunk(request, {}, "stop"))
         if not script.omit_end:
-            end = End(script.end_outcome, planned, "stop")
+            end = End(script.end_outcome, planned, "stop", script.stopped_by)
             await self._write(writer, END_MARK + msgspec.json.encode(end) + b"\n\n")
         writer.write(b"0\r\n\r\n")
         await self._record(request, planned, script.end_outcome)
@@ -238,7 +240,7 @@ class ScriptedEngine:
 
     async def _record(self, request: GenerateRequest, counts: Counts, outcome: Any) -> None:
         if self.script.write_records:
-            record = EngineRecord(request.request_id, request.attempt, counts, End(outcome, counts))
+            record = EngineRecord(request.request_id, request.attempt, counts, End(outcome, counts), request.slip)
             await self._redis.xadd(RECORD_STREAM, {RECORD_FIELD: msgspec.json.encode(record)})
 
 
@@ -281,7 +283,9 @@ def _whole(request: GenerateRequest, prompt_tokens: int, tokens: int, script: Sc
         },
     }
     return _reply(
-        200, msgspec.json.encode(answer), None if script.omit_end else End(script.end_outcome, counts, "stop")
+        200,
+        msgspec.json.encode(answer),
+        None if script.omit_end else End(script.end_outcome, counts, "stop", script.stopped_by),
     )
 
 

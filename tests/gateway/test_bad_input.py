@@ -93,7 +93,7 @@ BAD_EMBEDDINGS: list[tuple[dict[str, Any], str, str]] = [
     ({"model": EMBEDDINGS, "input": 5}, "invalid_type", "input"),
     ({"model": EMBEDDINGS, "input": ["a"] * 2049}, "array_too_long", "input"),
     ({"model": EMBEDDINGS, "input": "a", "encoding_format": "hex"}, "invalid_type", "encoding_format"),
-    ({"model": EMBEDDINGS, "input": "a", "dimensions": 12}, "unsupported_parameter", "dimensions"),
+    ({"model": EMBEDDINGS, "input": "a", "dimensions": 0}, "invalid_value", "dimensions"),
 ]
 
 HARMLESS: list[dict[str, Any]] = [

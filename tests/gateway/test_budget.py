@@ -1,11 +1,13 @@
 """Nobody spends what they don't have, nobody is refused falsely, and every nano is accounted for."""
 
 import asyncio
+import time
 
 import httpx
 import msgspec
 import pytest
 
+from chappe_gateway.grant_client import PATIENCE_S
 from chappe_kernel.rating import upper_bound
 from tests.gateway.fake_control import CHAT, PRICE, FakeControl
 from tests.gateway.test_answers_shape import check_error
@@ -94,14 +96,30 @@ async def test_before_a_402_the_exact_prompt_is_tried(world: World, gateway: Run
 async def test_money_held_elsewhere_is_503_not_402(world: World, gateway: RunningGateway) -> None:
     tenant = world.control.new_tenant(exact_hold_nano(100))
     key = world.control.new_key(tenant)
-    world.engine.script.delay_s = 0.1
+    world.engine.script.tokens, world.engine.script.delay_s = 90, 0.1
     async with RawClient.to(gateway.port) as running:
         running.send_chat(key, stream=True, max_tokens=90)
         await running.read_head()
+        began = time.monotonic()
         check_error(await ask(gateway, key, max_tokens=90), 503, "budget_unavailable")
+        assert time.monotonic() - began >= PATIENCE_S
     await world.events(1)
     world.engine.script.delay_s = 0
     assert (await ask(gateway, key, max_tokens=20)).status_code == 200
+
+
+async def test_who_waits_gets_what_a_request_of_the_same_gateway_leaves_over(
+    world: World, gateway: RunningGateway
+) -> None:
+    """Without a word to the control plane, in the order of their coming."""
+    tenant = world.control.new_tenant(exact_hold_nano(100))
+    key = world.control.new_key(tenant)
+    world.engine.script.delay_s = 0.05
+    async with RawClient.to(gateway.port) as running:
+        running.send_chat(key, stream=True, max_tokens=90)
+        await running.read_head()
+        answers = await asyncio.gather(*(ask(gateway, key, max_tokens=40) for _ in range(2)))
+        assert {answer.status_code for answer in answers} == {200}
 
 
 async def test_leases_of_our_own_that_lie_idle_are_given_back_for_one_bigger_hold(world: World) -> None:
@@ -141,6 +159,17 @@ async def test_a_grant_whose_answer_was_lost_is_not_leased_twice(world: World, g
     check_error(await ask(gateway, world.key), 503, "control_unreachable")
     assert (await ask(gateway, world.key)).status_code == 200
     assert len(world.control.grants) == 1
+
+
+async def test_a_grant_whose_answer_was_lost_goes_back_though_nobody_asks_again(world: World) -> None:
+    """Else others are refused for it until its release."""
+    world.control.admit_s = 0.5
+    async with world.gateway() as gateway:
+        world.control.lose_grant_answers = 1
+        check_error(await ask(gateway, world.key), 503, "control_unreachable")
+        assert world.control.pending_nano(world.tenant) > 0
+        await until(lambda: world.control.pending_nano(world.tenant) == 0)
+        assert len(world.control.grants) == 1
 
 
 async def test_expired_grants_go_back(world: World) -> None:

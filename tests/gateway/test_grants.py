@@ -65,6 +65,12 @@ class Grants(RuleBasedStateMachine):
         self.book.retire_all()
 
     @rule()
+    def give_back_idle(self) -> None:
+        """Others need it."""
+        self.book.give_back_idle()
+        assert self.book.free_nano() == 0
+
+    @rule()
     def send_returns(self) -> None:
         for grant_id, (amount, _) in self.book.due_returns.items():
             assert amount >= self.returned.get(grant_id, 0), "returns are cumulative"
@@ -78,6 +84,7 @@ class Grants(RuleBasedStateMachine):
             spent = self.charged.get(g.grant_id, 0)
             due = self.book.due_returns.get(g.grant_id, (0, 0.0))[0]
             assert (g.held_nano, g.spent_nano) == (held, spent)
+            assert g.returned_nano == max(due, self.returned.get(g.grant_id, 0)), "what goes back is told once it is"
             assert held + spent + max(due, self.returned.get(g.grant_id, 0)) <= g.amount_nano
             assert g.free_nano >= 0
 
@@ -85,6 +92,8 @@ class Grants(RuleBasedStateMachine):
     def at_most_two_admit(self) -> None:
         assert len(self.book.admitting) <= 2
         assert self.book.open_holds == len(self.open)
+        assert self.book.held_nano == sum(hold.amount_nano for hold in self.open)
+        assert self.book.spent_nano == sum(self.charged.values())
 
     def teardown(self) -> None:
         for hold in self.open:
@@ -130,6 +139,28 @@ def test_the_older_grant_is_used_first_and_what_fits_only_the_next_comes_from_it
     assert first is not None
     assert second is not None
     assert (first.grant, second.grant) == (old, new)
+
+
+def test_a_recalled_grant_goes_on_with_what_its_holds_leave_over() -> None:
+    book = TenantBook()
+    only = grant(100)
+    book.add(only)
+    hold = book.hold(0, 40)
+    assert hold is not None
+    book.give_back_idle()
+    assert book.due_returns == {only.grant_id: (60, RELEASE_S)}
+    assert book.hold(0, 1) is None
+    book.settle(hold, 15)
+    assert book.hold(0, 25) is not None
+    assert book.hold(0, 1) is None
+
+
+def test_however_long_a_grant_admits_it_is_renewed_in_time() -> None:
+    book = TenantBook()
+    day = LeasedGrant(new_id(), 100, 0.0, 86_400.0, 86_550.0, 86_570.0)
+    book.add(day)
+    assert not book.wants_next(299)
+    assert book.wants_next(300)
 
 
 def test_an_expired_grant_admits_nothing_and_gives_back() -> None:

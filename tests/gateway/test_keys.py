@@ -17,7 +17,7 @@ def lookups(world: World) -> int:
 
 async def test_malformed_keys_are_refused_without_a_look_up(world: World, gateway: RunningGateway) -> None:
     wrong_checksum = world.key[:-1] + ("a" if world.key[-1] != "a" else "b")
-    for header in ({}, auth("x"), auth("sk-1234"), auth(wrong_checksum), auth("' OR 1=1 --"), {"api-key": world.key}):
+    for header in ({}, auth("x"), auth("sk-1234"), auth(wrong_checksum), auth("' OR 1=1 --"), {"apikey": world.key}):
         answer = await gateway.http.post(PATH, json=chat_body(), headers=header)
         check_error(answer, 401, "invalid_api_key")
     assert lookups(world) == 0

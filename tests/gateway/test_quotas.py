@@ -133,8 +133,7 @@ async def test_requests_are_paid_from_grants_within_their_monthly_budget(world: 
         assert answer.status_code == 200
     assert {grant.ask.budgets for grant in control.grants.values()} == {(), (budget,)}
     answer = await gateway.http.post("/v1/embeddings", json={"model": EMBEDDINGS, "input": "x"}, headers=auth(bound))
-    check_error(answer, 402, "monthly_budget_reached")
-    assert "project P" in answer.json()["error"]["message"]
+    assert "project P" in check_error(answer, 402, "monthly_budget_reached", "project")
 
 
 async def test_idle_money_of_one_budget_is_recalled_for_another(world: World, gateway: RunningGateway) -> None:

@@ -202,3 +202,14 @@ async def test_a_restored_database_gets_its_events_again(world: World, gateway: 
     assert answer.status_code == 200
     await until(lambda: len(world.control.events) == 2)
     assert msgspec.structs.asdict(world.control.events[lost.request_id]) == msgspec.structs.asdict(lost)
+
+
+async def test_who_stops_waiting_changes_nothing_for_the_event(tmp_path: Path) -> None:
+    spool = await opened(tmp_path)
+    told: list[bool] = []
+    left = event()
+    spool.put(left, lambda: told.append(True)).cancel()
+    await spool.commit(event())
+    assert told == [True]
+    assert await spool.find([left.request_id]) == {left.request_id: left}
+    spool.close()

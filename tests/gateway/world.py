@@ -76,6 +76,7 @@ class World:
         await until(lambda: len(self.control.events) >= count, within_s)
         await asyncio.sleep(0.2)
         assert len(self.control.events) == count
+        assert self.control.other_stories == []
         assert len(self.control.deliveries) == count
         return list(self.control.events.values())
 

@@ -1,10 +1,12 @@
 """A charge is exact, never over its hold, and what the outcome's rule says."""
 
 from fractions import Fraction
+from math import floor
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import astuple
 
 from chappe_kernel.errors import Invalid
 from chappe_kernel.rating import (
@@ -13,21 +15,26 @@ from chappe_kernel.rating import (
     Counts,
     Outcome,
     Price,
+    Total,
     breakdown,
     charge,
+    discounted,
+    is_chargeable,
     rate,
+    rate_total,
     upper_bound,
 )
 
 COMPONENTS = st.integers(0, 10**12)
-PRICES = st.builds(Price, COMPONENTS, COMPONENTS, COMPONENTS, COMPONENTS)
+PRICES = st.builds(Price, *[COMPONENTS] * 6)
 TOKENS = st.integers(0, 10**7)
+UNITS = st.integers(0, 10**5)
 
 
 @st.composite
 def counts(draw: st.DrawFn) -> Counts:
     prompt = draw(TOKENS)
-    return Counts(prompt, draw(st.integers(0, prompt)), draw(TOKENS))
+    return Counts(prompt, draw(st.integers(0, prompt)), draw(TOKENS), draw(UNITS), draw(UNITS))
 
 
 def in_units(price: Price, used: Counts) -> Fraction:
@@ -38,6 +45,8 @@ def in_units(price: Price, used: Counts) -> Fraction:
         (used.cached_tokens, Fraction(price.cached_input_nano_per_token - price.input_nano_per_token) * nano),
         (used.completion_tokens, Fraction(price.output_nano_per_token) * nano),
         (1, Fraction(price.request_nano) * nano),
+        (used.seconds, Fraction(price.second_nano) * nano),
+        (used.images, Fraction(price.image_nano) * nano),
     )
     return sum((number * each for number, each in parts), Fraction(0))
 
@@ -49,7 +58,8 @@ def test_rating_is_exact(price: Price, used: Counts) -> None:
 
 @given(PRICES, st.sampled_from(Outcome), counts())
 def test_a_charge_is_the_rated_price_or_nothing(price: Price, outcome: Outcome, used: Counts) -> None:
-    free = used == NO_COUNTS or (outcome is Outcome.FAILED and used.completion_tokens == 0)
+    delivered = used.completion_tokens + used.seconds + used.images
+    free = used == NO_COUNTS or (outcome is Outcome.FAILED and delivered == 0)
     assert Fraction(charge(price, outcome, used), 10**9) == (0 if free else in_units(price, used))
 
 
@@ -57,7 +67,13 @@ def test_a_charge_is_the_rated_price_or_nothing(price: Price, outcome: Outcome, 
 def test_a_charge_never_exceeds_its_hold(
     price: Price, outcome: Outcome, used: Counts, spare_prompt: int, spare_completion: int
 ) -> None:
-    hold = upper_bound(price, used.prompt_tokens + spare_prompt, used.completion_tokens + spare_completion)
+    hold = upper_bound(
+        price,
+        used.prompt_tokens + spare_prompt,
+        used.completion_tokens + spare_completion,
+        max_seconds=used.seconds,
+        max_images=used.images,
+    )
     assert 0 <= charge(price, outcome, used) <= hold
 
 
@@ -79,7 +95,8 @@ def test_a_breakdown_sums_to_the_charge_and_to_the_rated_price_before_what_is_wa
     rated = [line for line in lines if line.component is not Component.WAIVED]
     assert sum(line.amount_nano for line in lines) == charge(price, outcome, used)
     assert sum(line.amount_nano for line in rated) == rate(price, used)
-    assert sum(line.quantity for line in rated) == used.prompt_tokens + used.completion_tokens + 1
+    units = used.prompt_tokens + used.completion_tokens + used.seconds + used.images
+    assert sum(line.quantity for line in rated) == units + 1
     assert all(line.amount_nano < 0 for line in lines if line.component is Component.WAIVED)
 
 
@@ -101,8 +118,46 @@ def test_cached_tokens_are_not_priced_as_input() -> None:
     assert rate(price, Counts(100, 40, 10)) == 60 * 60 + 40 * 15 + 10 * 210
 
 
-@pytest.mark.parametrize("bad", [(1, 2, 0), (-1, -1, 0), (0, 0, -1), (1, -1, 0)])
-def test_impossible_counts_are_refused(bad: tuple[int, int, int]) -> None:
+@given(PRICES, st.lists(st.tuples(st.sampled_from(Outcome), counts()), max_size=20))
+def test_sums_cost_what_their_requests_do(price: Price, requests: list[tuple[Outcome, Counts]]) -> None:
+    chargeable = [used for outcome, used in requests if is_chargeable(outcome, used)]
+    columns = zip(*map(astuple, (NO_COUNTS, *chargeable)), strict=True)
+    summed = Counts(*(sum(column) for column in columns))
+    each = sum(charge(price, outcome, used) for outcome, used in requests)
+    assert rate_total(price, Total(len(chargeable), summed)) == each
+    assert Fraction(each, 10**9) == sum((in_units(price, used) for used in chargeable), Fraction(0))
+
+
+@given(PRICES, st.integers(0, 10_000))
+def test_a_discount_is_rounded_half_up_component_by_component(price: Price, basis_points: int) -> None:
+    exact = [Fraction(component) * (10_000 - basis_points) / 10_000 for component in astuple(price)]
+    assert astuple(discounted(price, basis_points)) == tuple(floor(each + Fraction(1, 2)) for each in exact)
+
+
+def test_no_discount_is_the_price_and_a_whole_one_is_free() -> None:
+    price = Price(60, 15, 210, 7, 3, 11)
+    assert discounted(price, 0) == price
+    assert discounted(price, 10_000) == Price(0, 0, 0)
+    assert discounted(Price(1, 1, 1), 5_000) == Price(1, 1, 1), "a half goes up"
+
+
+@pytest.mark.parametrize("basis_points", [-1, 10_001])
+def test_an_impossible_discount_is_refused(basis_points: int) -> None:
+    with pytest.raises(Invalid):
+        discounted(Price(1, 1, 1), basis_points)
+
+
+def test_seconds_and_images_have_lines_of_their_own() -> None:
+    price = Price(60, 15, 210, second_nano=1_000, image_nano=40_000_000)
+    lines = breakdown(price, Outcome.COMPLETED, Counts(10, 0, 0, seconds=90, images=2))
+    assert [(line.component, line.quantity, line.amount_nano) for line in lines[4:]] == [
+        ("seconds", 90, 90_000),
+        ("images", 2, 80_000_000),
+    ]
+
+
+@pytest.mark.parametrize("bad", [(0, 0, 0, -1), (0, 0, 0, 0, -1), (1, 2, 0), (-1, -1, 0), (0, 0, -1), (1, -1, 0)])
+def test_impossible_counts_are_refused(bad: tuple[int, ...]) -> None:
     with pytest.raises(Invalid):
         Counts(*bad)
 

@@ -65,7 +65,7 @@ class KeysWorld:
     async def organisation(self, name: str) -> Program:
         async with self.control.database.operator() as session:
             scope = await create_organisation(
-                session, name=name, currency="EUR", allowed_regions=["fr-par", "DE"], requests_per_minute=600
+                session, name=name, allowed_regions=["fr-par", "DE"], requests_per_minute=600
             )
             project = await create_project(session, scope, name="default", regions=None, jurisdiction_of=JURISDICTIONS)
             _, secret = await create_key(

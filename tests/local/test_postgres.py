@@ -13,7 +13,7 @@ import pytest
 
 from chappe_local import postgres
 
-PASSWORDS = postgres.Passwords(superuser="su'per", owner='ow"ner', control="con/tr@l")
+PASSWORDS = postgres.Passwords(superuser="su'per", owner='ow"ner', control="con/tr@l", backup="b'k")
 MARK = "zq7-marked-statement"
 
 

@@ -26,7 +26,7 @@ FORM = {
     "is_reseller": "",
     "regions": "fr-par",
 }
-NEW = {**FORM, "state": "applied", "currency": "EUR", "reference": ""}
+NEW = {**FORM, "state": "applied", "legal_entity_id": "", "reference": ""}
 
 
 async def read(world: Organisations, path: str, role: OperatorRole = OperatorRole.ADMINISTRATOR) -> Element:

@@ -196,9 +196,7 @@ async def test_a_closed_organisation_gets_no_key(database: Database) -> None:
 
 async def with_project(database: Database) -> TenantScope:
     async with database.operator() as session:
-        scope = await create_organisation(
-            session, name="Closing", currency="EUR", allowed_regions=["fr-par"], requests_per_minute=60
-        )
+        scope = await create_organisation(session, name="Closing", allowed_regions=["fr-par"], requests_per_minute=60)
         await create_project(session, scope, name="default", regions=None, jurisdiction_of=JURISDICTIONS)
     return scope
 

@@ -4,6 +4,8 @@ import secrets
 
 import pytest
 
+from chappe_kernel.ids import LEGAL_ENTITY, encode_id
+from chappe_tenants.legal_entities.models import DEFAULT_LEGAL_ENTITY_ID
 from chappe_tenants.operators.service import OperatorRole
 from tests.organisations.world import DETAILS, Organisations, tenant_id_of
 
@@ -43,7 +45,9 @@ async def test_a_tenant_is_created_with_all_that_is_known_of_it(world: Organisat
         "vat_number": "FR40303265045",
         "contact": {"name": "Camille Martin", "email": "camille@exemple.example", "phone": "+33123456789"},
         "allowed_regions": ["FR"],
+        "answers_kept_for_s": 0,
         "currency": "EUR",
+        "legal_entity_id": encode_id(LEGAL_ENTITY, DEFAULT_LEGAL_ENTITY_ID),
         "plan": "standard",
         "reference": number,
         "contract_reference": "2026/17",

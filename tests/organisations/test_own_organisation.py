@@ -49,6 +49,18 @@ async def test_regions_are_taken_away_and_put_in_order_and_never_added(world: Or
         assert refused["param"] == "allowed_regions"
 
 
+async def test_it_says_how_long_answers_are_kept_and_gateways_are_told(world: Organisations) -> None:
+    made = await world.organisation()
+    assert (await made.api.get("/organisation"))["answers_kept_for_s"] == 0
+    before = await world.cell().keys_revision()
+    await made.api.change("/organisation", {"answers_kept_for_s": 3600})
+    assert await world.cell().keys_revision() > before
+    facts = await world.cell().resolve(made.keys["inference"])
+    assert facts is not None and facts.answers_kept_for_s == 3600
+    for wrong in (-1, 24 * 3600 + 1, "1", None):
+        assert (await made.api.change("/organisation", {"answers_kept_for_s": wrong}, 400))["param"] is not None
+
+
 @pytest.mark.parametrize(
     "field", ["state", "plan", "is_reseller", "parent", "credit_limit", "reference", "contract_reference", "currency"]
 )

@@ -9,6 +9,7 @@ from chappe_billing.audit.service import verify_ledger
 from chappe_billing.ledger.postings import Account, AccountKind
 from chappe_kernel.ids import REQUEST, encode_id
 from chappe_kernel.rating import Counts, Outcome
+from chappe_tenants.legal_entities.models import DEFAULT_LEGAL_ENTITY_ID
 from tests.portal.reading import Element, nano, number
 from tests.portal.world import TOO_MANY_TOKENS, Customer, PortalWorld, Use, random_uses, unlike
 
@@ -61,7 +62,7 @@ async def test_balance_is_the_funds_less_what_was_spent(portal: PortalWorld, cus
         available = nano(page.by_id("available").text)
         assert available == portal.settings.welcome_credit_nano - sums_of_overview(page)["spend"]
         assert available == int((await customer.api(portal.http, "/balance"))["available"].replace(".", ""))
-        account = Account(AccountKind.TENANT_FUNDS, "EUR", tenant_id=customer.id).id
+        account = Account(AccountKind.TENANT_FUNDS, "EUR", DEFAULT_LEGAL_ENTITY_ID, tenant_id=customer.id).id
         ((entered,),) = await portal.sql("SELECT sum(amount_nano) FROM ledger_entry WHERE account_id = $1", account)
         assert available == entered
     # Whoever wanted more than there was has nothing left but what gateways still hold.

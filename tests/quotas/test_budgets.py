@@ -40,6 +40,7 @@ async def test_a_spent_budget_stops_and_says_whose_it_is(shop: Shop) -> None:
     await spend(shop, tenant, 2)
     refused = await shop.lease(tenant, 1, 1)
     assert (refused.status_code, refused.json()["code"]) == (402, "monthly_budget_reached")
+    assert refused.json()["param"] == "tenant"
     assert "the monthly budget of the organisation" in refused.json()["detail"]
     (state,) = (await shop.effective(tenant))["budgets"]
     assert (state["spent"], state["pending"]) == (state["amount"], "0.000000000")

@@ -27,6 +27,7 @@ from chappe_kernel.wire.engine import (
     Sampling,
 )
 from chappe_local import valkey as embedded
+from chappe_serving.attempt_run import RECORD_EVERY_S
 from chappe_serving.engine import EmbeddingEngine, GeneratingEngine
 from chappe_serving.engines.registry import AnyEngine, build_engine
 from chappe_serving.ingress import Ingress
@@ -141,9 +142,18 @@ class RegionRedis:
             entries: Any = await client.xrange(RECORD_STREAM)
         return [msgspec.json.decode(fields[RECORD_FIELD.encode()], type=EngineRecord) for _, fields in entries]
 
+    async def reports(self, request_id: str, number: int) -> None:
+        """Until so many records say that the request has generated something, and goes on."""
+        async with asyncio.timeout(60):
+            while True:
+                found = [each for each in await self.records() if each.request_id == request_id and not each.end]
+                if sum(each.counts.completion_tokens > 0 for each in found) >= number:
+                    return
+                await asyncio.sleep(0.02)
+
     async def final_record(self, request_id: str) -> EngineRecord:
         """The last record of one request, once it is there."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while True:
                 found = [each for each in await self.records() if each.request_id == request_id and each.end]
                 if found:
@@ -171,11 +181,15 @@ class Served:
 
 
 @contextlib.asynccontextmanager
-async def served(engine: AnyEngine, region_redis: RegionRedis) -> AsyncIterator[Served]:
+async def served(
+    engine: AnyEngine, region_redis: RegionRedis, *, record_every_s: float = RECORD_EVERY_S
+) -> AsyncIterator[Served]:
     with tempfile.TemporaryDirectory() as folder:
         records = RecordWriter(region_redis.engine_url, Path(folder))
         await records.start()
-        config = uvicorn.Config(Ingress(engine, records), port=0, log_config=None, lifespan="on")
+        config = uvicorn.Config(
+            Ingress(engine, records, record_every_s=record_every_s), port=0, log_config=None, lifespan="on"
+        )
         server = uvicorn.Server(config)
         task = asyncio.create_task(server.serve())
         while not server.started:  # noqa: ASYNC110  # uvicorn has no event for it
@@ -191,7 +205,8 @@ async def served(engine: AnyEngine, region_redis: RegionRedis) -> AsyncIterator[
 
 @pytest.fixture
 async def llama_server(llama: AnyEngine, region_redis: RegionRedis) -> AsyncIterator[Served]:
-    async with served(llama, region_redis) as running:
+    # A report comes soon, so that a test need not wait long to know that it generates.
+    async with served(llama, region_redis, record_every_s=0.2) as running:
         yield running
 
 

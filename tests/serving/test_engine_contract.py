@@ -11,7 +11,7 @@ import pytest
 
 from chappe_kernel.errors import Invalid
 from chappe_kernel.rating import NO_COUNTS, Counts
-from chappe_kernel.wire.engine import CountRequest, End, GenerateRequest, Message, Sampling, Start
+from chappe_kernel.wire.engine import CountRequest, End, GenerateRequest, Message, Prompt, Sampling, Start
 from chappe_serving.engine import Delta, EmbeddingEngine, Event, GeneratingEngine, Prefill
 from chappe_serving.engines.registry import AnyEngine
 from tests.serving.conftest import chat, embedding
@@ -68,6 +68,26 @@ async def test_prompt_count_is_what_generate_counts(generating: GeneratingEngine
     events = await collect(generating, request)
     assert isinstance(events[1], Start)
     assert counted == events[1].prompt_tokens == end_of(events).counts.prompt_tokens
+
+
+@pytest.mark.parametrize("prompt", ["Once upon a time", (5, 17, 40)])
+async def test_a_bare_prompt_is_counted_as_it_is_run(generating: GeneratingEngine, prompt: Prompt) -> None:
+    counted = await generating.count_prompt(CountRequest(prompt=prompt))
+    events = await collect(generating, chat("", messages=(), prompt=prompt, max_tokens=3))
+    assert isinstance(events[1], Start)
+    assert counted == events[1].prompt_tokens == end_of(events).counts.prompt_tokens
+    assert counted < await generating.count_prompt(CountRequest(messages=chat("Once upon a time").messages))
+    assert end_of(events).counts.completion_tokens == 3
+    with pytest.raises(Invalid) as refused:
+        await collect(generating, chat("", messages=(), prompt=prompt, max_prompt_tokens=counted - 1))
+    assert (refused.value.code, refused.value.param) == ("context_length_exceeded", "prompt")
+
+
+@pytest.mark.parametrize("prompt", ["", (), "a\0b"])
+async def test_an_empty_or_broken_prompt_is_refused(generating: GeneratingEngine, prompt: Prompt) -> None:
+    with pytest.raises(Invalid) as refused:
+        await collect(generating, chat("", messages=(), prompt=prompt))
+    assert refused.value.param == "prompt"
 
 
 async def test_length_is_the_reason_at_the_maximum(generating: GeneratingEngine) -> None:
@@ -192,10 +212,23 @@ async def test_the_chat_model_knows_the_capital_of_france(llama: GeneratingEngin
 
 
 async def test_a_stop_string_ends_the_answer_and_is_not_in_it(llama: GeneratingEngine) -> None:
-    request = chat("What is the capital of France?", sampling=Sampling(temperature=0.0, stop=("France",)))
+    request = chat("What is the capital of France?", sampling=Sampling(temperature=0.0, stop=("Berlin", "France")))
     events = await collect(llama, request)
     assert text_of(events).strip() == "The capital of"
     assert end_of(events).finish_reason == "stop"
+    assert end_of(events).stopped_by == 1
+
+
+async def test_tokens_that_the_model_lacks_are_refused(llama: GeneratingEngine) -> None:
+    with pytest.raises(Invalid) as refused:
+        await collect(llama, chat("", messages=(), prompt=(5, 10**6)))
+    assert refused.value.param == "prompt"
+
+
+async def test_one_candidate_is_greedy(llama: GeneratingEngine) -> None:
+    sampling = Sampling(temperature=2.0, top_k=1, seed=3)
+    hot = await collect(llama, chat("What is the capital of France?", sampling=sampling, max_tokens=8))
+    assert text_of(hot) == text_of(await collect(llama, chat("What is the capital of France?", max_tokens=8)))
 
 
 async def test_roles_reach_the_model_and_developer_means_system(llama: GeneratingEngine) -> None:
@@ -233,6 +266,13 @@ async def test_an_input_over_the_context_is_refused_never_cut(embedder: Embeddin
     with pytest.raises(Invalid) as refused:
         await embedder.embed(embedding("short", "a " * 2000))
     assert refused.value.code == "context_length_exceeded"
+
+
+async def test_dimensions_that_the_model_lacks_are_refused(embedder: EmbeddingEngine) -> None:
+    assert (await embedder.embed(embedding("a", dimensions=384))).vectors.shape == (1, 384)
+    with pytest.raises(Invalid) as refused:
+        await embedder.embed(embedding("a", dimensions=385))
+    assert refused.value.param == "dimensions"
 
 
 async def test_the_bound_is_on_all_inputs_together(embedder: EmbeddingEngine) -> None:

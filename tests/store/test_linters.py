@@ -29,12 +29,18 @@ EXEMPT: dict[str, dict[str, str]] = {
     },
     "SEC001": {
         r"public\.alembic_version": "Alembic's own; one role may read it",
-        r"public\.(region|publisher|listing|listing_region|deployment|price_version)": "the marketplace, for everybody",
+        r"public\.(region|publisher|listing|listing_region|deployment)": "the marketplace, for everybody",
+        r"public\.price_draft_line": "nobody's prices yet: only the operator's role reads them",
         r"public\.(plan|plan_quota)": "what the operator sells, for everybody",
         r"public\.(region_credential|deployment_state|gateway_heartbeat)": "no tenant's",
         r"public\.operator_(user|session|token|idempotency_record)": "no tenant's",
-        r"public\.(instance|keys_revision)": "one row, no tenant's",
+        r"public\.(instance|keys_revision|usage_kept)": "one row, no tenant's",
+        r"public\.usage_sealed_month": "sums of all tenants; only the operator's role reads it",
+        r"public\.legal_entity": "who sells, for everybody who buys",
+        r"public\.publisher_share": "publishers', and no tenant's to see",
+        r"public\.usage_quarantine_decision": "of events whose tenant is unverified; no tenant's role reads it",
         r"public\.mail_link": "of people who belong to no tenant yet; only the operator's role reads it",
+        r"public\.rated_usage_(waiting|batch|receipt)": "of the feed as a whole; only the operator's role reads them",
         r"public\.outbox": "tenants' role may insert and never read",
         r"public\.audit_checkpoint": "hashes and signatures; only the operator's role reads it",
     },
@@ -45,11 +51,18 @@ EXEMPT: dict[str, dict[str, str]] = {
         r"public\.usage_event_(default|\d{4}_\d{2})": "a partition is reached through its parent; alone it is closed"
     },
     "SEC013": {
-        r"public\.\w+\.\w+_(append_only|no_truncate|balanced|keep_an_owner)": "they refuse or check, and write nothing",
+        r"public\.\w+\.\w+_(append_only|no_truncate|balanced|keep_an_owner|resolved_once)": (
+            "they refuse or check, and write nothing"
+        ),
         r"public\.\w+\.(budget_increase|tenant_(state|parent|is_open))": "refuses, and writes nothing of another row",
         r"public\.\w+\.\w+_announce_key_change": "notes the row's own tenant and key, as a role that can do only that",
         r"public\.(tenant|api_key)\.\w+_follow_(new_)?limit": "writes a quota of the row's own tenant, as its caller",
-        r"public\.usage_hour\.usage_hour_add_to_(day|month|spending)": "adds the row to its own tenant's sums",
+        r"public\.price_version\.price_version_one_per_start": "refuses, and writes nothing",
+        r"public\.price_withdrawal\.price_withdrawal_in_time": "the same",
+        r"public\.price_draft\.price_draft_ended": "the same",
+        r"public\.usage_event\.usage_event_add_to_price_days": "adds each row to its own tenant's sums",
+        r"public\.usage_hour\.usage_hour_follow_(insert|update)": "adds rows to their own tenants' sums",
+        r"public\.(ledger_transaction|usage_event)\.\w+_feed": "queues an id that only the operator's role reads",
         r"public\.member\.member_revoke_keys": "ends a removed member's keys, by the remover's rights",
         r"public\.\w+\.\w+_audit": "writes the changed row's own tenant into the log, as a role that can do only that",
     },
@@ -61,23 +74,26 @@ EXEMPT: dict[str, dict[str, str]] = {
         r"public\.keep_an_owner": "refuses a change by what is left of its own tenant's owners, and tells nothing else",
         r"public\.(audit_change|append_audit_entry)": "their owner can append to the audit log and nothing else",
         r"public\.announce_key_change": "its owner can note whose keys changed and nothing else",
+        r"public\.drop_usage_partition": "drops a month that is sealed, and nothing else",
         r"public\.ensure_usage_partitions": "makes partitions from the clock alone; takes a number",
     },
     "SEC028": {_ACROSS_TENANTS: _WHOLE_ROLE},
     "SEC030": {
         r"public\.audit_entry": "no tenant: the operator's own change, and no tenant's to see",
         r"public\.key_change": "no tenant: it concerns every key, and gateways alone need to know",
+        r"public\.price_(version|withdrawal)": "no tenant: everybody's prices, for everybody to see",
         r"public\.ledger_(entry|transaction)": "no tenant: on the operator's accounts, and no tenant's to see",
     },
     "SEC035": {
         r"public\.(api_key|browser_token|member_session|invitation) \(uq_\w+_digest\)": "to collide is to know it",
         r"public\.ledger_transaction \(uq_ledger_transaction_id_currency\)": "ids are drawn, and tenants only read",
-        r"public\.tenant \(uq_tenant_reference\)": "only the operator's role writes references",
+        r"public\.(tenant|ledger_transaction) \(uq_\w+_reference\)": "only the operator's role writes references",
     },
     "SEC038": {_ACROSS_TENANTS: _WHOLE_ROLE + "; nobody is one of them without `SET ROLE`"},
 }
 # What squawk may find, by migration and rule, and why it is right as it is.
 _FEW_PEOPLE = "there are few people: to look at them all takes milliseconds"
+_FEW_TENANTS = "there are few tenants, and a few accounts of each: to look at them all takes milliseconds"
 _INGESTION_WAITS = "while it is built ingestion waits, and gateways spool what they have"
 ACCEPTED: dict[str, dict[str, str]] = {
     "0004": {
@@ -109,9 +125,39 @@ ACCEPTED: dict[str, dict[str, str]] = {
         "constraint-missing-not-valid": "there are few tenants: to look at them all takes milliseconds",
         "require-concurrent-index-creation": "the same",
     },
+    "0018": {
+        "ban-drop-constraint": "the ones in their place take all that they took, and more",
+        "disallowed-unique-constraint": _FEW_TENANTS,
+        "adding-foreign-key-constraint": _FEW_TENANTS,
+        "constraint-missing-not-valid": _FEW_TENANTS,
+        "require-concurrent-index-creation": "partial, and of no row yet",
+    },
+    "0020": {
+        "require-concurrent-index-creation": "built empty, of no event yet: ingestion waits for a scan",
+        "ban-drop-function": "only the triggers that go with them called them",
+    },
+    "0016": {
+        "ban-drop-constraint": "the one in its place takes all that it took, and more",
+        "constraint-missing-not-valid": "ledger transactions are few beside events: one for a batch and tenant",
+    },
+    "0017": {
+        "ban-drop-constraint": "a trigger in its place keeps the same, but for versions that were withdrawn",
+        "constraint-missing-not-valid": "there are few price versions: to look at them all takes milliseconds",
+        "require-concurrent-index-creation": "the same",
+    },
     "0011": {
         "constraint-missing-not-valid": "the columns are new and empty: a million keys are looked at in a second",
         "require-concurrent-index-creation": "partial, and of no row yet: the same",
+    },
+    "0021": {"require-concurrent-index-creation": _INGESTION_WAITS},
+    "0026": {
+        "require-concurrent-index-deletion": "of a partitioned table it cannot be concurrent, and takes milliseconds",
+        "ban-drop-function": "only the trigger that goes with it called it",
+    },
+    "0025": {
+        "ban-drop-constraint": "the one in its place takes all that it took, and more",
+        "constraint-missing-not-valid": "ledger transactions are few beside events: one for a batch and tenant",
+        "require-concurrent-index-creation": "partial, and of no row yet",
     },
 }
 

@@ -58,6 +58,11 @@ FILL = {
         INSERT INTO price_version (id, listing_id, region, currency, starts_at, input_nano_per_token,
                                    cached_input_nano_per_token, output_nano_per_token, request_nano)
             VALUES (uuidv7(), '00000000-0000-7000-8000-000000000004', 'fr-par', 'EUR', now(), 1, 1, 1, 1);
+        INSERT INTO usage_event (request_id, tenant_id, project_id, key_id, grant_id, region, gateway, listing_id,
+                                 price_version_id, outcome, prompt_tokens, cached_tokens, completion_tokens,
+                                 amount_nano, granted_nano, written_off_nano, hold_nano, started_at, finished_at)
+            VALUES (uuidv7(), '00000000-0000-7000-8000-000000000001', uuidv7(), uuidv7(), uuidv7(), 'fr-par', 'gw-1',
+                    '00000000-0000-7000-8000-000000000004', uuidv7(), 'failed', 0, 0, 0, 0, 0, 0, 0, now(), now());
         INSERT INTO usage_hour SELECT '00000000-0000-7000-8000-000000000001', hour, uuidv7(), uuidv7(),
                                       '00000000-0000-7000-8000-000000000004', 'fr-par', 1, 2, 1, 4, 5, 6
             FROM unnest(ARRAY['2026-10-31 23:00Z', '2026-11-01 00:00Z', '2026-11-01 01:00Z']::timestamptz[]) hour;
@@ -123,6 +128,7 @@ FILL = {
     """,
     "0010": "UPDATE tenant SET state = 'suspended', state_reason = 'unpaid' WHERE relation = 'subsidiary'",
     "0012": "UPDATE tenant SET allowed_regions = '{FR}'",
+    "0023": "UPDATE tenant SET answers_kept_for_s = 3600",
     "0011": """
         INSERT INTO service_account (tenant_id, id, project_id, name, scopes)
             VALUES ('00000000-0000-7000-8000-000000000001', '00000000-0000-7000-8000-00000000000a',
@@ -130,6 +136,65 @@ FILL = {
         UPDATE api_key SET networks = '{192.0.2.0/24}', expires_at = now() + interval '1 day',
             service_account_id = '00000000-0000-7000-8000-00000000000a';
         UPDATE project SET archived_at = now();
+    """,
+    "0017": """
+        INSERT INTO price_version (id, listing_id, region, tenant_id, currency, starts_at, input_nano_per_token,
+                                   cached_input_nano_per_token, output_nano_per_token, request_nano)
+            VALUES ('00000000-0000-7000-8000-00000000000b', '00000000-0000-7000-8000-000000000004', 'fr-par',
+                    '00000000-0000-7000-8000-000000000001', 'EUR', now() + interval '1 day', 1, 1, 1, 1);
+        INSERT INTO price_withdrawal (price_version_id, tenant_id, reason)
+            SELECT id, tenant_id, 'mistaken' FROM price_version WHERE tenant_id IS NOT NULL;
+        INSERT INTO price_draft (id, title) VALUES ('00000000-0000-7000-8000-00000000000c', 'Prices');
+        INSERT INTO price_draft_line (draft_id, listing_id, region, discount_basis_points)
+            VALUES ('00000000-0000-7000-8000-00000000000c', '00000000-0000-7000-8000-000000000004', 'fr-par', 100);
+        INSERT INTO contract_term (id, tenant_id, kind, first_month, amount_nano)
+            VALUES (uuidv7(), '00000000-0000-7000-8000-000000000001', 'minimum', '2026-10-01', 1);
+        INSERT INTO month_cut_off (tenant_id, month, used_nano)
+            VALUES ('00000000-0000-7000-8000-000000000001', '2026-10-01', 0);
+    """,
+    "0016": """
+        INSERT INTO usage_discrepancy (id, request_id, digest, tenant_id, region, gateway, kind, outcome, prompt_tokens,
+                                       cached_tokens, completion_tokens, amount_nano)
+            VALUES (uuidv7(), uuidv7(), '', '00000000-0000-7000-8000-000000000001', 'fr-par', 'gw-1', 'later_record',
+                    'failed', 0, 0, 0, 0);
+    """,
+    "0018": """
+        INSERT INTO legal_entity (id, name, currency, country)
+            VALUES ('00000000-0000-7000-8000-00000000000b', 'Chappe GmbH', 'EUR', 'DE');
+        UPDATE listing SET publisher_share_bp = 7000;
+    """,
+    "0020": "UPDATE usage_hour SET requests = requests + 1",
+    "0021": """
+        INSERT INTO rated_usage_entry (sequence, position, tenant_id, request_id, kind, currency, records, amount_nano,
+                                       posted_at)
+            SELECT 1, 0, '00000000-0000-7000-8000-000000000001', id, 'usage', 'EUR', 1, 0, now()
+            FROM rated_usage_waiting WHERE is_event;
+        INSERT INTO rated_usage_batch (sequence, epoch, format, records, records_before, size_bytes, digest, totals,
+                                       running, chain)
+            SELECT 1, epoch, 1, 1, 0, 1, sha256('1'), '[]', '[]', sha256('c') FROM instance;
+        INSERT INTO rated_usage_receipt (id, sequence, kind) VALUES (uuidv7(), 1, 'acknowledged');
+    """,
+    "0022": "UPDATE instance SET lends_from = now()",
+    "0026": """
+        INSERT INTO usage_event (request_id, tenant_id, project_id, key_id, grant_id, region, gateway, listing_id,
+                                 price_version_id, outcome, prompt_tokens, cached_tokens, completion_tokens,
+                                 amount_nano, granted_nano, written_off_nano, hold_nano, started_at, finished_at)
+            VALUES (uuidv7(), '00000000-0000-7000-8000-000000000001', uuidv7(), uuidv7(), uuidv7(), 'fr-par', 'gw-1',
+                    '00000000-0000-7000-8000-000000000004', uuidv7(), 'failed', 0, 0, 0, 0, 0, 0, 0, now(), now());
+    """,
+    "0025": """
+        BEGIN;
+        INSERT INTO ledger_account (id, kind, currency) VALUES
+            ('00000000-0000-7000-8000-0000000000f1', 'suspense', 'EUR'),
+            ('00000000-0000-7000-8000-0000000000f2', 'payment_clearing', 'EUR') ON CONFLICT DO NOTHING;
+        INSERT INTO ledger_transaction (id, kind, currency, reference)
+            VALUES ('00000000-0000-7000-8000-0000000000f3', 'suspense', 'EUR', 'bank 1');
+        INSERT INTO ledger_entry (transaction_id, line, account_id, currency, amount_nano)
+            SELECT '00000000-0000-7000-8000-0000000000f3', 1, id, 'EUR', 7 FROM ledger_account WHERE kind = 'suspense';
+        INSERT INTO ledger_entry (transaction_id, line, account_id, currency, amount_nano)
+            SELECT '00000000-0000-7000-8000-0000000000f3', 2, id, 'EUR', -7
+            FROM ledger_account WHERE kind = 'payment_clearing';
+        COMMIT
     """,
 }
 

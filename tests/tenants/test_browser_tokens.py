@@ -78,9 +78,7 @@ async def sign_in(database: Database, scope: TenantScope, member_id: MemberId, p
 
 async def make(database: Database, name: str) -> SignedIn:
     async with database.operator() as session:
-        scope = await create_organisation(
-            session, name=name, currency="EUR", allowed_regions=["fr-par", "DE"], requests_per_minute=60
-        )
+        scope = await create_organisation(session, name=name, allowed_regions=["fr-par", "DE"], requests_per_minute=60)
         project = await create_project(session, scope, name="default", regions=["FR"], jurisdiction_of=JURISDICTIONS)
         member_id = MemberId(new_id())
         email = f"{name}@example.org"

@@ -41,9 +41,7 @@ async def two(database: Database) -> AsyncIterator[tuple[Made, Made]]:
 
 async def make(database: Database, name: str) -> Made:
     async with database.operator() as session:
-        scope = await create_organisation(
-            session, name=name, currency="EUR", allowed_regions=["fr-par", "DE"], requests_per_minute=60
-        )
+        scope = await create_organisation(session, name=name, allowed_regions=["fr-par", "DE"], requests_per_minute=60)
         project = await create_project(session, scope, name="default", regions=None, jurisdiction_of=PARIS)
         key, secret = await create_key(
             session,

@@ -78,9 +78,7 @@ async def database(opened: Database, sql: Sql) -> Database:
 async def make_person(database: Database, name: str) -> Person:
     email = f"{name}@example.eu"
     async with database.operator() as session:
-        scope = await create_organisation(
-            session, name=name, currency="EUR", allowed_regions=["fr-par"], requests_per_minute=60
-        )
+        scope = await create_organisation(session, name=name, allowed_regions=["fr-par"], requests_per_minute=60)
         member_id = MemberId(new_id())
         account_id = await open_account(session, email=email, password_hash=HASH)
         await add_member(session, scope, member_id=member_id, account_id=account_id, email=email, role=Role.OWNER)

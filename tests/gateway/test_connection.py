@@ -1,0 +1,58 @@
+"""The short ways past ASGI say no where they don't fit, and the answer is the same."""
+
+import json
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chappe_gateway.events import EngineEvents
+from chappe_kernel.wire.engine import START_MARK
+from tests.gateway.scripted_engine import Script
+from tests.gateway.world import RawClient, World
+
+_PATH = "/v1/chat/completions"
+
+
+async def test_requests_sent_at_once_on_one_connection_are_answered_in_order(world: World) -> None:
+    world.engine.script = Script(tokens=3)
+    async with world.gateway() as gateway, RawClient.to(gateway.port) as client:
+        client.send_chat(world.key)
+        client.send_chat(world.key, stream=True)
+        client.send_chat(world.key)
+        status, headers = await client.read_head()
+        assert status == 200
+        whole = await client.reader.readexactly(int(headers["content-length"]))
+        assert b'"chat.completion"' in whole
+        status, headers = await client.read_head()
+        assert (status, headers["transfer-encoding"]) == (200, "chunked")
+        assert (await client.reader.readuntil(b"\r\n0\r\n\r\n")).count(b"data: [DONE]") == 1
+        status, headers = await client.read_head()
+        assert status == 200
+        assert len(await client.reader.readexactly(int(headers["content-length"]))) == len(whole)
+        await world.events(3)
+
+
+async def test_a_client_of_http_1_0_gets_the_whole_answer_and_the_end_of_the_connection(world: World) -> None:
+    body = b'{"model":"smollm2-135m-instruct","messages":[{"role":"user","content":"hi"}]}'
+    head = f"POST {_PATH} HTTP/1.0\r\nauthorization: Bearer {world.key}\r\ncontent-length: {len(body)}\r\n\r\n"
+    async with world.gateway() as gateway, RawClient.to(gateway.port) as client:
+        client.writer.write(head.encode() + body)
+        status, headers = await client.read_head()
+        assert (status, headers["connection"]) == (200, "close")
+        assert len(await client.reader.read()) == int(headers["content-length"])
+        await world.events(1)
+
+
+_TEXTS = st.lists(st.text() | st.sampled_from(['"content":"', '"content": ""', '\\"content":"x', ""]), max_size=20)
+
+
+@given(_TEXTS, st.sampled_from([(",", ":"), (", ", ": ")]))
+def test_a_chunk_counts_as_text_if_it_has_any_whatever_models_write(
+    texts: list[str], separators: tuple[str, str]
+) -> None:
+    chunks = [{"choices": [{"delta": {"content": text}}]} for text in texts] + [{"choices": [{"delta": {}}]}]
+    written = b"".join(b"data: " + json.dumps(chunk, separators=separators).encode() + b"\n\n" for chunk in chunks)
+    events = EngineEvents()
+    passed = events.feed(START_MARK + b'{"prompt_tokens":1,"cached_tokens":0}\n\n' + written)
+    assert passed == written
+    assert events.text_chunks == sum(map(bool, texts))
