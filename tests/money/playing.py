@@ -13,24 +13,17 @@ from tests.money.machine import Money
 
 
 @pytest.fixture
-async def loop() -> asyncio.AbstractEventLoop:
-    """The one loop of this run, which the connections of all other fixtures belong to."""
-    return asyncio.get_running_loop()
-
-
-@pytest.fixture
-def played(
-    loop: asyncio.AbstractEventLoop,
+async def played(
     market: Market,
     cut_market: Market,
     cut: Cut,
     make_customer: MakeCustomer,
     superuser: "asyncpg.Connection[Any]",
 ) -> type[Money]:
-    cast = loop.run_until_complete(stage.prepare(market, make_customer, superuser))
+    cast = await stage.prepare(market, make_customer, superuser)
 
     class Played(Money):
         pass
 
-    Played.stage = stage.Stage(cast, cut, market.database, cut_market.database, superuser, loop)
+    Played.stage = stage.Stage(cast, cut, market.database, cut_market.database, superuser, asyncio.get_running_loop())
     return Played
