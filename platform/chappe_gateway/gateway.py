@@ -31,6 +31,7 @@ from chappe_gateway.upstream import HttpClient
 from chappe_gateway.witnesses import Witnesses
 from chappe_kernel.clock import Clock, SystemClock
 from chappe_kernel.errors import Unauthenticated, Unavailable
+from chappe_kernel.ids import new_id
 from chappe_kernel.networks import parse_networks
 from chappe_kernel.wire.control import DeploymentLoad
 
@@ -51,6 +52,8 @@ class Gateway:
     def __init__(self, settings: GatewaySettings, clock: Clock | None = None) -> None:
         self.settings = settings
         self.clock = clock or SystemClock()
+        self.name_in_region = f"{settings.gateway_id}:{new_id().hex}"
+        """This life of the process: what one that was killed had leased is not its successor's."""
         self.engines = HttpClient(settings.serving_url)
         self.control = ControlClient(settings.control_url, settings.region_credential)
         self.health = EngineHealthMonitor(HttpClient(settings.serving_url))
@@ -68,7 +71,9 @@ class Gateway:
         proxies = parse_networks(settings.trusted_proxies)
         self.rights = Rights(settings.region, self.keys, self.snapshots, proxies)
         self.redis = open_redis(settings.redis_url)
-        self.limiter = RateLimiter(self.redis, self.clock, settings.gateways_in_region)
+        self.limiter = RateLimiter(
+            self.redis, self.clock, name=self.name_in_region, peers=lambda: settings.gateways_in_region
+        )
         self.records = EngineRecords(self.redis)
         seal = RepeatSeal(settings.region_credential, settings.region)
         self.turns = Turns(settings, self.clock, self.control)
@@ -108,6 +113,7 @@ class Gateway:
             self.health.run(),
             self.records.run(),
             self.repeats.run(),
+            self.limiter.concurrency.run(),
             self.turns.run(),
             self.grants.run_returns(),
             self.grants.run_recalls(),
@@ -128,6 +134,7 @@ class Gateway:
         self.spool.close()
         self.engines.close()
         self.control.close()
+        await self.limiter.concurrency.close()
         await self.redis.aclose()
 
     def settle_apart(self, work: Coroutine[Any, Any, Any]) -> "asyncio.Task[Any]":

@@ -1,5 +1,5 @@
 """Rate limits over any number of gateways: blocks of requests and tokens, leased from the region's Redis by one atomic
-script.
+script. Requests at once are taken here too, and counted in `concurrency_leases`.
 
 Without Redis a gateway goes on with its own share of the limit, so that a tenant gets at most one extra limit in that
 minute; a breaker keeps the time-out from being paid by every request.
@@ -8,30 +8,35 @@ minute; a breaker keeps the time-out from being paid by every request.
 import asyncio
 import math
 from collections import OrderedDict
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import redis.asyncio
 import structlog
 from redis.exceptions import RedisError
 
+from chappe_gateway.concurrency import Gauge
+from chappe_gateway.concurrency_leases import ConcurrencyLimiter
 from chappe_gateway.errors import Headers, RequestLimitExceeded, rate_headers
-from chappe_gateway.limits import LocalShare, Meter, Unit, Window, block_size, meters
+from chappe_gateway.limits import LocalShare, Meter, Unit, Window, meters
+from chappe_gateway.region_redis import answered
 from chappe_kernel.clock import Clock
 from chappe_kernel.wire.control import RateLimit
 
 _log = structlog.get_logger()
 
-# KEYS[1] the count, ARGV[1] the limit, ARGV[2] how much is wanted, ARGV[3] with how much less than that nobody is
-# served. Redis's own clock names the minute, so that all gateways mean the same one. A counter that FLUSHALL took away
-# starts at nothing.
+# KEYS[1] the count, ARGV[1] the limit, ARGV[2] how much those who wait want, ARGV[3] with how much less than that
+# nobody is served, ARGV[4] how much to lease beyond what is wanted: the less is left, the less of that, so that little
+# is left over in one gateway that another could use. Redis's own clock names the minute, so that all gateways mean the
+# same one. A counter that FLUSHALL took away starts at nothing.
 _LEASE = """
 local time = redis.call('TIME')
 local minute = math.floor(time[1] / 60)
 local key = KEYS[1] .. ':' .. minute
 local free = math.max(0, tonumber(ARGV[1]) - tonumber(redis.call('GET', key) or '0'))
-local granted = math.min(tonumber(ARGV[2]), free)
+local spare = math.min(tonumber(ARGV[4]), math.floor(free / 32))
+local granted = math.min(ARGV[2] + spare, free)
 if granted < tonumber(ARGV[3]) then
   granted = 0
 end
@@ -43,8 +48,6 @@ local left_ms = 60000 - ((time[1] % 60) * 1000 + math.floor(time[2] / 1000))
 return {minute, granted, left_ms, free - granted}
 """
 _KEY_PREFIX = "chappe:rate:"
-_REDIS_TIMEOUT_S = 0.15
-_LOOKS = 3
 _BREAKER_OPEN_S = 1.0
 _MAX_SCOPES = 50_000
 _MAX_PLANS = 20_000
@@ -77,20 +80,32 @@ class _Plan(NamedTuple):
     limits: Sequence[RateLimit]
     windows: tuple[tuple[Window, Unit, int], ...]
     """With what each one's limit was."""
+    gauges: tuple[Gauge, ...]
 
 
 class Taken:
     """What one admitted request took of all its limits, and the headers that say how much is left."""
 
-    __slots__ = ("_clock", "_parts", "headers")
+    __slots__ = ("_clock", "_gauges", "_limiter", "_parts", "headers")
 
-    def __init__(self, parts: Sequence[_Taken], clock: Clock) -> None:
+    def __init__(
+        self, parts: Sequence[_Taken], clock: Clock, limiter: ConcurrencyLimiter, gauges: Sequence[Gauge] = ()
+    ) -> None:
         self._parts = parts
         self._clock = clock
+        self._limiter = limiter
+        self._gauges = gauges
         self.headers = _headers(parts, clock.monotonic()) if parts else []
 
+    def end(self) -> None:
+        """The request does not run any more. Safe to repeat."""
+        if self._gauges:
+            gauges, self._gauges = self._gauges, ()
+            self._limiter.release(gauges)
+
     def settle(self, tokens: int) -> None:
-        """The request used so many tokens: the rest of its bound is free again for others in the same minute."""
+        """It has ended and used so many tokens: the rest of its bound is free again for others in the same minute."""
+        self.end()
         now = self._clock.monotonic()
         for part in self._parts:
             if part.unit is Unit.TOKENS and part.minute is not None and tokens < part.amount:
@@ -98,6 +113,7 @@ class Taken:
 
     def undo(self) -> None:
         """The request goes nowhere, because another limit refused it."""
+        self.end()
         now = self._clock.monotonic()
         for part in self._parts:
             if part.minute is not None:
@@ -107,33 +123,46 @@ class Taken:
 class RateLimiter:
     """All counts of one gateway process."""
 
-    def __init__(self, redis_client: "redis.asyncio.Redis", clock: Clock, gateways_in_region: int = 1) -> None:
+    def __init__(
+        self,
+        redis_client: "redis.asyncio.Redis",
+        clock: Clock,
+        *,
+        name: str = "",
+        peers: Callable[[], int] = lambda: 1,
+    ) -> None:
+        """`name` is this process's, unique in the region; `peers` says how many share each limit without Redis."""
+        self.concurrency = ConcurrencyLimiter(redis_client, clock, name, peers)
         self._script = redis_client.register_script(_LEASE)
         self._clock = clock
-        self._gateways_in_region = max(1, gateways_in_region)
+        self._peers = peers
         self._scopes: OrderedDict[str, _Scope] = OrderedDict()
         self._plans: dict[tuple[int, str], _Plan] = {}
         """By the identity of a key's limits, which each plan keeps alive, and model."""
         self._broken_until = 0.0
 
     async def admit(self, limits: Sequence[RateLimit], *, model: str = "", tokens: int = 0) -> Taken:
-        """Take one request for `model`, and the tokens that it may use, of every limit, or of none.
+        """Take one request for `model`, and the tokens that it may use, of every limit, or of none. Who gets a `Taken`
+        must settle it.
 
-        Raises `RequestLimitExceeded`.
+        Raises `RequestLimitExceeded`; `LimitExceeded` when too many run at once.
         """
         plan = self._plans.get((id(limits), model))
         if plan is not None and (at_once := self._take_at_once(plan, tokens)) is not None:
-            return Taken(at_once, self._clock)
+            return Taken(at_once, self._clock, self.concurrency, plan.gauges)
+        # First, since it gives back whole what it took: who runs too much at once uses nothing up of its minutes.
+        gauges = self.concurrency.gauges(limits, model)
+        await self.concurrency.take(gauges)
         parts: list[_Taken] = []
         asked = meters(limits, model, tokens)
         try:
             for meter in asked:
                 parts.append(await self._take(meter))  # noqa: PERF401 -- a refusal gives those before it back
         except BaseException:
-            Taken(parts, self._clock).undo()
+            Taken(parts, self._clock, self.concurrency, gauges).undo()
             raise
-        self._remember(limits, model, asked)
-        return Taken(parts, self._clock)
+        self._remember(limits, model, asked, gauges)
+        return Taken(parts, self._clock, self.concurrency, gauges)
 
     def _take_at_once(self, plan: _Plan, tokens: int) -> list[_Taken] | None:
         """Of all windows, if each has enough in its minute: then nobody has to be asked. Else of none."""
@@ -142,6 +171,8 @@ class RateLimiter:
             amount = 1 if unit is Unit.REQUESTS else tokens
             if now >= window.ends_at or window.left < amount or window.limit != limit:
                 return None
+        if plan.gauges and not self.concurrency.take_at_once(plan.gauges):
+            return None
         parts = []
         for window, unit, _ in plan.windows:
             amount = 1 if unit is Unit.REQUESTS else tokens
@@ -149,13 +180,15 @@ class RateLimiter:
             parts.append(_Taken(window, window.minute, amount, unit))
         return parts
 
-    def _remember(self, limits: Sequence[RateLimit], model: str, asked: Sequence[Meter]) -> None:
+    def _remember(
+        self, limits: Sequence[RateLimit], model: str, asked: Sequence[Meter], gauges: tuple[Gauge, ...]
+    ) -> None:
         scopes = [(self._scopes.get(meter.key), meter) for meter in asked]
         windows = tuple((scope.window, meter.unit, meter.limit) for scope, meter in scopes if scope is not None)
         if len(windows) == len(scopes):
             if len(self._plans) >= _MAX_PLANS:
                 self._plans.clear()
-            self._plans[id(limits), model] = _Plan(limits, windows)
+            self._plans[id(limits), model] = _Plan(limits, windows, gauges)
 
     def _scope(self, meter: Meter) -> _Scope:
         scope = self._scopes.get(meter.key)
@@ -207,10 +240,11 @@ class RateLimiter:
         window = scope.window
         here = window.left if sent_at < window.ends_at else 0
         least = max(1, meter.amount - here)
-        wanted = max(least, block_size(meter.limit, scope.waiting - here, meter.unit))
+        wanted = max(least, scope.waiting - here)
+        spare = window.spare(sent_at, meter.unit)
         try:
-            minute, granted, left_ms, left_elsewhere = await _answered(
-                self._script(keys=[_KEY_PREFIX + meter.key], args=[meter.limit, wanted, least])
+            minute, granted, left_ms, left_elsewhere = await answered(
+                self._script(keys=[_KEY_PREFIX + meter.key], args=[meter.limit, wanted, least, spare])
             )
         except (RedisError, OSError, TimeoutError) as error:
             if self._broken_until == 0.0:
@@ -223,7 +257,7 @@ class RateLimiter:
 
     def _take_share(self, meter: Meter, scope: _Scope) -> bool:
         minute = int(self._clock.now().timestamp()) // _SECONDS_PER_MINUTE
-        return scope.share.take(minute, max(1, meter.limit // self._gateways_in_region), meter.amount)
+        return scope.share.take(minute, max(1, meter.limit // max(1, self._peers())), meter.amount)
 
     def _refusal(self, meter: Meter, window: Window) -> RequestLimitExceeded:
         now = self._clock.monotonic()
@@ -236,22 +270,6 @@ class RateLimiter:
         else:
             message = f"{what} is used up; try again in {math.ceil(retry_after_s)} s"
         return RequestLimitExceeded(message, retry_after_s=retry_after_s, limit=meter.limit, unit=meter.unit)
-
-
-async def _answered(call: Coroutine[Any, Any, Any]) -> Any:
-    """What Redis answers. Raises `TimeoutError` after `_REDIS_TIMEOUT_S` in which this process ran: one that was held
-    up for longer finds an answer that has come meanwhile, and must not take Redis for gone."""
-    asking = asyncio.ensure_future(call)
-    try:
-        for _ in range(_LOOKS):
-            await asyncio.wait([asking], timeout=_REDIS_TIMEOUT_S / _LOOKS)
-            if asking.done():
-                return asking.result()
-        raise TimeoutError
-    finally:
-        if not asking.done():
-            asking.cancel()
-            await asyncio.wait([asking])
 
 
 def _headers(parts: Sequence[_Taken], now: float) -> Headers:

@@ -4,6 +4,7 @@ A block dies with its minute. Its end is counted from when the lease was sent, s
 Redis that gave it.
 """
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -11,8 +12,11 @@ from typing import NamedTuple
 
 from chappe_kernel.wire.control import RateLimit
 
-# A block is this part of the limit, so that few gateways hoard little, within these bounds.
+# Beyond what is waited for, a block is this part of the limit at first, and twice the last one if that was used up
+# within a second, up to this part: so many gateways hoard little, and one with traffic seldom asks.
+_FIRST_BLOCKS_PER_LIMIT = 200
 _BLOCKS_PER_LIMIT = 20
+_USED_UP_SOON_S = 1.0
 
 
 class Unit(StrEnum):
@@ -65,6 +69,8 @@ class Window:
     """What the region still had after our last lease."""
     refused: bool = False
     """Whether that lease gave nothing, because less was left than it needed."""
+    last_spare: int = 0
+    leased_at: float = -math.inf
 
     def take(self, now: float, amount: int = 1) -> bool:
         """Use `amount` of the block, if there is as much in this minute."""
@@ -82,6 +88,15 @@ class Window:
         """Whether the region has said that there is not as much in this minute any more."""
         return self.refused and now < self.ends_at and amount > self.left + self.left_elsewhere
 
+    def spare(self, now: float, unit: Unit) -> int:
+        """How much to lease beyond what is waited for."""
+        first = max(1, self.limit // _FIRST_BLOCKS_PER_LIMIT)
+        most = min(self.limit // _BLOCKS_PER_LIMIT, _MAX_BLOCK[unit])
+        soon = now - self.leased_at < _USED_UP_SOON_S
+        self.last_spare = min(most, 2 * max(first, self.last_spare) if soon else first)
+        self.leased_at = now
+        return self.last_spare
+
     def lease(self, sent_at: float, minute: int, granted: int, ends_in_s: float, left_elsewhere: int) -> None:
         """Add a block of `minute` that was asked for at `sent_at`."""
         ends_at = sent_at + ends_in_s
@@ -96,11 +111,6 @@ class Window:
     def remaining(self, now: float) -> int:
         """How much more this minute has, as far as this gateway knows."""
         return self.left + self.left_elsewhere if now < self.ends_at else self.limit
-
-
-def block_size(limit: int, waiting: int, unit: Unit = Unit.REQUESTS) -> int:
-    """How much to lease at once."""
-    return max(waiting, min(limit // _BLOCKS_PER_LIMIT, _MAX_BLOCK[unit]), 1)
 
 
 @dataclass(slots=True)
