@@ -20,6 +20,7 @@ from chappe_gateway.key_feed import Changes, KeyFeed
 from chappe_gateway.limit_leases import RateLimiter
 from chappe_gateway.records import EngineRecords
 from chappe_gateway.region_redis import open_redis
+from chappe_gateway.region_turns import RegionTurns
 from chappe_gateway.repeats import Repeats, RepeatSeal
 from chappe_gateway.rights import Rights, touched_by
 from chappe_gateway.settings import GatewaySettings
@@ -72,11 +73,12 @@ class Gateway:
         self.rights = Rights(settings.region, self.keys, self.snapshots, proxies)
         self.redis = open_redis(settings.redis_url)
         self.limiter = RateLimiter(
-            self.redis, self.clock, name=self.name_in_region, peers=lambda: settings.gateways_in_region
+            self.redis, self.clock, name=self.name_in_region, peers=lambda: self.turns.office.peers
         )
         self.records = EngineRecords(self.redis)
         seal = RepeatSeal(settings.region_credential, settings.region)
-        self.turns = Turns(settings, self.clock, self.control)
+        self.turns = Turns(settings, self.clock, self.control, self.name_in_region)
+        self.region_turns = RegionTurns(self.redis, self.clock, settings.region, self.turns)
         self.repeats = Repeats(self.redis, seal, self.clock)
         self.grants = GrantKeeper(self.control, self.clock, settings.gateway_id, settings.grant_block_nano)
         name = _UNSAFE_IN_FILE_NAME.sub("_", settings.gateway_id)
@@ -103,6 +105,7 @@ class Gateway:
         self.key_feed.on_change(self.snapshots.keys_changed)
         await self.key_feed.poll()
         await self.snapshots.poll()
+        await self.region_turns.look()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(1):
                 await self.health.check()
@@ -115,6 +118,7 @@ class Gateway:
             self.repeats.run(),
             self.limiter.concurrency.run(),
             self.turns.run(),
+            self.region_turns.run(),
             self.grants.run_returns(),
             self.grants.run_recalls(),
             self.shipper.run(),
@@ -135,6 +139,7 @@ class Gateway:
         self.engines.close()
         self.control.close()
         await self.limiter.concurrency.close()
+        await self.region_turns.close()
         await self.redis.aclose()
 
     def settle_apart(self, work: Coroutine[Any, Any, Any]) -> "asyncio.Task[Any]":
