@@ -63,28 +63,30 @@ class RegionTurns:
         self._encoder = msgspec.msgpack.Encoder()
         self._decoder = msgspec.msgpack.Decoder(Envelope)
         self._news = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
         turns.on_news = self._news.set
 
     async def look(self) -> None:
         """Who is the dispatcher: this process, if nobody is."""
         asked_at = self._clock.monotonic()
-        role, peers = self._office.role, self._office.peers
+        role = self._office.role
         with contextlib.suppress(*_AWAY):
             args: list[str | int] = [self._office.name, int(LEASE_S * 1000)]
             holder, present = await answered(self._look_script(keys=self._keys, args=args))
             fence, _, name = holder.decode().partition(" ")
             others = (other.decode() for other in present)
             self._office.led_by(name, int(fence), others, asked_at, self._clock.monotonic())
-        if self._office.peers != peers:
-            self._turns.resize()
-        self._say_role(role)
+        self._go_on(role)
 
     async def run(self) -> None:
         """Look, listen and tell, for ever."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._look_often())
-            tasks.create_task(self._listen())
-            tasks.create_task(self._tell())
+            self._tasks = [tasks.create_task(work) for work in (self._look_often(), self._listen(), self._tell())]
+
+    def stop(self) -> None:
+        """Neither look nor listen nor tell any more."""
+        for task in self._tasks:
+            task.cancel()
 
     async def close(self) -> None:
         """Leave at once, so that nobody waits for the lease to end."""
@@ -97,8 +99,7 @@ class RegionTurns:
             await self.look()
             role = self._office.role
             self._office.tick(self._clock.monotonic())
-            self._say_role(role)
-            self._turns.go_on()
+            self._go_on(role)
 
     async def _listen(self) -> None:
         while True:
@@ -122,8 +123,7 @@ class RegionTurns:
             return
         role = self._office.role
         self._office.hear(envelope, self._clock.monotonic())
-        self._say_role(role)
-        self._turns.go_on()
+        self._go_on(role)
 
     async def _tell(self) -> None:
         while True:
@@ -136,12 +136,13 @@ class RegionTurns:
                     if heard_by == 0 and self._office.role is Role.MEMBER:
                         # The dispatcher is gone: nobody waits until its lease ends.
                         self._office.be_alone(self._clock.monotonic())
-                        self._say_role(Role.MEMBER)
-                        self._turns.go_on()
+                        self._go_on(Role.MEMBER)
 
     async def _publish(self, receiver: str, data: bytes) -> int:
         return int(await self._redis.publish(self._prefix + receiver, data))
 
-    def _say_role(self, before: Role) -> None:
+    def _go_on(self, before: Role) -> None:
+        """And whatever else follows for those who wait."""
+        self._turns.resize()
         if self._office.role is not before:
             _log.info("turns_role", role=self._office.role.value, peers=self._office.peers)

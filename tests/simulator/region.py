@@ -1,4 +1,4 @@
-"""One deployment and several gateway processes: the kernel's own code in each, and between them messages that take time.
+"""One deployment, several gateway processes: the kernel's own code in each, and between them messages that take time.
 
 What the region's Valkey does is modelled by a lease and a bus. It may be away, lose messages, or have a dispatcher die.
 """

@@ -68,10 +68,10 @@ class Office:
     def led_by(self, dispatcher: str, fence: int, present: Iterable[str], asked_at: float, now: float) -> None:
         """What the lease says: who holds it under which number, and which processes the region has."""
         others = [name for name in present if name != self.name]
-        self.peers = max(self._least_peers, len(others) + 1)
         # Valkey may have forgotten who was there a moment ago.
         self._seen.update(dict.fromkeys(others, now))
         self._seen = {name: at for name, at in self._seen.items() if now - at < _REMEMBERED_S}
+        self.peers = max(self._least_peers, len(self._seen) + 1)
         if dispatcher == self.name:
             self._leased_at = asked_at
         if (dispatcher, fence) == (self._dispatcher, self._fence):
@@ -108,8 +108,8 @@ class Office:
                 for post in self.posts.values():
                     post.tell_all()
             for deployment, message in envelope.to_member.items():
-                if deployment in self.posts:
-                    self.posts[deployment].hear_dispatcher(message, now)
+                # Of one that nothing was asked for here yet, too: the dispatcher waits to hear that nothing runs.
+                self.post(deployment, now).hear_dispatcher(message, now)
 
     def tick(self, now: float) -> None:
         """Every `TICK_S`. Then look at all posts' outcomes."""
@@ -143,6 +143,8 @@ class Office:
         if sender not in self._members:
             self._greet = True
         self._members[sender] = now
+        self._seen[sender] = now
+        self.peers = max(self._least_peers, len(self._seen) + 1)
         if is_gap:
             self._lost.add(sender)
         for post in self.posts.values():
