@@ -31,7 +31,7 @@ class GatewaySettings:
     grant_block_nano: int = 50_000_000
     """What is leased ahead for a tenant with traffic."""
     gateways_in_region: int = 1
-    """How many gateways the region has at least: into so many parts limits, and what Serve takes of each deployment, are
+    """How many gateways the region has at least: into so many parts limits and what Serve takes of each deployment are
     split while Redis is away. Otherwise gateways know each other by it."""
     max_in_flight: int = 2048
     """Requests admitted at once, all tenants together; more are refused with 503."""
