@@ -19,6 +19,8 @@ from chappe_kernel.ids import REQUEST, encode_id, new_id
 _HEAD_TIMEOUT_S = 15.0
 _TAKE_TIMEOUT_S = 30.0
 _KEEP_ALIVE_S = 75
+# Forward secrecy and authenticated encryption; TLS 1.3 has nothing else, and older versions are off in Python.
+_TLS_1_2_CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 
 
 class GatewayProtocol(HttpToolsProtocol):
@@ -167,6 +169,9 @@ def create_server(gateway: Gateway) -> uvicorn.Server:
             create_app(gateway),
             host=settings.host,
             port=settings.port,
+            ssl_certfile=settings.tls_certificate or None,
+            ssl_keyfile=settings.tls_key or None,
+            ssl_ciphers=_TLS_1_2_CIPHERS,
             loop="uvloop",
             http=protocol,  # type: ignore[arg-type]  # it is only ever called
             ws="none",

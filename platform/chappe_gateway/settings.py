@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from chappe_kernel.errors import Invalid
 from chappe_kernel.networks import parse_networks
 
 
@@ -26,6 +27,11 @@ class GatewaySettings:
     left behind. It is created when missing."""
     host: str = "127.0.0.1"
     port: int = 8411
+    tls_certificate: str = ""
+    """A PEM file with the gateway's certificate and whatever is between it and a root. With it and its key, clients
+    are served over TLS and in no other way."""
+    tls_key: str = field(default="", repr=False)
+    """The PEM file of its private key, without a password."""
     max_body_bytes: int = 1024 * 1024
     """A request's body, as sent."""
     grant_block_nano: int = 50_000_000
@@ -73,5 +79,7 @@ class GatewaySettings:
     """Free disk space below which new work is refused."""
 
     def __post_init__(self) -> None:
-        """Raises `Invalid` for `trusted_proxies` that are no networks."""
+        """Raises `Invalid` for `trusted_proxies` that are no networks, and for a certificate without its key."""
         parse_networks(self.trusted_proxies)
+        if bool(self.tls_certificate) != bool(self.tls_key):
+            raise Invalid("CHAPPE_TLS_CERTIFICATE and CHAPPE_TLS_KEY go together", code="invalid_setting")
