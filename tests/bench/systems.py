@@ -190,8 +190,8 @@ async def litellm(folder: Path, ports: Ports) -> AsyncIterator[System]:
 
 @contextlib.asynccontextmanager
 async def portkey(folder: Path, ports: Ports) -> AsyncIterator[System]:
-    """Its open gateway: no keys, no budgets, nothing written. With an upstream of one's own it answers streams with 500:
-    it appends to headers that Node does not let it change."""
+    """Its open gateway: no keys, no budgets, nothing written. With an upstream of one's own it answers streams with
+    500: it appends to headers that Node does not let it change."""
     install_portkey()
     port = free_port()
     start = PEERS / "portkey" / "node_modules" / "@portkey-ai" / "gateway" / "build" / "start-server.js"
