@@ -96,7 +96,7 @@ def find_offer(gateway: Gateway, visitor: Visitor, model: str, task: Task) -> Of
     price_version = visitor.price_in_force(model, gateway.snapshots.database_time())
     if price_version is None:
         raise Unavailable(f"the model `{model}` has no price in force yet", code="model_unavailable")
-    if model not in gateway.health.healthy:
+    if model not in gateway.health.healthy or not gateway.breakers.would_pass(model):
         raise Unavailable(f"the model `{model}` does not answer in this region now", code="model_unavailable")
     return Offer(listing, price_version)
 

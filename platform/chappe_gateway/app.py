@@ -105,10 +105,12 @@ def _guarded(gateway: Gateway, serve: Serve) -> ASGIApp:
         except Repeated as repeat:
             await call.respond_again(repeat.answer)
         except ChappeError as error:
+            gateway.metrics.refused(error.code)
             if not call.response_started:
                 await call.respond_error(error)
         except Exception as error:  # noqa: BLE001  # the edge: a defect is one request's failure, in the API's shape
             _log_defect(call, error)
+            gateway.metrics.refused("internal")
             if not call.response_started:
                 await call.respond_error(ChappeError("this is our fault, and it was recorded", code="internal"))
         finally:
@@ -144,6 +146,7 @@ def _error_response(gateway: Gateway, request: "Request[Any, Any, Any]", error: 
     failure: ChappeError = Invalid("this request is not understood")
     if error.status_code == _NOT_FOUND:
         failure = unknown_path()
+    gateway.metrics.refused(failure.code)
     answer = answer_for(failure)
     portal_origin = gateway.snapshots.portal_origin()
     readable = cors.answer_headers(portal_origin) if cors.is_from(request.scope["headers"], portal_origin) else []

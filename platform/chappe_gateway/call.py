@@ -89,6 +89,8 @@ class Call:
     """What to close when the call ends before its time."""
     turn: "Turn | None" = None
     """Its place at its deployment, from when it asks for one until its engine is done."""
+    queued_s = 0.0
+    """What it waited for that place."""
     claim: Claim | None = None
     """Its `Idempotency-Key`, if it came with one."""
     response_started = False

@@ -12,12 +12,15 @@ from typing import Any, TypeVar
 import structlog
 
 from chappe_gateway.auth import KeyCache
+from chappe_gateway.breakers import Breakers
 from chappe_gateway.call import WITHDRAWN, Call
 from chappe_gateway.control_client import ControlClient, ControlUnreachable
 from chappe_gateway.grant_client import GrantKeeper
 from chappe_gateway.health import EngineHealthMonitor
 from chappe_gateway.key_feed import Changes, KeyFeed
 from chappe_gateway.limit_leases import RateLimiter
+from chappe_gateway.metrics import Metrics
+from chappe_gateway.metrics_page import MetricsPage
 from chappe_gateway.records import EngineRecords
 from chappe_gateway.region_redis import open_redis
 from chappe_gateway.repeats import Repeats, RepeatSeal
@@ -29,6 +32,7 @@ from chappe_gateway.spool import Spool
 from chappe_gateway.turns import Turns
 from chappe_gateway.upstream import HttpClient
 from chappe_gateway.witnesses import Witnesses
+from chappe_kernel.breaker import BreakerState
 from chappe_kernel.clock import Clock, SystemClock
 from chappe_kernel.errors import Unauthenticated, Unavailable
 from chappe_kernel.networks import parse_networks
@@ -68,6 +72,8 @@ class Gateway:
         proxies = parse_networks(settings.trusted_proxies)
         self.rights = Rights(settings.region, self.keys, self.snapshots, proxies)
         self.redis = open_redis(settings.redis_url)
+        self.metrics = Metrics()
+        self.breakers = Breakers(self.clock)
         self.limiter = RateLimiter(self.redis, self.clock, settings.gateways_in_region)
         self.records = EngineRecords(self.redis)
         seal = RepeatSeal(settings.region_credential, settings.region)
@@ -82,16 +88,23 @@ class Gateway:
         )
         self.shipper = Shipper(self.spool, self.control, settings.gateway_id)
         self.witnesses = Witnesses(settings, self.clock, self.records, self.spool, self.control)
+        self._metrics_page: MetricsPage | None = None
+        if settings.metrics_port:
+            self._metrics_page = MetricsPage(self, settings.metrics_host, settings.metrics_port)
         self.live: set[Call] = set()
         self._told_kept: str | None = None
         self._settling: set[asyncio.Future[Any]] = set()
         self._background: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
-        """Open the spool, look around once, and start the background. Raises `SpoolTaken`."""
+        """Open the spool, look around once, and start the background. Raises `SpoolTaken`, and `OSError` when the
+        metrics' port is taken."""
+        if self._metrics_page is not None:
+            await self._metrics_page.open()
         await self.witnesses.start()
         self.snapshots.on_change(self.keys.snapshot_changed)
         self.snapshots.on_change(self._epoch_changed)
+        self.snapshots.on_change(self._listings_changed)
         # In this order: what was true before is forgotten, then it is asked again for those who run by it.
         self.key_feed.on_change(self.keys.forget)
         self.key_feed.on_change(self._confirm_calls)
@@ -129,6 +142,8 @@ class Gateway:
         self.engines.close()
         self.control.close()
         await self.redis.aclose()
+        if self._metrics_page is not None:
+            await self._metrics_page.close()
 
     def settle_apart(self, work: Coroutine[Any, Any, Any]) -> "asyncio.Task[Any]":
         """Run `work` in a task that neither a disconnect nor a stop cancels."""
@@ -156,6 +171,14 @@ class Gateway:
         """Requests in flight by deployment. Counted when somebody asks, so that no request pays for it."""
         running = Counter(call.deployment for call in self.live if call.deployment is not None)
         return tuple(DeploymentLoad(name, running[name]) for name in sorted(running))
+
+    def breaker_states(self) -> list[tuple[str, str, BreakerState]]:
+        """Kind, name and state of each."""
+        return [("deployment", name, state) for name, state in self.breakers.states()]
+
+    def _listings_changed(self, _: View | None, new: View) -> None:
+        self.metrics.keep_models(new.listings)
+        self.breakers.keep(new.listings)
 
     def _epoch_changed(self, old: View | None, new: View) -> None:
         if old is None or old.snapshot.epoch != new.snapshot.epoch:

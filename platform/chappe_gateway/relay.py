@@ -163,6 +163,8 @@ class _Stream:
         finally:
             self._gone_before_end = self._call.gone and self._events.end is None
             self._drain(exchange)
+            if self._events.end is None and not (self._call.gone or self._call.cut):
+                self._gateway.breakers.failed(self._admitted.offer.deployment)
         if self._events.end is not None and not self._call.gone:
             self._call.exchange = None
             if exchange.complete:

@@ -26,6 +26,10 @@ class GatewaySettings:
     left behind. It is created when missing."""
     host: str = "127.0.0.1"
     port: int = 8411
+    metrics_host: str = "127.0.0.1"
+    metrics_port: int = 0
+    """Where Prometheus asks this process, in the clear and unasked who it is: never an address that tenants reach.
+    0 is nowhere."""
     max_body_bytes: int = 1024 * 1024
     """A request's body, as sent."""
     grant_block_nano: int = 50_000_000

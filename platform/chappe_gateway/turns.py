@@ -37,6 +37,15 @@ class Turn(NamedTuple):
     ticket: Ticket
 
 
+class Queue(NamedTuple):
+    """One deployment, as this process sees it."""
+
+    deployment: str
+    running: int
+    waiting: int
+    limit: int
+
+
 class _Waiting:
     """Stands where the call's exchange will be: whoever ends the call ends its waiting."""
 
@@ -99,6 +108,13 @@ class Turns:
             dispatcher.finish(ticket, cost_of(counts.prompt_tokens, counts.completion_tokens))
             self._go_on(dispatcher)
 
+    def queues(self) -> list[Queue]:
+        """Of every deployment that was asked for."""
+        return [
+            Queue(name, dispatcher.running, dispatcher.waiting, dispatcher.in_flight.limit)
+            for name, dispatcher in self._dispatchers.items()
+        ]
+
     async def run(self) -> None:
         """Follow for ever how much Serve takes of each deployment."""
         while True:
@@ -140,6 +156,7 @@ class Turns:
             await turn_came
         finally:
             timer.cancel()
+            call.queued_s = self._clock.monotonic() - ticket.arrived_at
             call.exchange = None
             del self._waiting[ticket]
             dispatcher.leave(ticket)
