@@ -21,6 +21,7 @@ from chappe_gateway.key_feed import Changes, KeyFeed
 from chappe_gateway.limit_leases import RateLimiter
 from chappe_gateway.metrics import Metrics
 from chappe_gateway.metrics_page import MetricsPage
+from chappe_gateway.peers import Peers
 from chappe_gateway.records import EngineRecords
 from chappe_gateway.region_redis import open_redis
 from chappe_gateway.repeats import Repeats, RepeatSeal
@@ -74,6 +75,7 @@ class Gateway:
         self.redis = open_redis(settings.redis_url)
         self.metrics = Metrics()
         self.breakers = Breakers(self.clock)
+        self.peers = Peers(settings, self.clock)
         self.limiter = RateLimiter(self.redis, self.clock, settings.gateways_in_region)
         self.records = EngineRecords(self.redis)
         seal = RepeatSeal(settings.region_credential, settings.region)
@@ -105,6 +107,7 @@ class Gateway:
         self.snapshots.on_change(self.keys.snapshot_changed)
         self.snapshots.on_change(self._epoch_changed)
         self.snapshots.on_change(self._listings_changed)
+        self.snapshots.on_change(self.peers.snapshot_changed)
         # In this order: what was true before is forgotten, then it is asked again for those who run by it.
         self.key_feed.on_change(self.keys.forget)
         self.key_feed.on_change(self._confirm_calls)
@@ -119,6 +122,7 @@ class Gateway:
             self.key_feed.run(),
             self.snapshots.run_heartbeats(),
             self.health.run(),
+            self.peers.run(),
             self.records.run(),
             self.repeats.run(),
             self.turns.run(),
@@ -141,6 +145,7 @@ class Gateway:
         self.spool.close()
         self.engines.close()
         self.control.close()
+        self.peers.close()
         await self.redis.aclose()
         if self._metrics_page is not None:
             await self._metrics_page.close()
@@ -174,7 +179,8 @@ class Gateway:
 
     def breaker_states(self) -> list[tuple[str, str, BreakerState]]:
         """Kind, name and state of each."""
-        return [("deployment", name, state) for name, state in self.breakers.states()]
+        deployments = [("deployment", name, state) for name, state in self.breakers.states()]
+        return deployments + [("region", name, state) for name, state in self.peers.breakers.states()]
 
     def _listings_changed(self, _: View | None, new: View) -> None:
         self.metrics.keep_models(new.listings)

@@ -75,7 +75,7 @@ async def relay_answer(gateway: Gateway, call: Call, admitted: Admitted, work: W
         end = last_word
         release(gateway, call, exchange)
     except (UpstreamLost, BadStream):
-        failure = _lost(call)
+        failure = lost(call)
     except ChappeError as refusal:
         failure = refusal
     finally:
@@ -109,7 +109,7 @@ async def relay_stream(gateway: Gateway, call: Call, admitted: Admitted, work: W
     try:
         await stream.run()
     except (UpstreamLost, BadStream):
-        failure = _lost(call)
+        failure = lost(call)
     except ChappeError as refusal:
         failure = refusal
     finally:
@@ -291,7 +291,8 @@ def _completed(exchange: Exchange) -> End:
     return end
 
 
-def _lost(call: Call) -> ChappeError:
+def lost(call: Call) -> ChappeError:
+    """What to tell a client whose engine, or other region, was lost."""
     match call.cut:
         case "settle_by":
             return Unavailable("the answer took too long and was cut off", code="time_limit")

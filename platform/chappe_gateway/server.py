@@ -1,6 +1,7 @@
 """uvicorn as the gateway runs it: errors in the API's shape even for broken HTTP, and bounds on slow clients."""
 
 import asyncio
+import socket
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -79,6 +80,11 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def abort(self) -> None:
         self.transport.abort()
+
+    def limit_silence(self, within_s: float) -> None:
+        connection = self.transport.get_extra_info("socket")
+        if connection is not None and connection.family != socket.AF_UNIX:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(1000 * within_s))
 
     def watch(self, on_leaving: Callable[[], None] | None) -> None:
         self._on_leaving = on_leaving

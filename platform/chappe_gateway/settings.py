@@ -30,6 +30,11 @@ class GatewaySettings:
     metrics_port: int = 0
     """Where Prometheus asks this process, in the clear and unasked who it is: never an address that tenants reach.
     0 is nowhere."""
+    peer_ca_file: str = ""
+    """PEM: who signs the certificates of the other regions' gateways. Empty: whoever the system trusts."""
+    peer_certificate_file: str = ""
+    peer_key_file: str = ""
+    """PEM: what this gateway shows to those that ask for it (mutual TLS)."""
     max_body_bytes: int = 1024 * 1024
     """A request's body, as sent."""
     grant_block_nano: int = 50_000_000
@@ -68,6 +73,8 @@ class GatewaySettings:
     snapshot_poll_s: float = 0.5
     keys_poll_s: float = 0.25
     """How often this gateway asks whose keys changed."""
+    peers_poll_s: float = 2.0
+    """How often the other regions' gateways are asked how busy they are."""
     heartbeat_s: float = 1.0
     drain_s: float = 150.0
     """How long a stopping gateway lets streams run."""

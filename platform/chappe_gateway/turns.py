@@ -127,17 +127,17 @@ class Turns:
         specs = await self._control.read_deployments()
         self._capacities = {spec.name: spec.replicas * spec.max_ongoing_requests for spec in specs}
         for name, dispatcher in self._dispatchers.items():
-            dispatcher.in_flight.resize(self._capacity(name))
+            dispatcher.in_flight.resize(self.capacity(name))
             self._go_on(dispatcher)
 
     def _dispatcher(self, deployment: str) -> Dispatcher:
         dispatcher = self._dispatchers.get(deployment)
         if dispatcher is None:
-            in_flight = InFlightLimit(self._capacity(deployment), self._target)
+            in_flight = InFlightLimit(self.capacity(deployment), self._target)
             dispatcher = self._dispatchers[deployment] = Dispatcher(in_flight, self._bounds)
         return dispatcher
 
-    def _capacity(self, deployment: str) -> int:
+    def capacity(self, deployment: str) -> int:
         """This process's part of what Serve takes; before that is known, whatever the gateway takes."""
         known = self._capacities.get(deployment, self._settings.max_in_flight)
         return max(1, known // max(1, self._settings.gateways_in_region))
