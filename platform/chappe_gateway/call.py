@@ -9,6 +9,7 @@ from chappe_gateway.repeats import Answer, Claim
 from chappe_kernel.clock import Clock
 from chappe_kernel.errors import ChappeError, Invalid, TooLarge
 from chappe_kernel.ids import REQUEST, RequestId, encode_id, new_id
+from chappe_kernel.trace_context import TraceContext
 from chappe_kernel.wire.control import KeyFacts, Listing
 from chappe_kernel.wire.peer import PEER_HEADER, Ticket
 
@@ -105,6 +106,9 @@ class Call:
     forwarded: Ticket | None = None
     peer_said_left: asyncio.Event
     """Of a forwarded request only."""
+    trace: TraceContext | None = None
+    trace_parent: TraceContext | None = None
+    """Its span, and its caller's; only while spans are exported."""
     response_started = False
     sending_since: float | None = None
     reading_since: float | None = None

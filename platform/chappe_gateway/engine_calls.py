@@ -12,7 +12,6 @@ from chappe_gateway.gateway import Gateway
 from chappe_gateway.slips import Slip
 from chappe_gateway.upstream import Exchange, UpstreamLost
 from chappe_kernel.errors import ChappeError, Invalid, Unavailable
-from chappe_kernel.trace_context import read_trace
 from chappe_kernel.wire.engine import CountReply, CountRequest, EmbedRequest, EngineError, GenerateRequest
 
 Verb = Literal["generate", "embed", "count"]
@@ -130,7 +129,7 @@ async def count_exactly(gateway: Gateway, deployment: str, request: CountRequest
 
 
 async def _send(gateway: Gateway, call: Call, path: bytes, body: bytes, *, fresh: bool) -> Exchange:
-    trace = read_trace(call.headers)
+    trace = gateway.trace_of(call)
     headers = b"%bx-request-id: %b\r\n%b" % (
         _JSON_HEADERS,
         call.public_id.encode(),

@@ -29,6 +29,7 @@ from chappe_gateway.rights import Rights, touched_by
 from chappe_gateway.settings import GatewaySettings
 from chappe_gateway.shipper import Shipper
 from chappe_gateway.snapshot import SnapshotKeeper, View
+from chappe_gateway.spans import Spans
 from chappe_gateway.spool import Spool
 from chappe_gateway.turns import Turns
 from chappe_gateway.upstream import HttpClient
@@ -37,7 +38,8 @@ from chappe_kernel.breaker import BreakerState
 from chappe_kernel.clock import Clock, SystemClock
 from chappe_kernel.errors import Unauthenticated, Unavailable
 from chappe_kernel.networks import parse_networks
-from chappe_kernel.wire.control import DeploymentLoad
+from chappe_kernel.trace_context import TraceContext, read_trace
+from chappe_kernel.wire.control import DeploymentLoad, UsageEvent
 
 _log = structlog.get_logger()
 _Settled = TypeVar("_Settled", bound="asyncio.Future[Any]")
@@ -74,6 +76,7 @@ class Gateway:
         self.rights = Rights(settings.region, self.keys, self.snapshots, proxies)
         self.redis = open_redis(settings.redis_url)
         self.metrics = Metrics()
+        self.spans = Spans(settings) if settings.otlp_url else None
         self.breakers = Breakers(self.clock)
         self.peers = Peers(settings, self.clock)
         self.limiter = RateLimiter(self.redis, self.clock, settings.gateways_in_region)
@@ -117,6 +120,8 @@ class Gateway:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(1):
                 await self.health.check()
+        if self.spans is not None:
+            self._background.append(asyncio.create_task(_keep_running(self.spans.run())))
         for work in (
             self.snapshots.run_polls(),
             self.key_feed.run(),
@@ -140,6 +145,9 @@ class Gateway:
             await asyncio.wait(self._settling, timeout=_SETTLE_AT_STOP_S)
         await _cancel(self._background)
         await self.shipper.flush()
+        if self.spans is not None:
+            await self.spans.flush()
+            self.spans.close()
         await self.grants.close()
         await self.snapshots.leave()
         self.spool.close()
@@ -167,6 +175,18 @@ class Gateway:
         if len(self.live) >= self.settings.max_in_flight:
             raise Unavailable("this gateway is busy; try again", code="overloaded")
         self.live.add(call)
+
+    def trace_of(self, call: Call) -> TraceContext | None:
+        """What to tell those who work for it: its own span if spans are exported, else its client's as it came."""
+        if self.spans is None:
+            return read_trace(call.headers)
+        return call.trace or self.spans.begin(call)
+
+    def note_settled(self, call: Call, event: UsageEvent) -> None:
+        """Count it, for whoever watches."""
+        self.metrics.settled(event, call.queued_s)
+        if self.spans is not None:
+            self.spans.ended(call, event)
 
     def leave(self, call: Call) -> None:
         """The request is settled, or was never admitted."""

@@ -84,6 +84,7 @@ class GatewayCollector(Collector):
         yield from self._present()
         yield from self._stores()
         yield from self._neighbours()
+        yield from self._spans()
 
     def _requests(self) -> Iterable[Metric]:
         models = self._gateway.metrics.models
@@ -142,6 +143,14 @@ class GatewayCollector(Collector):
         )
         by_share.add_metric([], limiter.taken_alone)
         yield by_share
+
+    def _spans(self) -> Iterable[Metric]:
+        spans = self._gateway.spans
+        if spans is not None:
+            family = _counter("spans", "Spans by what became of them.", "result")
+            family.add_metric(["sent"], spans.sent)
+            family.add_metric(["lost"], spans.lost)
+            yield family
 
     def _neighbours(self) -> Iterable[Metric]:
         gateway = self._gateway

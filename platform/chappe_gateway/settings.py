@@ -30,6 +30,10 @@ class GatewaySettings:
     metrics_port: int = 0
     """Where Prometheus asks this process, in the clear and unasked who it is: never an address that tenants reach.
     0 is nowhere."""
+    otlp_url: str = ""
+    """Base URL of an OpenTelemetry collector of the cell (OTLP/HTTP). Empty: no spans."""
+    otlp_ratio: float = 1.0
+    """The part of traces that is recorded, 0 to 1, whatever clients ask for."""
     peer_ca_file: str = ""
     """PEM: who signs the certificates of the other regions' gateways. Empty: whoever the system trusts."""
     peer_certificate_file: str = ""

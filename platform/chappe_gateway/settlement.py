@@ -78,7 +78,7 @@ def begin_settling(
     try:
         gateway.turns.end(call, end.counts)
         event = _event(gateway, call, admitted, ending, _completed(end))
-        gateway.metrics.settled(event, call.queued_s)
+        gateway.note_settled(call, event)
         gateway.grants.settle(admitted.hold, event.amount_nano)
         admitted.taken.settle(event.counts.prompt_tokens + event.counts.completion_tokens)
         settled: asyncio.Future[UsageEvent | None] = gateway.spool.put(event, partial(_leave, gateway, call))  # type: ignore[assignment]  # invariant
@@ -102,7 +102,7 @@ async def settle(gateway: Gateway, call: Call, admitted: Admitted, ending: Endin
         judgement = await _judge(gateway, call, ending)
         gateway.turns.end(call, judgement.counts)
         event = _event(gateway, call, admitted, ending, judgement)
-        gateway.metrics.settled(event, call.queued_s)
+        gateway.note_settled(call, event)
         gateway.grants.settle(admitted.hold, event.amount_nano)
         admitted.taken.settle(event.counts.prompt_tokens + event.counts.completion_tokens)
         if not judgement.is_final:
