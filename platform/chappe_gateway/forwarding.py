@@ -22,6 +22,7 @@ from chappe_gateway.upstream import Exchange, UpstreamLost
 from chappe_kernel.errors import ChappeError, Denied, Unavailable
 from chappe_kernel.ids import new_id
 from chappe_kernel.routing import rank
+from chappe_kernel.trace_context import read_trace
 from chappe_kernel.wire.peer import NOT_ADMITTED_HEADER, PEER_HEADER, STATUS_PATH, Ticket
 
 _log = structlog.get_logger()
@@ -174,7 +175,8 @@ class _Forwarding:
         gateway, call = self._gateway, self._call
         ticket = Ticket(call.id, gateway.settings.region, region, gateway.rights.address_of(call), self._digest)
         lines = [b"%b: %b\r\n" % (name, value) for name, value in call.headers if name in _PASSED_ON]
-        trace = gateway.trace_of(call)
+        # As it came: the span is that of the gateway where it runs.
+        trace = read_trace(call.headers)
         if trace is not None:
             lines.append(trace.lines())
         return b"".join([*lines, b"%b: %b\r\n" % (PEER_HEADER, gateway.peers.seal.seal(ticket))])
