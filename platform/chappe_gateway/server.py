@@ -1,6 +1,7 @@
 """uvicorn as the gateway runs it: errors in the API's shape even for broken HTTP, and bounds on slow clients."""
 
 import asyncio
+import socket
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -81,6 +82,11 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def abort(self) -> None:
         self.transport.abort()
+
+    def limit_silence(self, within_s: float) -> None:
+        connection = self.transport.get_extra_info("socket")
+        if connection is not None and connection.family != socket.AF_UNIX:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(1000 * within_s))
 
     def watch(self, on_leaving: Callable[[], None] | None) -> None:
         self._on_leaving = on_leaving
@@ -169,8 +175,8 @@ def create_server(gateway: Gateway) -> uvicorn.Server:
             create_app(gateway),
             host=settings.host,
             port=settings.port,
-            ssl_certfile=settings.tls_certificate or None,
-            ssl_keyfile=settings.tls_key or None,
+            ssl_certfile=settings.tls_certificate_file or None,
+            ssl_keyfile=settings.tls_key_file or None,
             ssl_ciphers=_TLS_1_2_CIPHERS,
             loop="uvloop",
             http=protocol,  # type: ignore[arg-type]  # it is only ever called
