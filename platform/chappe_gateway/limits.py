@@ -4,7 +4,6 @@ A block dies with its minute. Its end is counted from when the lease was sent, s
 Redis that gave it.
 """
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -12,11 +11,12 @@ from typing import NamedTuple
 
 from chappe_kernel.wire.control import RateLimit
 
-# Beyond what is waited for, a block is this part of the limit at first, and twice the last one if that was used up
-# within a second, up to this part: so many gateways hoard little, and one with traffic seldom asks.
-_FIRST_BLOCKS_PER_LIMIT = 200
+# A block is this part of the limit at most, so that few gateways hoard little, within these bounds.
 _BLOCKS_PER_LIMIT = 20
-_USED_UP_SOON_S = 1.0
+# The first one is this part of it; each that is used up fast is followed by one twice as large.
+_FIRST_BLOCKS_PER_LIMIT = 200
+_FAST_S = 1.0
+"""A block that is used up faster than this is followed by a larger one, which is asked for before its end."""
 
 
 class Unit(StrEnum):
@@ -69,8 +69,12 @@ class Window:
     """What the region still had after our last lease."""
     refused: bool = False
     """Whether that lease gave nothing, because less was left than it needed."""
+    leased_at: float = 0.0
+    """When that lease was asked for."""
+    after_lease: int = 0
+    """What was here after it."""
     last_spare: int = 0
-    leased_at: float = -math.inf
+    """How much that lease asked for beyond what was waited for."""
 
     def take(self, now: float, amount: int = 1) -> bool:
         """Use `amount` of the block, if there is as much in this minute."""
@@ -88,15 +92,6 @@ class Window:
         """Whether the region has said that there is not as much in this minute any more."""
         return self.refused and now < self.ends_at and amount > self.left + self.left_elsewhere
 
-    def spare(self, now: float, unit: Unit) -> int:
-        """How much to lease beyond what is waited for."""
-        first = max(1, self.limit // _FIRST_BLOCKS_PER_LIMIT)
-        most = min(self.limit // _BLOCKS_PER_LIMIT, _MAX_BLOCK[unit])
-        soon = now - self.leased_at < _USED_UP_SOON_S
-        self.last_spare = min(most, 2 * max(first, self.last_spare) if soon else first)
-        self.leased_at = now
-        return self.last_spare
-
     def lease(self, sent_at: float, minute: int, granted: int, ends_in_s: float, left_elsewhere: int) -> None:
         """Add a block of `minute` that was asked for at `sent_at`."""
         ends_at = sent_at + ends_in_s
@@ -107,10 +102,40 @@ class Window:
         self.ends_at = min(ends_at, self.ends_at)
         self.left_elsewhere = left_elsewhere
         self.refused = granted == 0
+        self.leased_at = sent_at
+        self.after_lease = self.left
+
+    def spare(self, now: float, unit: Unit) -> int:
+        """How much to lease now beyond what is waited for."""
+        first = max(1, self.limit // _FIRST_BLOCKS_PER_LIMIT)
+        soon = self.last_spare > 0 and now - self.leased_at < _FAST_S
+        most = block_size(self.limit, 0, unit, self.pace(now))
+        self.last_spare = min(most, 2 * self.last_spare if soon else first)
+        return self.last_spare
+
+    def is_running_out(self, now: float) -> bool:
+        """Whether half of what the last lease left here is used already, soon after it, and the region has most of this
+        minute's limit to give. Who takes slowly hoards nothing ahead, and the last half is for whoever asks."""
+        return (
+            2 * self.left < self.after_lease
+            and 2 * self.left_elsewhere > self.limit
+            and now < self.ends_at
+            and now - self.leased_at < _FAST_S
+        )
+
+    def pace(self, now: float) -> int:
+        """How much was used in each second since the last lease."""
+        elapsed = now - self.leased_at
+        return int((self.after_lease - self.left) / elapsed) if now < self.ends_at and elapsed > 0 else 0
 
     def remaining(self, now: float) -> int:
         """How much more this minute has, as far as this gateway knows."""
         return self.left + self.left_elsewhere if now < self.ends_at else self.limit
+
+
+def block_size(limit: int, waiting: int, unit: Unit = Unit.REQUESTS, pace: int = 0) -> int:
+    """How much to lease at once, when `pace` is used in a second."""
+    return max(waiting, min(limit // _BLOCKS_PER_LIMIT, max(_MAX_BLOCK[unit], pace)), 1)
 
 
 @dataclass(slots=True)

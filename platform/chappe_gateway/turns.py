@@ -8,6 +8,7 @@ nothing. The counters are the region's: `region_turns` carries what its processe
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
+from typing import NamedTuple
 
 from chappe_gateway.call import Call
 from chappe_gateway.control_client import ControlClient, ControlUnreachable
@@ -39,6 +40,15 @@ class Turn:
     def __init__(self, post: Post, ticket: Ticket) -> None:
         self.post = post
         self.ticket = ticket
+
+
+class Queue(NamedTuple):
+    """One deployment, as this process sees it."""
+
+    deployment: str
+    running: int
+    waiting: int
+    limit: int
 
 
 class _Waiting:
@@ -101,6 +111,17 @@ class Turns:
             turn.post.end(turn.ticket, cost_of(counts.prompt_tokens, counts.completion_tokens))
             self._go_on(turn.post)
 
+    def capacity(self, deployment: str) -> int:
+        """This process's part of what Serve takes."""
+        return max(1, self._capacity(deployment) // self.office.peers)
+
+    def queues(self) -> list[Queue]:
+        """Of every deployment that was asked for."""
+        return [
+            Queue(name, post.running, post.waiting, post.dispatcher.in_flight.limit)
+            for name, post in self.office.posts.items()
+        ]
+
     async def run(self) -> None:
         """Follow for ever how much Serve takes of each deployment."""
         while True:
@@ -148,6 +169,7 @@ class Turns:
             came = True
         finally:
             timer.cancel()
+            call.queued_s = self._clock.monotonic() - ticket.arrived_at
             call.exchange = None
             del self._waiting[ticket]
             if not came:

@@ -38,6 +38,7 @@ async def region(world: World, gateways: int = 2, **changes: Any) -> AsyncIterat
         await until(
             lambda: [role(gateway) for gateway in running] == [Role.DISPATCHER] + [Role.MEMBER] * (gateways - 1)
         )
+        await until(lambda: {gateway.gateway.turns.office.peers for gateway in running} == {gateways})
         yield running
 
 

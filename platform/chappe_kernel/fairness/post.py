@@ -43,6 +43,11 @@ class Post:
         self._heard = Heard([], [])
 
     @property
+    def running(self) -> int:
+        """How many of this process's requests run."""
+        return sum(ticket.state is State.RUNNING for ticket in self._own)
+
+    @property
     def waiting(self) -> int:
         """How many wait here, those of other processes included."""
         return self.dispatcher.waiting if self._member is None else self._member.waiting
