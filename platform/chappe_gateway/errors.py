@@ -42,6 +42,18 @@ class WrongMethod(ChappeError):
         self.allowed = allowed
 
 
+class BrokenHttp(Invalid):
+    """What came is no HTTP, or could be read in two ways."""
+
+    default_code = "invalid_http"
+
+
+class HeadTooLarge(Invalid):
+    """The request's head has more lines or bytes than are read."""
+
+    default_code = "head_too_large"
+
+
 class WrongMediaType(Invalid):
     """The body is not plain JSON."""
 
@@ -90,6 +102,7 @@ _KINDS: tuple[tuple[type[ChappeError], int, str], ...] = (
     (WrongMethod, 405, "invalid_request_error"),
     (WrongMediaType, 415, "invalid_request_error"),
     (TooLarge, 413, "invalid_request_error"),
+    (HeadTooLarge, 431, "invalid_request_error"),
     (Invalid, 400, "invalid_request_error"),
     (Unauthenticated, 401, "invalid_request_error"),
     (InsufficientFunds, 402, "insufficient_quota"),
