@@ -194,6 +194,7 @@ class GatewayProtocol(HttpToolsProtocol):
     def _unsupported_upgrade_warning(self) -> None:
         """Another protocol was asked for: this request is answered, and what follows it is nothing that we speak."""
         self._is_broken = True
+        self.flow.resume_reading()
         self.cycle.keep_alive = False
         if self.cycle.response_complete:
             self.transport.close()
@@ -204,6 +205,8 @@ class GatewayProtocol(HttpToolsProtocol):
         if self._is_broken or self._lost:
             return
         self._is_broken = True
+        # What follows is read and dropped: closing over it would reset the connection, and lose the last answers.
+        self.flow.resume_reading()
         cycle = self.cycle
         if self._in_head and (cycle is None or cycle.response_complete):  # type: ignore[redundant-expr]  # at first none
             self._say(error)

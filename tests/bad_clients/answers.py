@@ -64,6 +64,9 @@ def _read_one(data: bytes, at: int, *, is_head: bool) -> tuple[Answer, int]:
         headers[header[1].decode()] = header[2].decode()
     status = int(found[1])
     at = end + 4
+    if is_head and headers.get("connection") == "close":
+        # Who cannot be understood may be told why with a body: whoever asked with HEAD drops all until the end.
+        return Answer(status, headers, b""), len(data)
     if status < 200 or status in _NO_BODY or is_head:
         return Answer(status, headers, b""), at
     if "transfer-encoding" in headers:

@@ -1,4 +1,4 @@
-"""Bodies that no client should send: broken, huge, deep and strange JSON, and bytes that are none. Seeded by Hypothesis."""
+"""Bodies that no client should send: broken, huge, deep and strange JSON, and bytes that are none. By Hypothesis."""
 
 import json
 import zlib

@@ -1,13 +1,11 @@
 """What one bad client sends on one connection, and what may come back. Seeded by Hypothesis."""
 
+import itertools
 from dataclasses import dataclass
-from typing import Literal
 
 from hypothesis import strategies as st
 
 from tests.fuzz.bodies import BOMB, TARGETS, Target, bodies
-
-Waits = Literal["never", "perhaps"]
 
 
 @dataclass(frozen=True)
@@ -287,7 +285,7 @@ def _pipelined(draw: st.DrawFn, key: str) -> Case:
 def _pieces(draw: st.DrawFn, data: bytes) -> tuple[bytes, ...]:
     cuts = sorted(draw(st.lists(st.integers(0, min(len(data), 400)), max_size=3)))
     edges = [0, *cuts, len(data)]
-    return tuple(data[begin:end] for begin, end in zip(edges, edges[1:], strict=False) if begin < end) or (b"",)
+    return tuple(data[begin:end] for begin, end in itertools.pairwise(edges) if begin < end) or (b"",)
 
 
 def cases(key: str) -> st.SearchStrategy[Case]:
