@@ -51,13 +51,11 @@ class GatewayProcess:
 
 
 @contextlib.asynccontextmanager
-async def gateway_process(
-    world: World, name: str = "gw-1", region: str = "fr-par", port: int | None = None, **settings: str
-) -> AsyncIterator[GatewayProcess]:
+async def gateway_process(world: World, name: str = "gw-1", **settings: str) -> AsyncIterator[GatewayProcess]:
     """`chappe gateway` in the world's cell; `settings` are its environment's, without `CHAPPE_`."""
-    port = port or world.ports[region]
+    port = int(settings.get("PORT", world.ports["fr-par"]))
     values = {
-        "REGION": region,
+        "REGION": "fr-par",
         "GATEWAY_ID": name,
         "PORT": str(port),
         "CONTROL_URL": f"http://127.0.0.1:{world.control_port}",

@@ -54,11 +54,12 @@ class BadClient:
         if not answers and not is_closed and not case.may_wait:
             raise Unclean("no answer")
         self.findings.unanswered += not answers
-        for answer in answers:
+        for number, answer in enumerate(answers):
             self.findings.add(case, answer)
             check_named(answer)
             if answer.status not in (200, 204):
-                path = case.target.path if case.knows_path else _told_path(answer)
+                # What follows the first is what the case's own bytes made of themselves.
+                path = case.target.path if case.knows_path and number == 0 else _told_path(answer)
                 if not case.is_head:
                     check_refusal(answer, path)
                 elif not 400 <= answer.status < 500:
