@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from chappe_gateway import messages
 from chappe_gateway.app import create_app
@@ -43,6 +43,15 @@ class _Nowhere(list[tuple[bytes, bytes]]):
 
 
 _NOWHERE = _Nowhere()
+
+
+class _Lingering:
+    """A client's connection under its last answer: closed a while after it should be."""
+
+    def __init__(self, transport: asyncio.Transport, close: Callable[[], None]) -> None:
+        self.write = transport.write
+        self.is_closing = transport.is_closing
+        self.close = close
 
 
 class GatewayProtocol(HttpToolsProtocol):
@@ -194,10 +203,7 @@ class GatewayProtocol(HttpToolsProtocol):
     def _unsupported_upgrade_warning(self) -> None:
         """Another protocol was asked for: this request is answered, and what follows it is nothing that we speak."""
         self._is_broken = True
-        self.flow.resume_reading()
-        self.cycle.keep_alive = False
-        if self.cycle.response_complete:
-            self.transport.close()
+        self._end_after(self.cycle)
 
     def _refuse(self, error: ChappeError) -> None:
         """What came last on this connection cannot be read: nothing that follows it is, and whoever asked something
@@ -205,20 +211,30 @@ class GatewayProtocol(HttpToolsProtocol):
         if self._is_broken or self._lost:
             return
         self._is_broken = True
-        # What follows is read and dropped: closing over it would reset the connection, and lose the last answers.
-        self.flow.resume_reading()
         cycle = self.cycle
         if self._in_head and (cycle is None or cycle.response_complete):  # type: ignore[redundant-expr]  # at first none
             self._say(error)
-        elif cycle.response_complete:
-            self.transport.close()
-        elif self._in_head or not cycle.more_body:
-            cycle.keep_alive = False
-        else:
+            self._end()
+            return
+        if not (self._in_head or cycle.response_complete):
             # A body that breaks off: whoever reads it says so, in its turn and in its API's shape.
-            cycle.keep_alive = cycle.more_body = False
+            cycle.more_body = False
             cycle.body += _NO_JSON
             cycle.message_event.set()
+        self._end_after(cycle)
+
+    def _end_after(self, last: RequestResponseCycle) -> None:
+        """Close the connection when this one is answered."""
+        last.keep_alive = False
+        last.transport = _Lingering(self.transport, self._end)  # type: ignore[assignment]  # all that it calls is there
+        if last.response_complete:
+            self._end()
+
+    def _end(self) -> None:
+        """What still comes is read and dropped: closing over it would reset the connection, and lose the answer."""
+        self.flow.resume_reading()
+        self.loop.call_later(_LINGER_S, self.transport.close)
+        self.loop.call_later(_TAKE_TIMEOUT_S, self.transport.abort)
 
     def _say(self, error: ChappeError) -> None:
         request_id = encode_id(REQUEST, new_id())
@@ -234,8 +250,6 @@ class GatewayProtocol(HttpToolsProtocol):
             *(f"{name.decode()}: {value.decode()}" for name, value in headers),
         ]
         self.transport.write("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
-        self.loop.call_later(_LINGER_S, self.transport.close)
-        self.loop.call_later(_TAKE_TIMEOUT_S, self.transport.abort)
 
     def _check_size(self) -> None:
         if self._in_head:
