@@ -30,6 +30,8 @@ class Findings:
 
     cases: int = 0
     unanswered: int = 0
+    left: int = 0
+    """Connections that were left because perhaps no answer was to come."""
     statuses: Counter[int] = field(default_factory=Counter)
     served: list[str] = field(default_factory=list)
     """Requests that were good by chance, on paths that charge."""
@@ -54,6 +56,7 @@ class BadClient:
         if not answers and not is_closed and not case.may_wait:
             raise Unclean("no answer")
         self.findings.unanswered += not answers
+        self.findings.left += case.may_wait and not is_closed
         for number, answer in enumerate(answers):
             self.findings.add(case, answer)
             check_named(answer)

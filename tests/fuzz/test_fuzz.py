@@ -9,11 +9,11 @@ import json
 import os
 import secrets
 import sys
+from typing import Any
 
 import pytest
 
 from chappe_kernel.ids import REQUEST, decode_id
-from chappe_kernel.rating import Outcome
 from tests.bad_clients.neighbour import asking, neighbour, p99
 from tests.bad_clients.process import GatewayProcess, gateway_process
 from tests.gateway.world import World
@@ -40,8 +40,8 @@ async def test_bad_clients_get_a_clean_refusal_and_cost_nobody_anything(world: W
     served = {decode_id(REQUEST, name) for name in (*found["served"], *good.request_ids)}
     events = world.control.events
     assert served <= set(events)
-    # Whoever did not wait for what was served by chance, among other things on its connection, has left it.
-    assert {events[request_id].outcome for request_id in set(events) - served} <= {Outcome.DISCONNECTED}
+    # Something on a connection was good by chance, and whoever sent it did not wait for its answer.
+    assert len(set(events) - served) <= found["left"]
     assert all(grant.pending_nano == 0 for grant in world.control.grants.values()), "a hold is left"
     print(  # noqa: T201 -- what `make fuzz` is run for
         f"seed {SEED}, {SECONDS:.0f} s: {found['cases']} cases, answers {found['statuses']}, "
@@ -51,7 +51,7 @@ async def test_bad_clients_get_a_clean_refusal_and_cost_nobody_anything(world: W
     )
 
 
-async def _fuzz(world: World, gateway: GatewayProcess) -> tuple[dict[str, list[str]], float]:
+async def _fuzz(world: World, gateway: GatewayProcess) -> tuple[dict[str, Any], float]:
     """What the bad clients found, and the most memory that the gateway took meanwhile."""
     command = [sys.executable, "-m", "tests.fuzz", str(gateway.port), world.key, SEED, str(SECONDS)]
     running = await asyncio.create_subprocess_exec(
@@ -64,5 +64,5 @@ async def _fuzz(world: World, gateway: GatewayProcess) -> tuple[dict[str, list[s
         await asyncio.wait([reading], timeout=_LOOK_EVERY_S)
     output, _ = await reading
     assert running.returncode == 0, f"seed {SEED}\n{output.decode()[-6000:]}\n{gateway.log.read_text()[-3000:]}"
-    found: dict[str, list[str]] = json.loads(output.splitlines()[-1])
+    found: dict[str, Any] = json.loads(output.splitlines()[-1])
     return found, highest_mib
