@@ -171,24 +171,27 @@ class GatewayProtocol(HttpToolsProtocol):
         cycle.on_response()
         return True
 
-    def begin_stream(self, scope: Any, head: bytes) -> bool:
+    def begin_stream(self, scope: Any, head: bytes, data: bytes) -> bool:
         if not self._may_write(scope):
             return False
         self.cycle.response_started = self.cycle.chunked_encoding = True
-        self.transport.write(b"%btransfer-encoding: chunked\r\n\r\n" % head)
+        self.transport.write(b"%btransfer-encoding: chunked\r\n\r\n%x\r\n%b\r\n" % (head, len(data), data))
         return True
 
     def send_chunk(self, scope: Any, data: bytes) -> bool:
-        cycle = self.cycle
-        if (
-            cycle.scope is not scope
-            or not cycle.chunked_encoding
-            or cycle.response_complete
-            or cycle.disconnected
-            or self.flow.write_paused
-        ):
+        if not self._may_go_on(scope):
             return False
         self.transport.write(b"%x\r\n%b\r\n" % (len(data), data))
+        return True
+
+    def end_stream(self, scope: Any, data: bytes) -> bool:
+        cycle = self.cycle
+        if not self._may_go_on(scope) or not cycle.keep_alive:
+            return False
+        cycle.response_complete = True
+        self.transport.write(b"%x\r\n%b\r\n0\r\n\r\n" % (len(data), data))
+        cycle.message_event.set()
+        cycle.on_response()
         return True
 
     def _may_write(self, scope: Any) -> bool:
@@ -198,6 +201,15 @@ class GatewayProtocol(HttpToolsProtocol):
             cycle.scope is scope
             and cycle.keep_alive
             and not (cycle.response_started or cycle.disconnected or self.flow.write_paused)
+        )
+
+    def _may_go_on(self, scope: Any) -> bool:
+        """Whether this request's answer is of unknown length, has begun, and is being taken."""
+        cycle = self.cycle
+        return (
+            cycle.scope is scope
+            and cycle.chunked_encoding is True
+            and not (cycle.response_complete or cycle.disconnected or self.flow.write_paused)
         )
 
     def _unsupported_upgrade_warning(self) -> None:
