@@ -75,7 +75,7 @@ async def relay_answer(gateway: Gateway, call: Call, admitted: Admitted, work: W
         end = last_word
         release(gateway, call, exchange)
     except (UpstreamLost, BadStream):
-        failure = _lost(call)
+        failure = lost(call)
     except ChappeError as refusal:
         failure = refusal
     finally:
@@ -109,7 +109,7 @@ async def relay_stream(gateway: Gateway, call: Call, admitted: Admitted, work: W
     try:
         await stream.run()
     except (UpstreamLost, BadStream):
-        failure = _lost(call)
+        failure = lost(call)
     except ChappeError as refusal:
         failure = refusal
     finally:
@@ -163,6 +163,8 @@ class _Stream:
         finally:
             self._gone_before_end = self._call.gone and self._events.end is None
             self._drain(exchange)
+            if self._events.end is None and not (self._call.gone or self._call.cut):
+                self._gateway.breakers.failed(self._admitted.offer.deployment)
         if self._events.end is not None and not self._call.gone:
             self._call.exchange = None
             if exchange.complete:
@@ -292,7 +294,8 @@ def _completed(exchange: Exchange) -> End:
     return end
 
 
-def _lost(call: Call) -> ChappeError:
+def lost(call: Call) -> ChappeError:
+    """What to tell a client whose engine, or other region, was lost."""
     match call.cut:
         case "settle_by":
             return Unavailable("the answer took too long and was cut off", code="time_limit")
