@@ -96,10 +96,13 @@ class GatewayProtocol(HttpToolsProtocol):
             self._on_leaving()
 
     def data_received(self, data: bytes) -> None:
+        self._seen_bytes += len(data)
         if self._is_broken:
+            # Dropped, so that the answer can be read first; but whoever goes on for ever does not read it.
+            if self._seen_bytes > 2 * self._max_message_bytes:
+                self.transport.abort()
             return
         self._read_bytes = len(data)
-        self._seen_bytes += len(data)
         super().data_received(data)
         if self._read_bytes + self._seen_bytes > MAX_HEAD_BYTES:
             self._check_size()
