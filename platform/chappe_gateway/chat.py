@@ -4,6 +4,7 @@ from chappe_gateway.admission import Admitted, Bounds, admit, find_offer, identi
 from chappe_gateway.call import Call
 from chappe_gateway.dialects import Dialect
 from chappe_gateway.engine_calls import MakeRequest, count_prompt, sealed_slip
+from chappe_gateway.extras import NO_EXTRAS, prompt_allowance, shown_tools
 from chappe_gateway.gateway import Gateway
 from chappe_gateway.relay import Work, relay_answer, relay_stream
 from chappe_gateway.requests import ChatRequest, decode_chat
@@ -34,13 +35,17 @@ async def generate(
 ) -> None:
     """Admit it, run it, tell its answer in the dialect. Raises what the client is to be told."""
     offer = find_offer(gateway, visitor, request.model, "chat")
+    allowance = 0
+    if request.extras is not None:
+        gateway.health.expect_features(offer.deployment, request.extras.needs)
+        allowance = prompt_allowance(request.extras, request.messages)
     bounds = Bounds(
-        prompt_tokens=min(offer.listing.context_tokens, len(body) + offer.listing.template_tokens),
-        completion_tokens=_max_completion_tokens(request, offer.listing),
+        prompt_tokens=min(offer.listing.context_tokens, len(body) + offer.listing.template_tokens + allowance),
+        completion_tokens=request.choices * _max_completion_tokens(request, offer.listing),
     )
 
     async def count() -> int | None:
-        asked = CountRequest(messages=request.messages, prompt=request.prompt)
+        asked = CountRequest(messages=request.messages, prompt=request.prompt, tools=shown_tools(request.extras))
         return await count_prompt(gateway, offer.deployment, asked)
 
     admitted = await admit(gateway, call, visitor, offer, body=body, bounds=bounds, count_prompt=count)
@@ -54,6 +59,7 @@ async def generate(
 
 def _make_request(gateway: Gateway, call: Call, request: ChatRequest, admitted: Admitted) -> MakeRequest:
     slip = sealed_slip(gateway, call, admitted)
+    extras = NO_EXTRAS if request.extras is None else request.extras
 
     def make_request(attempt: int) -> GenerateRequest:
         return GenerateRequest(
@@ -62,7 +68,7 @@ def _make_request(gateway: Gateway, call: Call, request: ChatRequest, admitted: 
             model=admitted.offer.listing.name,
             messages=request.messages,
             max_prompt_tokens=admitted.bounds.prompt_tokens,
-            max_completion_tokens=admitted.bounds.completion_tokens,
+            max_completion_tokens=admitted.bounds.completion_tokens // extras.n,
             max_tokens_given=request.max_tokens is not None,
             created=int(call.started_at.timestamp()),
             sampling=request.sampling,
@@ -71,6 +77,10 @@ def _make_request(gateway: Gateway, call: Call, request: ChatRequest, admitted: 
             cache_scope=admitted.visitor.facts.tenant_id.hex,
             slip=slip,
             prompt=request.prompt,
+            calling=extras.calling,
+            response_format=extras.response_format,
+            n=extras.n,
+            logprobs=extras.logprobs,
         )
 
     return make_request

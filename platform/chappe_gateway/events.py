@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 _BOUNDARY = b"\n\n"
 # In JSON a quote inside text is escaped, so no model can write these.
-_TEXTS = (b'"content":"', b'"content": "')
+_TEXTS = (b'"content":"', b'"content": "', b'"arguments":"')
 _EMPTY_TEXTS = tuple(text + b'"' for text in _TEXTS)
 
 _start_decoder = msgspec.json.Decoder(Start)
@@ -34,7 +34,7 @@ class EngineEvents:
         self.start: Start | None = None
         self.end: End | None = None
         self.text_chunks = 0
-        """How many chunks with text were let through: about one token each."""
+        """How many chunks with text, or with a call's arguments, were let through: about one token each."""
         self._tail = b""
 
     def feed(self, data: bytes) -> bytes:
