@@ -5,7 +5,7 @@ from typing import Any, Literal, Protocol
 
 from msgspec import Struct
 
-from chappe_gateway.decoding import decode_part
+from chappe_gateway.decoding import check_type, decode_part
 from chappe_gateway.extras import (
     ANY_OBJECT,
     MAX_LIKELIEST,
@@ -140,6 +140,7 @@ def _calling(body: Asking) -> Calling | None:
 
 
 def _tool(value: Any, path: str) -> Tool:
+    check_type(value, ("function",), path)
     function = decode_part(value, _Tool, path).function
     path += ".function"
     return read_tool(
@@ -175,6 +176,7 @@ def _choice(value: Any) -> tuple[Choice, tuple[str, ...]]:
 def _response_format(value: Any) -> ResponseFormat | None:
     if value is None:
         return None
+    check_type(value, ("text", "json_object", "json_schema"), "response_format")
     read: _Format = decode_part(value, _Format, "response_format")
     match read:
         case _SchemaFormat(json_schema=asked):

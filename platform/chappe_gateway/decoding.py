@@ -67,6 +67,13 @@ def decode_part(value: Any, kind: Any, path: str) -> Any:
     raise failure from None
 
 
+def check_type(value: Any, served: tuple[str | None, ...], path: str) -> None:
+    """Raises `Invalid` for a part of a type that is not served; whatever else is wrong with it is found later."""
+    if isinstance(value, dict) and value.get("type") not in served:
+        kinds = " or ".join(f"`{kind}`" for kind in served if kind is not None)
+        raise Invalid(f"only the type {kinds} is supported here", code="unsupported_value", param=f"{path}.type")
+
+
 def _explain(message: str, prefix: str) -> Invalid:
     """msgspec's message, with the parameter's name taken out of it."""
     where = _WHERE.search(message)

@@ -176,13 +176,13 @@ class MessagesTelling:
         self._begun = True
         usage = _usage(Counts(start.prompt_tokens, start.cached_tokens, 0))
         message = self._message([], usage, _Stopped(None, None))
-        return _event(_MessageStart(message)) + _event(_Ping())
+        return _event(_MessageStart(message))
 
     def _begin_block(self, block: _Block) -> bytes:
         ended = self._end_block()
         self._open += 1
         self._is_text = isinstance(block, _TextBlock)
-        return ended + _event(_BlockStart(block, self._open))
+        return ended + _event(_BlockStart(block, self._open)) + (b"" if self._open else _event(_Ping()))
 
     def _end_block(self) -> bytes:
         return b"" if self._open < 0 else _event(_BlockStop(self._open))

@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
-from chappe_gateway.decoding import decode_part
+from chappe_gateway.decoding import check_type, decode_part
 from chappe_gateway.extras import Choice, Extras, collect_extras, read_calling, read_format, read_tool
 from chappe_kernel.errors import Invalid
 from chappe_kernel.wire.engine import Message, ResponseFormat, Tool
@@ -62,7 +62,8 @@ def read_messages_extras(
 
 
 def _tool(value: Any, path: str) -> Tool:
-    tool = decode_part(value, _Tool, path)
+    check_type(value, ("custom", None), path)
+    tool: _Tool = decode_part(value, _Tool, path)
     return read_tool(
         tool.name,
         tool.description,

@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
-from chappe_gateway.decoding import decode_part
+from chappe_gateway.decoding import check_type, decode_part
 from chappe_gateway.extras import (
     ANY_OBJECT,
     Choice,
@@ -85,9 +85,7 @@ def read_responses_extras(
     parallel: bool,
 ) -> tuple[Extras | None, Echo]:
     """Raises `Invalid` naming the parameter."""
-    functions = [decode_part(value, _Function, f"tools[{index}]") for index, value in enumerate(tools or ())]
-    for function in functions:
-        function.strict = bool(function.strict)
+    functions = [_function(value, f"tools[{index}]") for index, value in enumerate(tools or ())]
     mode, names = _choice(choice)
     calling = read_calling(
         [_tool(function, f"tools[{index}]") for index, function in enumerate(functions)],
@@ -100,6 +98,13 @@ def read_responses_extras(
     extras = collect_extras(messages, calling=calling, response_format=_response_format(asked))
     told_choice = ("auto" if functions else "none") if choice is None else choice
     return extras, Echo(tuple(functions), told_choice, EchoedFormat(asked))
+
+
+def _function(value: Any, path: str) -> _Function:
+    check_type(value, ("function",), path)
+    function: _Function = decode_part(value, _Function, path)
+    function.strict = bool(function.strict)
+    return function
 
 
 def _tool(function: _Function, path: str) -> Tool:

@@ -12,8 +12,8 @@ import pytest
 from anthropic import AsyncAnthropic
 from mistralai.client import Mistral
 
-from chappe_gateway.requests import decode_chat
 from chappe_gateway.extras import prompt_allowance
+from chappe_gateway.requests import decode_chat
 from chappe_kernel.rating import Outcome, charge
 from chappe_kernel.wire.control import UsageEvent
 from chappe_kernel.wire.engine import CountRequest
@@ -78,7 +78,7 @@ def checked(schema: str, answer: Any) -> Any:
 async def test_a_forced_call_through_openai(world: World, gateway: RunningGateway) -> None:
     client = world.openai(gateway.url)
     whole = await client.chat.completions.create(
-        model=CHAT, messages=ASK, tools=TOOLS, tool_choice="required", max_tokens=80, seed=1
+        model=CHAT, messages=ASK, tools=TOOLS, tool_choice="required", parallel_tool_calls=False, max_tokens=80, seed=1
     )
     choice = whole.choices[0]
     assert choice.finish_reason == "tool_calls"
@@ -124,7 +124,7 @@ async def test_calls_and_probabilities_are_as_the_document_has_them(
     world: World, gateway: RunningGateway, streaming: dict[str, Any]
 ) -> None:
     for fields in (
-        {"tools": TOOLS, "tool_choice": "required", "max_tokens": 80},
+        {"tools": TOOLS, "tool_choice": "required", "parallel_tool_calls": False, "max_tokens": 80},
         {"logprobs": True, "top_logprobs": 2, "max_tokens": 3, "n": 2},
     ):
         answer = await gateway.http.post(
@@ -186,9 +186,15 @@ async def test_older_completions_have_probabilities_and_several_answers(world: W
 
 
 @pytest.mark.parametrize("streaming", [False, True])
-async def test_anthropics_tools(world: World, gateway: RunningGateway, streaming: bool) -> None:  # noqa: FBT001
+async def test_anthropics_tools(world: World, gateway: RunningGateway, streaming: bool) -> None:
     tool: Any = {"name": "get_weather", "description": "Weather", "input_schema": CITY}
-    fields: Any = {"model": CHAT, "max_tokens": 80, "tools": [tool], "tool_choice": {"type": "any"}, "messages": ASK}
+    fields: Any = {
+        "model": CHAT,
+        "max_tokens": 80,
+        "tools": [tool],
+        "tool_choice": {"type": "any", "disable_parallel_tool_use": True},
+        "messages": ASK,
+    }
     async with AsyncAnthropic(base_url=gateway.url, api_key=world.key, max_retries=0) as client:
         counted = await client.messages.count_tokens(model=CHAT, tools=[tool], messages=ASK)
         if streaming:
@@ -218,12 +224,12 @@ async def test_anthropics_tools(world: World, gateway: RunningGateway, streaming
 
 
 @pytest.mark.parametrize("streaming", [False, True])
-async def test_functions_of_the_responses_api(world: World, gateway: RunningGateway, streaming: bool) -> None:  # noqa: FBT001
+async def test_functions_of_the_responses_api(world: World, gateway: RunningGateway, streaming: bool) -> None:
     client = world.openai(gateway.url)
     tools: Any = [{"type": "function", "strict": True, **WEATHER}]
     fields: Any = {"model": CHAT, "input": "Weather in Paris?", "tools": tools, "max_output_tokens": 80}
     if streaming:
-        async with client.responses.stream(**fields, tool_choice="required") as stream:
+        async with client.responses.stream(**fields, tool_choice="required", parallel_tool_calls=False) as stream:
             events = [
                 checked(
                     "ResponseStreamEvent",
@@ -254,7 +260,7 @@ async def test_mistrals_tools(world: World, gateway: RunningGateway) -> None:
     async with Mistral(api_key=world.key, server_url=gateway.url, timeout_ms=60_000) as client:
         tools: Any = TOOLS
         answer = await client.chat.complete_async(
-            model=CHAT, messages=ASK, tools=tools, tool_choice="any", max_tokens=80
+            model=CHAT, messages=ASK, tools=tools, tool_choice="any", parallel_tool_calls=False, max_tokens=80
         )
         calls: Any = answer.choices[0].message.tool_calls
         models: Any = await client.models.list_async()
