@@ -42,7 +42,7 @@ class EngineHealthMonitor:
         """Raises `Invalid` naming the parameter that this deployment's engine does not serve."""
         for feature in features:
             if not self.has_feature(deployment, feature):
-                raise Invalid(f"this model does not support `{feature}`", code="unsupported_parameter", param=feature)
+                raise Invalid("this model cannot do this", code="unsupported_parameter", param=feature)
 
     async def check(self) -> None:
         """One round over all deployments at once."""

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 from anthropic import AsyncAnthropic
 from mistralai.client import Mistral
+from openai import AsyncOpenAI
 
 from chappe_gateway.extras import prompt_allowance
 from chappe_gateway.requests import decode_chat
@@ -21,6 +22,7 @@ from chappe_serving.engines.registry import AnyEngine, build_engine
 from tests.gateway.fake_control import CHAT, PRICE
 from tests.gateway.openai_document import check, document_path
 from tests.gateway.real_engine import in_place_of_the_scripted
+from tests.gateway.test_openai_javascript import NODE, WEB
 from tests.gateway.world import RunningGateway, World, auth, chat_body
 
 # One model for all of them.
@@ -50,11 +52,19 @@ async def llama() -> AsyncIterator[AnyEngine]:
 @pytest.fixture
 async def gateway(world: World, llama: AnyEngine) -> AsyncIterator[RunningGateway]:
     async with in_place_of_the_scripted(world, llama), world.gateway() as running:
+        # A prompt with tools takes a second alone, and many when every core is busy.
+        running.http.timeout = httpx.Timeout(120)
         yield running
 
 
+@pytest.fixture
+async def client(world: World, gateway: RunningGateway) -> AsyncIterator[AsyncOpenAI]:
+    async with world.openai(gateway.url) as client:
+        yield client
+
+
 async def post(world: World, gateway: RunningGateway, path: str, body: dict[str, Any]) -> Any:
-    answer = await gateway.http.post(path, json=body, headers=auth(world.key), timeout=60)
+    answer = await gateway.http.post(path, json=body, headers=auth(world.key))
     assert answer.status_code == 200, answer.text
     return answer.json()
 
@@ -75,8 +85,7 @@ def checked(schema: str, answer: Any) -> Any:
     return answer
 
 
-async def test_a_forced_call_through_openai(world: World, gateway: RunningGateway) -> None:
-    client = world.openai(gateway.url)
+async def test_a_forced_call_through_openai(world: World, client: AsyncOpenAI) -> None:
     whole = await client.chat.completions.create(
         model=CHAT, messages=ASK, tools=TOOLS, tool_choice="required", parallel_tool_calls=False, max_tokens=80, seed=1
     )
@@ -92,8 +101,7 @@ async def test_a_forced_call_through_openai(world: World, gateway: RunningGatewa
     assert event.counts.prompt_tokens == whole.usage.prompt_tokens > 100
 
 
-async def test_a_streamed_call_and_its_result(world: World, gateway: RunningGateway) -> None:
-    client = world.openai(gateway.url)
+async def test_a_streamed_call_and_its_result(world: World, client: AsyncOpenAI) -> None:
     forced: Any = {"type": "function", "function": {"name": "get_weather"}}
     async with client.chat.completions.stream(
         model=CHAT, messages=ASK, tools=TOOLS, tool_choice=forced, max_tokens=80, stream_options={"include_usage": True}
@@ -224,8 +232,7 @@ async def test_anthropics_tools(world: World, gateway: RunningGateway, streaming
 
 
 @pytest.mark.parametrize("streaming", [False, True])
-async def test_functions_of_the_responses_api(world: World, gateway: RunningGateway, streaming: bool) -> None:
-    client = world.openai(gateway.url)
+async def test_functions_of_the_responses_api(world: World, client: AsyncOpenAI, streaming: bool) -> None:
     tools: Any = [{"type": "function", "strict": True, **WEATHER}]
     fields: Any = {"model": CHAT, "input": "Weather in Paris?", "tools": tools, "max_output_tokens": 80}
     if streaming:
@@ -257,7 +264,7 @@ async def test_functions_of_the_responses_api(world: World, gateway: RunningGate
 
 
 async def test_mistrals_tools(world: World, gateway: RunningGateway) -> None:
-    async with Mistral(api_key=world.key, server_url=gateway.url, timeout_ms=60_000) as client:
+    async with Mistral(api_key=world.key, server_url=gateway.url, timeout_ms=120_000) as client:
         tools: Any = TOOLS
         answer = await client.chat.complete_async(
             model=CHAT, messages=ASK, tools=tools, tool_choice="any", parallel_tool_calls=False, max_tokens=80
@@ -335,3 +342,17 @@ async def test_a_hostile_schema_stalls_nobody(world: World, gateway: RunningGate
         if answers[0].status_code == 400:
             assert answers[0].json()["error"]["param"] == "response_format"
         assert answers[1].status_code == 200
+
+
+async def test_javascripts_tools(world: World, gateway: RunningGateway) -> None:
+    question = {"url": gateway.url, "key": world.key, "chat": CHAT, "schema": CITY}
+    pipe = asyncio.subprocess.PIPE
+    node = await asyncio.create_subprocess_exec(
+        str(NODE), "tests/openai-tools.ts", stdin=pipe, stdout=pipe, stderr=pipe, cwd=WEB
+    )
+    out, err = await asyncio.wait_for(node.communicate(msgspec.json.encode(question)), 120)
+    assert node.returncode == 0, err.decode()
+    said = msgspec.json.decode(out)
+    assert said["called"]
+    for arguments in (*said["called"], said["formatted"]):
+        jsonschema_rs.validate(CITY, arguments)
