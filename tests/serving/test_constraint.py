@@ -9,9 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chappe_kernel.errors import Invalid
+from chappe_kernel.rating import NO_COUNTS
 from chappe_kernel.wire.engine import Calling, ResponseFormat, Tool
+from chappe_serving.engine import Delta
 from chappe_serving.engines.constraint import Witness, grammar
+from chappe_serving.engines.llama_cpp_generation import Died, Words
+from chappe_serving.engines.llama_cpp_server import Chunk
 from chappe_serving.engines.tool_calls import Arguments, Begin, CallReader, Piece, Text
+from tests.serving.conftest import chat
 
 
 def raw(schema: Any) -> msgspec.Raw:
@@ -75,6 +80,18 @@ def test_a_schema_that_cannot_be_is_refused(schema: Any) -> None:
     with pytest.raises(Invalid) as refusal:
         grammar(Calling((Tool("f", parameters=raw({"properties": {"a": schema}})),)), None)
     assert refusal.value.param == "tools"
+
+
+def test_an_engine_that_dropped_its_grammar_is_not_believed() -> None:
+    request = chat("x", response_format=ResponseFormat(raw(INTEGER)))
+    words = Words(request, grammar(None, request.response_format))
+    [begun] = words.read(Chunk(content='{"a": '), NO_COUNTS)
+    assert isinstance(begun, Delta)
+    with pytest.raises(Died):
+        words.finish_reason(Chunk(stop=True, stop_type="eos"))
+    assert words.finish_reason(Chunk(stop=True, stop_type="limit")) == "length"
+    with pytest.raises(Died):
+        words.read(Chunk(content="Sure!"), NO_COUNTS)
 
 
 def _read(parts: list[str]) -> list[Piece]:

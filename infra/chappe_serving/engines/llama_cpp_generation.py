@@ -58,6 +58,8 @@ class Generation:
         self._counts = Counts(prompt_tokens, 0, 0)
         self._generated_before = 0
         self._choice = 0
+        self._is_heard = False
+        """Whether the server has said anything of this choice."""
         self._started = False
 
     async def run(self, body_of: Callable[[int], bytes]) -> AsyncIterator[Event]:
@@ -76,7 +78,8 @@ class Generation:
             yield End("failed", self._counts)
 
     async def _one(self, body: bytes) -> AsyncIterator[Event]:
-        words = _Words(self._request, self._grammar)
+        words = Words(self._request, self._grammar)
+        self._is_heard = False
         async with await self._attempt.race(self._post(body)) as reply:
             with _reset_unless_read(reply):
                 while (chunk := await self._attempt.race(_next_chunk(reply))) is not None:
@@ -93,8 +96,9 @@ class Generation:
             raise Died
         return reply
 
-    def _events(self, chunk: Chunk, words: "_Words") -> list[Event]:
+    def _events(self, chunk: Chunk, words: "Words") -> list[Event]:
         timings, events = chunk.timings, list[Event]()
+        self._is_heard = True
         cached = self._counts.cached_tokens if self._choice else timings.cache_n
         generated = self._generated_before + timings.predicted_n
         self._counts = Counts(self._counts.prompt_tokens, cached, generated)
@@ -118,7 +122,10 @@ class Generation:
         """What was generated when llama.cpp let go of the slot.
 
         Its KV cache then holds the prompt and every generated token but the last, which was sampled and not fed back.
+        Between two choices that is still the one before, which is counted already.
         """
+        if self._choice and not self._is_heard:
+            return self._counts
         try:
             async with asyncio.timeout(_SETTLE_S):
                 held = await self._held_tokens()
@@ -139,7 +146,7 @@ class Generation:
             await asyncio.sleep(_POLL_S)
 
 
-class _Words:
+class Words:
     """One choice's words: what is text and what are calls. Raises `Died` at what the grammar does not allow."""
 
     def __init__(self, request: GenerateRequest, grammar: str | None) -> None:
