@@ -1,10 +1,11 @@
 """POST /v1/chat/completions, and the one way in which text is generated, whatever API asked for it."""
 
-from chappe_gateway.admission import Admitted, Bounds, admit, find_offer, identify
+from chappe_gateway.admission import Admitted, Bounds, Offer, RunsElsewhere, admit, find_offer, identify
 from chappe_gateway.call import Call
 from chappe_gateway.dialects import Dialect
 from chappe_gateway.engine_calls import MakeRequest, count_prompt, sealed_slip
 from chappe_gateway.extras import NO_EXTRAS, prompt_allowance, shown_tools
+from chappe_gateway.forwarding import forward
 from chappe_gateway.gateway import Gateway
 from chappe_gateway.relay import Work, relay_answer, relay_stream
 from chappe_gateway.requests import ChatRequest, decode_chat
@@ -34,15 +35,13 @@ async def generate(
     dialect: Dialect | None = None,
 ) -> None:
     """Admit it, run it, tell its answer in the dialect. Raises what the client is to be told."""
-    offer = find_offer(gateway, visitor, request.model, "chat")
-    allowance = 0
-    if request.extras is not None:
-        gateway.health.expect_features(offer.deployment, request.extras.needs)
-        allowance = prompt_allowance(request.extras, request.messages)
-    bounds = Bounds(
-        prompt_tokens=min(offer.listing.context_tokens, len(body) + offer.listing.template_tokens + allowance),
-        completion_tokens=request.choices * _max_completion_tokens(request, offer.listing),
-    )
+    try:
+        offer = find_offer(gateway, visitor, request.model, "chat")
+    except RunsElsewhere as elsewhere:
+        failure = None if dialect is None else dialect.stream().failure
+        await forward(gateway, call, visitor, elsewhere, body=body, failure=failure)
+        return
+    bounds = _bounds(gateway, request, offer, body)
 
     async def count() -> int | None:
         asked = CountRequest(messages=request.messages, prompt=request.prompt, tools=shown_tools(request.extras))
@@ -55,6 +54,18 @@ async def generate(
         await relay_stream(gateway, call, admitted, work)
     else:
         await relay_answer(gateway, call, admitted, work)
+
+
+def _bounds(gateway: Gateway, request: ChatRequest, offer: Offer, body: bytes) -> Bounds:
+    """Raises `Invalid` naming the parameter, also for what this deployment's engine cannot do."""
+    listing, allowance = offer.listing, 0
+    if request.extras is not None:
+        gateway.health.expect_features(offer.deployment, request.extras.needs)
+        allowance = prompt_allowance(request.extras, request.messages)
+    return Bounds(
+        prompt_tokens=min(listing.context_tokens, len(body) + listing.template_tokens + allowance),
+        completion_tokens=request.choices * _max_completion_tokens(request, listing),
+    )
 
 
 def _make_request(gateway: Gateway, call: Call, request: ChatRequest, admitted: Admitted) -> MakeRequest:

@@ -63,6 +63,12 @@ class RequestLimitExceeded(LimitExceeded):
         self.unit = unit
 
 
+class PeerRefused(Denied):
+    """It says that another region's gateway sent it, and that is not so."""
+
+    default_code = "peer_refused"
+
+
 class EngineFailed(Unavailable):
     """The engine broke down, or said something that it must not say."""
 

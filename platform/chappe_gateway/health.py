@@ -44,6 +44,9 @@ class EngineHealthMonitor:
             if not self.has_feature(deployment, feature):
                 raise Invalid("this model cannot do this", code="unsupported_parameter", param=feature)
 
+    def watched(self) -> tuple[str, ...]:
+        return tuple(self._misses)
+
     async def check(self) -> None:
         """One round over all deployments at once."""
         await asyncio.gather(*(self._check_one(name) for name in tuple(self._misses)))

@@ -75,7 +75,7 @@ async def relay_answer(gateway: Gateway, call: Call, admitted: Admitted, work: W
         end = last_word
         release(gateway, call, exchange)
     except (UpstreamLost, BadStream):
-        failure = _lost(call)
+        failure = lost(call)
     except ChappeError as refusal:
         failure = refusal
     finally:
@@ -109,7 +109,7 @@ async def relay_stream(gateway: Gateway, call: Call, admitted: Admitted, work: W
     try:
         await stream.run()
     except (UpstreamLost, BadStream):
-        failure = _lost(call)
+        failure = lost(call)
     except ChappeError as refusal:
         failure = refusal
     finally:
@@ -163,6 +163,8 @@ class _Stream:
         finally:
             self._gone_before_end = self._call.gone and self._events.end is None
             self._drain(exchange)
+            if self._events.end is None and not (self._call.gone or self._call.cut):
+                self._gateway.breakers.failed(self._admitted.offer.deployment)
         if self._events.end is not None and not self._call.gone:
             self._call.exchange = None
             if exchange.complete:
@@ -228,14 +230,15 @@ class _Stream:
                 passing = self._tell(self._told, passing, events.start)
             if not passing:
                 continue
-            if not call.response_started:
-                await self._begin(passing)
             if self._first_text_at is None and events.text_chunks:
                 self._first_text_at = self._gateway.clock.monotonic()
                 self._gateway.turns.first_token(call, 0 if events.start is None else events.start.prompt_tokens)
             if call.claim is not None:
                 call.claim.add(passing)
-            await call.send_body(passing, more=True)
+            if call.response_started:
+                await call.send_body(passing, more=True)
+            else:
+                await self._begin(passing)
 
     def _tell(self, told: Telling, passing: bytes, start: Start) -> bytes:
         try:
@@ -248,7 +251,7 @@ class _Stream:
     async def _begin(self, first_events: bytes) -> None:
         if self._work.include_usage:
             self._chunk_head = _read_chunk_head(first_events)
-        await self._call.begin_stream(_STREAM_HEADERS)
+        await self._call.begin_stream(_STREAM_HEADERS, first_events)
 
     def _drain(self, exchange: Exchange) -> None:
         """A client that left does not make us forget an end mark that is already here."""
@@ -289,7 +292,8 @@ def _completed(exchange: Exchange) -> End:
     return end
 
 
-def _lost(call: Call) -> ChappeError:
+def lost(call: Call) -> ChappeError:
+    """What to tell a client whose engine, or other region, was lost."""
     match call.cut:
         case "settle_by":
             return Unavailable("the answer took too long and was cut off", code="time_limit")

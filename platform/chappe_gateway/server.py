@@ -1,6 +1,7 @@
 """uvicorn as the gateway runs it: errors in the API's shape even for broken HTTP, and bounds on slow clients."""
 
 import asyncio
+import socket
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -19,6 +20,8 @@ from chappe_kernel.ids import REQUEST, encode_id, new_id
 _HEAD_TIMEOUT_S = 15.0
 _TAKE_TIMEOUT_S = 30.0
 _KEEP_ALIVE_S = 75
+# Forward secrecy and authenticated encryption; TLS 1.3 has nothing else, and older versions are off in Python.
+_TLS_1_2_CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 
 
 class GatewayProtocol(HttpToolsProtocol):
@@ -80,6 +83,11 @@ class GatewayProtocol(HttpToolsProtocol):
     def abort(self) -> None:
         self.transport.abort()
 
+    def limit_silence(self, within_s: float) -> None:
+        connection = self.transport.get_extra_info("socket")
+        if connection is not None and connection.family != socket.AF_UNIX:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(1000 * within_s))
+
     def watch(self, on_leaving: Callable[[], None] | None) -> None:
         self._on_leaving = on_leaving
         if on_leaving is None:
@@ -108,24 +116,27 @@ class GatewayProtocol(HttpToolsProtocol):
         cycle.on_response()
         return True
 
-    def begin_stream(self, scope: Any, head: bytes) -> bool:
+    def begin_stream(self, scope: Any, head: bytes, data: bytes) -> bool:
         if not self._may_write(scope):
             return False
         self.cycle.response_started = self.cycle.chunked_encoding = True
-        self.transport.write(b"%btransfer-encoding: chunked\r\n\r\n" % head)
+        self.transport.write(b"%btransfer-encoding: chunked\r\n\r\n%x\r\n%b\r\n" % (head, len(data), data))
         return True
 
     def send_chunk(self, scope: Any, data: bytes) -> bool:
-        cycle = self.cycle
-        if (
-            cycle.scope is not scope
-            or not cycle.chunked_encoding
-            or cycle.response_complete
-            or cycle.disconnected
-            or self.flow.write_paused
-        ):
+        if not self._may_go_on(scope):
             return False
         self.transport.write(b"%x\r\n%b\r\n" % (len(data), data))
+        return True
+
+    def end_stream(self, scope: Any, data: bytes) -> bool:
+        cycle = self.cycle
+        if not self._may_go_on(scope) or not cycle.keep_alive:
+            return False
+        cycle.response_complete = True
+        self.transport.write(b"%x\r\n%b\r\n0\r\n\r\n" % (len(data), data))
+        cycle.message_event.set()
+        cycle.on_response()
         return True
 
     def _may_write(self, scope: Any) -> bool:
@@ -135,6 +146,15 @@ class GatewayProtocol(HttpToolsProtocol):
             cycle.scope is scope
             and cycle.keep_alive
             and not (cycle.response_started or cycle.disconnected or self.flow.write_paused)
+        )
+
+    def _may_go_on(self, scope: Any) -> bool:
+        """Whether this request's answer is of unknown length, has begun, and is being taken."""
+        cycle = self.cycle
+        return (
+            cycle.scope is scope
+            and cycle.chunked_encoding is True
+            and not (cycle.response_complete or cycle.disconnected or self.flow.write_paused)
         )
 
     def _expect_head(self) -> None:
@@ -155,6 +175,9 @@ def create_server(gateway: Gateway) -> uvicorn.Server:
             create_app(gateway),
             host=settings.host,
             port=settings.port,
+            ssl_certfile=settings.tls_certificate_file or None,
+            ssl_keyfile=settings.tls_key_file or None,
+            ssl_ciphers=_TLS_1_2_CIPHERS,
             loop="uvloop",
             http=protocol,  # type: ignore[arg-type]  # it is only ever called
             ws="none",

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from chappe_kernel.errors import Invalid
 from chappe_kernel.networks import parse_networks
 
 
@@ -26,6 +27,24 @@ class GatewaySettings:
     left behind. It is created when missing."""
     host: str = "127.0.0.1"
     port: int = 8411
+    tls_certificate_file: str = ""
+    """A PEM file with the gateway's certificate and whatever is between it and a root. With it and its key, clients
+    are served over TLS and in no other way."""
+    tls_key_file: str = field(default="", repr=False)
+    """The PEM file of its private key, without a password."""
+    metrics_host: str = "127.0.0.1"
+    metrics_port: int = 0
+    """Where Prometheus asks this process, in the clear and unasked who it is: never an address that tenants reach.
+    0 is nowhere."""
+    otlp_url: str = ""
+    """Base URL of an OpenTelemetry collector of the cell (OTLP/HTTP). Empty: no spans."""
+    otlp_ratio: float = 1.0
+    """The part of traces that is recorded, 0 to 1, whatever clients ask for."""
+    peer_ca_file: str = ""
+    """PEM: who signs the certificates of the other regions' gateways. Empty: whoever the system trusts."""
+    peer_certificate_file: str = ""
+    peer_key_file: str = ""
+    """PEM: what this gateway shows to those that ask for it (mutual TLS)."""
     max_body_bytes: int = 1024 * 1024
     """A request's body, as sent."""
     grant_block_nano: int = 50_000_000
@@ -64,6 +83,8 @@ class GatewaySettings:
     snapshot_poll_s: float = 0.5
     keys_poll_s: float = 0.25
     """How often this gateway asks whose keys changed."""
+    peers_poll_s: float = 2.0
+    """How often the other regions' gateways are asked how busy they are."""
     heartbeat_s: float = 1.0
     drain_s: float = 150.0
     """How long a stopping gateway lets streams run."""
@@ -73,5 +94,7 @@ class GatewaySettings:
     """Free disk space below which new work is refused."""
 
     def __post_init__(self) -> None:
-        """Raises `Invalid` for `trusted_proxies` that are no networks."""
+        """Raises `Invalid` for `trusted_proxies` that are no networks, and for a certificate without its key."""
         parse_networks(self.trusted_proxies)
+        if bool(self.tls_certificate_file) != bool(self.tls_key_file):
+            raise Invalid("CHAPPE_TLS_CERTIFICATE_FILE and CHAPPE_TLS_KEY_FILE go together", code="invalid_setting")

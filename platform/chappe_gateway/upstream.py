@@ -161,12 +161,12 @@ class Exchange(asyncio.Protocol):
 class HttpClient:
     """Connections to one server. Not a general client: no redirects, no cookies, no content codings."""
 
-    def __init__(self, base_url: str, *, connect_timeout_s: float = 2.0) -> None:
+    def __init__(self, base_url: str, *, connect_timeout_s: float = 2.0, tls: ssl.SSLContext | None = None) -> None:
         parts = urlsplit(base_url)
         secure = parts.scheme == "https"
         self._host = parts.hostname or "127.0.0.1"
         self._port = parts.port or (443 if secure else 80)
-        self._ssl = ssl.create_default_context() if secure else None
+        self._ssl = (tls or ssl.create_default_context()) if secure else None
         self._prefix = parts.path.rstrip("/").encode()
         self._host_header = parts.netloc.rpartition("@")[2].encode()
         self._connect_timeout_s = connect_timeout_s
