@@ -88,6 +88,12 @@ def read_calling(
     """What may be called; None if nothing: a model that may not call is not told of tools. Raises `Invalid`."""
     if len(tools) > MAX_TOOLS:
         raise Invalid(f"`tools` may have at most {MAX_TOOLS} entries", code="array_too_long", param="tools")
+    if sum(len(bytes(tool.parameters)) for tool in tools) > MAX_SCHEMA_BYTES:
+        raise Invalid(
+            f"the schemas in `tools` may have {MAX_SCHEMA_BYTES} bytes in all",
+            code="invalid_json_schema",
+            param="tools",
+        )
     known = {tool.name for tool in tools}
     if len(known) < len(tools):
         raise Invalid("`tools` has two functions of one name", code="invalid_value", param="tools")

@@ -135,8 +135,7 @@ _HARMLESS_MESSAGE: dict[str, tuple[Any, ...]] = {
     "function_call": (),
     "prefix": (False,),
 }
-_HARMLESS_RESULT = {**_HARMLESS_MESSAGE, "tool_calls": ([],)}
-_HARMLESS_RESULT.pop("name")
+_HARMLESS_RESULT = {name: values for name, values in _HARMLESS_MESSAGE.items() if name != "name"}
 _CHAT_RANGES: dict[str, tuple[float, float]] = {
     **SAMPLING_RANGES,
     "random_seed": SEED_RANGE,
@@ -282,6 +281,8 @@ def _message(message: _MessageBody, path: str) -> Message:
 def _result(message: _MessageBody, path: str) -> Message:
     """What a tool gave. Its `name`, which Mistral's clients send, is known by the call."""
     refuse_unserved(message, _HARMLESS_RESULT, path + ".")
+    if message.tool_calls:
+        raise Invalid("only an assistant's message has it", code="invalid_value", param=f"{path}.tool_calls")
     if message.tool_call_id is None:
         param = f"{path}.tool_call_id"
         raise Invalid(f"`{param}` is missing", code="missing_required_parameter", param=param)

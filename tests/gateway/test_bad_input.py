@@ -23,6 +23,8 @@ DEEP: dict[str, Any] = {"type": "integer"}
 for _ in range(20):
     DEEP = {"type": "array", "items": DEEP}
 
+LARGE = {"description": "x" * 15_000}
+
 
 def function(name: str = "f", **fields: Any) -> dict[str, Any]:
     return {"type": "function", "function": {"name": name, **fields}}
@@ -90,6 +92,7 @@ BAD_CHAT: list[tuple[bytes, str, str | None]] = [
     (good(tools=[function()]), "unsupported_parameter", "tools"),
     (good(tools=[function(), function()]), "invalid_value", "tools"),
     (good(tools=[function(name=str(n)) for n in range(65)]), "array_too_long", "tools"),
+    (good(tools=[function(name=f"f{n}", parameters=LARGE) for n in range(5)]), "invalid_json_schema", "tools"),
     (good(tools=[function(name="")]), "invalid_value", "tools[0].function.name"),
     (good(tools=[function(parameters=DEEP)]), "invalid_json_schema", "tools[0].function.parameters" + ".items" * 16),
     (
