@@ -54,7 +54,12 @@ class GatewaySettings:
     max_in_flight: int = 2048
     """Requests admitted at once, all tenants together; more are refused with 503."""
     max_connections: int = 8192
-    """Open client connections; more are closed at once."""
+    """Open client connections. For one more, those that have been idle longest are closed, else itself."""
+    max_connections_per_address: int = 0
+    """Open connections from one address; more are closed at once. 0 is no bound: behind a proxy or a load balancer
+    that is not among `trusted_proxies`, all clients have its address. Those of `trusted_proxies` have no bound."""
+    head_timeout_s: float = 15.0
+    """How long a client may take to send a request's head. A connection that is idle after a request has 75 s."""
     queue_wait_s: float = 30.0
     """How long a request waits for its turn at a busy deployment; then it is refused with 429."""
     queue_total: int = 1024
