@@ -8,7 +8,7 @@ import structlog
 from chappe_kernel.errors import ChappeError, Unavailable
 from chappe_kernel.rating import NO_COUNTS, Counts
 from chappe_kernel.wire.engine import End, EngineRecord, GenerateRequest, Start
-from chappe_serving.engine import Delta, Event, GeneratingEngine, Prefill
+from chappe_serving.engine import ArgumentsDelta, Delta, Event, GeneratingEngine, Prefill, TokenLogprob
 from chappe_serving.records import RecordWriter
 
 _log = structlog.get_logger()
@@ -50,16 +50,22 @@ class AttemptRun:
             if isinstance(item, End):
                 return
 
-    def waiting_text(self) -> str:
-        """The text that is ready without waiting, so that a reader that lags gets fewer, larger chunks."""
-        parts: list[str] = []
+    def with_waiting(self, first: Delta | ArgumentsDelta) -> Delta | ArgumentsDelta:
+        """`first`, and what is ready of the same kind without waiting: a reader that lags gets fewer, larger chunks."""
+        parts, logprobs = [first.text], list[TokenLogprob]()
         while not self._queue.empty():
             item = self._queue.get_nowait()
-            if not isinstance(item, Delta):
+            if isinstance(item, Delta) and isinstance(first, Delta):
+                logprobs += item.logprobs
+            elif not (isinstance(item, ArgumentsDelta) and isinstance(first, ArgumentsDelta)):
                 self._queue_first(item)
                 break
             parts.append(item.text)
-        return "".join(parts)
+        if len(parts) == 1:
+            return first
+        if isinstance(first, ArgumentsDelta):
+            return ArgumentsDelta("".join(parts), first.counts)
+        return Delta("".join(parts), first.counts, (*first.logprobs, *logprobs))
 
     def abort(self) -> None:
         """Nobody reads any more. Harmless at any time."""
@@ -92,7 +98,7 @@ class AttemptRun:
 
     async def _read(self) -> End | None:
         async for event in self._engine.generate(self._request):
-            if isinstance(event, Prefill | Delta | End):
+            if isinstance(event, Prefill | Delta | ArgumentsDelta | End):
                 self._counts = event.counts
             elif isinstance(event, Start):
                 self._counts = Counts(event.prompt_tokens, event.cached_tokens, 0)

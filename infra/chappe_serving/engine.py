@@ -1,8 +1,9 @@
 """What every inference engine promises. No framework here: the same contract tests run over all of them without Ray.
 
-A generation is a sequence of events: `[Prefill] [Start Delta*] End`, so exactly one terminal event, and counts that
-never fall. It is stopped by `abort`, never by cancelling whoever reads it: only then can the last event say what was
-really generated. A refusal is an exception before the first event, and has cost nothing.
+A generation is a sequence of events: `[Prefill] [Start (Delta | CallBegun | ArgumentsDelta | Next)*] End`, so exactly
+one terminal event, and counts that never fall; `Next` stands between two answers to one prompt. It is stopped by
+`abort`, never by cancelling whoever reads it: only then can the last event say what was really generated. A refusal is
+an exception before the first event, and has cost nothing.
 """
 
 from collections.abc import AsyncGenerator
@@ -13,7 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chappe_kernel.rating import Counts
-from chappe_kernel.wire.engine import CountRequest, EmbedRequest, End, EngineHealth, GenerateRequest, Start
+from chappe_kernel.wire.engine import (
+    CountRequest,
+    EmbedRequest,
+    End,
+    EngineHealth,
+    Feature,
+    FinishReason,
+    GenerateRequest,
+    Start,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,14 +34,48 @@ class Prefill:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """A token and its natural log probability; `likeliest` are what might have stood in its place, likeliest first."""
+
+    token: str
+    logprob: float
+    bytes: tuple[int, ...]
+    likeliest: "tuple[TokenLogprob, ...]" = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Delta:
     """More text, and the counts so far. Some deltas are several tokens: bytes wait to be whole characters."""
 
     text: str
     counts: Counts
+    logprobs: tuple[TokenLogprob, ...] = ()
 
 
-Event: TypeAlias = Prefill | Start | Delta | End
+@dataclass(frozen=True, slots=True)
+class CallBegun:
+    """The model calls a function; `id` names this call."""
+
+    id: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class ArgumentsDelta:
+    """More of the JSON text that is the arguments of the call that was begun last."""
+
+    text: str
+    counts: Counts
+
+
+@dataclass(frozen=True, slots=True)
+class Next:
+    """One of several answers is done; what follows belongs to the next."""
+
+    finish_reason: FinishReason
+
+
+Event: TypeAlias = Prefill | Start | Delta | CallBegun | ArgumentsDelta | Next | End
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +100,8 @@ class Engine(Protocol):
 
     name: str
     context_tokens: int
+    features: frozenset[Feature]
+    """What it can beyond plain text; known once it has started."""
 
     async def start(self) -> None:
         """Load the model. Raises `Invalid` when it is not installed."""

@@ -23,7 +23,7 @@ from chappe_kernel.wire.engine import (
 from chappe_serving import openai_format
 from chappe_serving.attempt_run import RECORD_EVERY_S, AttemptRun
 from chappe_serving.bounds import CONTEXT_LENGTH_EXCEEDED
-from chappe_serving.engine import Delta, EmbeddingEngine, Embeddings, GeneratingEngine
+from chappe_serving.engine import ArgumentsDelta, CallBegun, Delta, EmbeddingEngine, Embeddings, GeneratingEngine, Next
 from chappe_serving.engines.registry import AnyEngine
 from chappe_serving.records import RecordWriter
 
@@ -89,6 +89,9 @@ class Ingress:
         engine = self._engine
         if not isinstance(engine, GeneratingEngine):
             raise Invalid("this model does not generate text", param="model")
+        for feature in request.needs:
+            if feature not in engine.features:
+                raise Invalid(f"this model does not support `{feature}`", param=feature)
         run = AttemptRun(engine, self._records, request, record_every_s=self._record_every_s)
         self._keep(run.task)
         watcher = asyncio.create_task(_on_disconnect(receive, run.abort))
@@ -143,8 +146,10 @@ async def _stream(request: GenerateRequest, run: AttemptRun, send: Send) -> None
                 begun = True
                 await _head(send, _STATUS_OK, _EVENT_STREAM)
                 await _write(send, events.start(event))
-            case Delta():
-                await _write(send, events.delta(event.text + run.waiting_text()))
+            case Delta() | ArgumentsDelta():
+                await _write(send, events.more(run.with_waiting(event)))
+            case CallBegun() | Next():
+                await _write(send, events.more(event))
             case End() if begun:
                 await _write(send, events.end(event), more=False)
             case End():
@@ -152,12 +157,12 @@ async def _stream(request: GenerateRequest, run: AttemptRun, send: Send) -> None
 
 
 async def _whole(request: GenerateRequest, run: AttemptRun, send: Send) -> None:
-    parts: list[str] = []
+    answer = openai_format.WholeAnswer(request)
     async for event in run.events():
-        if isinstance(event, Delta):
-            parts.append(event.text)
+        if isinstance(event, Delta | CallBegun | ArgumentsDelta | Next):
+            answer.add(event)
         elif isinstance(event, End) and event.outcome == "completed":
-            await _answer(send, _STATUS_OK, openai_format.completion(request, "".join(parts), event), end=event)
+            await _answer(send, _STATUS_OK, answer.end(event), end=event)
         elif isinstance(event, End):
             await _fail(send, event)
 

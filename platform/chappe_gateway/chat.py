@@ -1,9 +1,10 @@
 """POST /v1/chat/completions, and the one way in which text is generated, whatever API asked for it."""
 
-from chappe_gateway.admission import Admitted, Bounds, RunsElsewhere, admit, find_offer, identify
+from chappe_gateway.admission import Admitted, Bounds, Offer, RunsElsewhere, admit, find_offer, identify
 from chappe_gateway.call import Call
 from chappe_gateway.dialects import Dialect
 from chappe_gateway.engine_calls import MakeRequest, count_prompt, sealed_slip
+from chappe_gateway.extras import NO_EXTRAS, prompt_allowance, shown_tools
 from chappe_gateway.forwarding import forward
 from chappe_gateway.gateway import Gateway
 from chappe_gateway.relay import Work, relay_answer, relay_stream
@@ -40,13 +41,10 @@ async def generate(
         failure = None if dialect is None else dialect.stream().failure
         await forward(gateway, call, visitor, elsewhere, body=body, failure=failure)
         return
-    bounds = Bounds(
-        prompt_tokens=min(offer.listing.context_tokens, len(body) + offer.listing.template_tokens),
-        completion_tokens=_max_completion_tokens(request, offer.listing),
-    )
+    bounds = _bounds(gateway, request, offer, body)
 
     async def count() -> int | None:
-        asked = CountRequest(messages=request.messages, prompt=request.prompt)
+        asked = CountRequest(messages=request.messages, prompt=request.prompt, tools=shown_tools(request.extras))
         return await count_prompt(gateway, offer.deployment, asked)
 
     admitted = await admit(gateway, call, visitor, offer, body=body, bounds=bounds, count_prompt=count)
@@ -58,8 +56,21 @@ async def generate(
         await relay_answer(gateway, call, admitted, work)
 
 
+def _bounds(gateway: Gateway, request: ChatRequest, offer: Offer, body: bytes) -> Bounds:
+    """Raises `Invalid` naming the parameter, also for what this deployment's engine cannot do."""
+    listing, allowance = offer.listing, 0
+    if request.extras is not None:
+        gateway.health.expect_features(offer.deployment, request.extras.needs)
+        allowance = prompt_allowance(request.extras, request.messages)
+    return Bounds(
+        prompt_tokens=min(listing.context_tokens, len(body) + listing.template_tokens + allowance),
+        completion_tokens=request.choices * _max_completion_tokens(request, listing),
+    )
+
+
 def _make_request(gateway: Gateway, call: Call, request: ChatRequest, admitted: Admitted) -> MakeRequest:
     slip = sealed_slip(gateway, call, admitted)
+    extras = NO_EXTRAS if request.extras is None else request.extras
 
     def make_request(attempt: int) -> GenerateRequest:
         return GenerateRequest(
@@ -68,7 +79,7 @@ def _make_request(gateway: Gateway, call: Call, request: ChatRequest, admitted: 
             model=admitted.offer.listing.name,
             messages=request.messages,
             max_prompt_tokens=admitted.bounds.prompt_tokens,
-            max_completion_tokens=admitted.bounds.completion_tokens,
+            max_completion_tokens=admitted.bounds.completion_tokens // extras.n,
             max_tokens_given=request.max_tokens is not None,
             created=int(call.started_at.timestamp()),
             sampling=request.sampling,
@@ -77,6 +88,10 @@ def _make_request(gateway: Gateway, call: Call, request: ChatRequest, admitted: 
             cache_scope=admitted.visitor.facts.tenant_id.hex,
             slip=slip,
             prompt=request.prompt,
+            calling=extras.calling,
+            response_format=extras.response_format,
+            n=extras.n,
+            logprobs=extras.logprobs,
         )
 
     return make_request

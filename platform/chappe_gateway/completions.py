@@ -9,13 +9,10 @@ from msgspec import UNSET, Struct, UnsetType
 from chappe_gateway.admission import identify
 from chappe_gateway.call import Call
 from chappe_gateway.chat import generate
-from chappe_gateway.dialects import read_events, read_whole
-from chappe_gateway.errors import answer_for
-from chappe_gateway.gateway import Gateway
-from chappe_gateway.requests import (
+from chappe_gateway.decoding import (
     SAMPLING_RANGES,
-    ChatRequest,
     StreamOptions,
+    check_positive,
     check_ranges,
     check_text,
     decode_body,
@@ -25,6 +22,12 @@ from chappe_gateway.requests import (
     refuse,
     refuse_unserved,
 )
+from chappe_gateway.dialects import Words, read_events, read_whole
+from chappe_gateway.errors import answer_for
+from chappe_gateway.events import BadStream
+from chappe_gateway.extras import collect_extras, read_choices, read_logit_bias
+from chappe_gateway.gateway import Gateway
+from chappe_gateway.requests import ChatRequest
 from chappe_kernel.errors import ChappeError, Invalid
 from chappe_kernel.rating import Counts
 from chappe_kernel.wire.control import UsageEvent
@@ -36,6 +39,7 @@ _DEFAULT_MAX_TOKENS = 16
 _PARAMS = {"max_completion_tokens": "max_tokens"}
 """An engine knows only its own name of it."""
 _MAX_TOKEN = 2**31 - 1
+_MAX_LIKELIEST = 5
 _DONE = b"data: [DONE]\n\n"
 
 
@@ -52,21 +56,18 @@ class _Body(Struct, forbid_unknown_fields=True, kw_only=True):
     presence_penalty: float | None = None
     stop: str | list[str] | None = None
     user: str | None = None
-    n: Any = None
+    n: int | None = None
+    logprobs: int | None = None
+    logit_bias: dict[str, float] | None = None
     best_of: Any = None
     echo: Any = None
-    logit_bias: Any = None
-    logprobs: Any = None
     suffix: Any = None
 
 
 # The values with which a field that is not served still passes, besides null.
 _HARMLESS: dict[str, tuple[Any, ...]] = {
-    "n": (1,),
     "best_of": (1,),
     "echo": (False,),
-    "logit_bias": ({},),
-    "logprobs": (),
     "suffix": ("",),
 }
 _decoder = msgspec.json.Decoder(_Body)
@@ -89,8 +90,11 @@ def decode_completion(body: bytes, model: str | None = None) -> ChatRequest:
     model = named_model(request.model, model)
     refuse_unserved(request, _HARMLESS, "")
     check_ranges(request, SAMPLING_RANGES)
-    if request.max_tokens is not None and request.max_tokens < 1:
-        raise Invalid("`max_tokens` must be at least 1", code="invalid_value", param="max_tokens")
+    check_positive(request.max_tokens, "max_tokens")
+    if request.logprobs is not None and not 0 <= request.logprobs <= _MAX_LIKELIEST:
+        raise Invalid(f"`logprobs` must be from 0 to {_MAX_LIKELIEST}", code="invalid_value", param="logprobs")
+    logit_bias = read_logit_bias(request.logit_bias)
+    extras = collect_extras((), n=read_choices(request.n), logprobs=request.logprobs, logit_bias=logit_bias)
     return ChatRequest(
         model=model,
         messages=(),
@@ -101,12 +105,14 @@ def decode_completion(body: bytes, model: str | None = None) -> ChatRequest:
             frequency_penalty=request.frequency_penalty,
             presence_penalty=request.presence_penalty,
             stop=read_stops(request.stop),
+            logit_bias=logit_bias,
         ),
         stream=bool(request.stream),
         include_usage=read_include_usage(request.stream, request.stream_options),
         max_tokens=_DEFAULT_MAX_TOKENS if request.max_tokens is None else request.max_tokens,
         max_tokens_param="max_tokens",
         prompt=_prompt(request.prompt),
+        extras=extras,
     )
 
 
@@ -128,11 +134,20 @@ def _prompt(value: Any) -> Prompt:
     return value
 
 
+class _Logprobs(Struct):
+    """OpenAI's older form: columns instead of rows. `text_offset` counts characters of the answer."""
+
+    tokens: list[str]
+    token_logprobs: list[float]
+    top_logprobs: list[dict[str, float]]
+    text_offset: list[int]
+
+
 class _Choice(Struct):
     text: str
     finish_reason: FinishReason | None
     index: int = 0
-    logprobs: None = None
+    logprobs: _Logprobs | None = None
 
 
 class _PromptDetails(Struct):
@@ -150,7 +165,7 @@ class _Completion(Struct):
     id: str
     created: int
     model: str
-    choices: tuple[_Choice, ...]
+    choices: list[_Choice]
     usage: _Usage | UnsetType | None = UNSET
     object: str = "text_completion"
 
@@ -162,32 +177,48 @@ class _Telling:
         self._id = f"cmpl-{request_id}"
         self._created = created
         self._request = request
+        self._told_characters = [0] * request.choices
 
     def whole(self, body: bytes, end: End) -> bytes:
-        answer = read_whole(body)
-        choice = _Choice(answer.text, answer.finish_reason)
-        return msgspec.json.encode(self._completion((choice,), _usage(end.counts)))
+        choices = [self._choice(words) for words in read_whole(body)]
+        return msgspec.json.encode(self._completion(choices, _usage(end.counts)))
 
     def stream(self) -> "_Telling":
         return self
 
     def events(self, passing: bytes, start: Start) -> bytes:  # the port's; nothing of it is told
-        more = read_events(passing)
-        if not more.text and more.finish_reason is None:
-            return b""
-        choice = _Choice(more.text, more.finish_reason)
-        return self._event((choice,), None if self._request.include_usage else UNSET)
+        usage = None if self._request.include_usage else UNSET
+        said = [words for words in read_events(passing) if words.text or words.finish_reason is not None]
+        return b"".join([self._event([self._choice(words)], usage) for words in said])
 
     def last(self, event: UsageEvent, end: End) -> bytes:  # the port's; the event is what is charged
-        return (self._event((), _usage(event.counts)) if self._request.include_usage else b"") + _DONE
+        return (self._event([], _usage(event.counts)) if self._request.include_usage else b"") + _DONE
 
     def failure(self, error: ChappeError) -> bytes:
         return b"data: " + answer_for(error).body + b"\n\n"
 
-    def _event(self, choices: tuple[_Choice, ...], usage: _Usage | UnsetType | None) -> bytes:
+    def _choice(self, words: Words) -> _Choice:
+        if words.choice >= self._request.choices:
+            raise BadStream("there is no such choice")
+        return _Choice(words.text, words.finish_reason, words.choice, self._logprobs(words))
+
+    def _logprobs(self, words: Words) -> _Logprobs | None:
+        asked = None if self._request.extras is None else self._request.extras.logprobs
+        if asked is None:
+            return None
+        told = _Logprobs([], [], [], [])
+        for token in words.logprobs:
+            told.tokens.append(token.token)
+            told.token_logprobs.append(token.logprob)
+            told.top_logprobs.append({likely.token: likely.logprob for likely in token.top_logprobs})
+            told.text_offset.append(self._told_characters[words.choice])
+            self._told_characters[words.choice] += len(token.token)
+        return told
+
+    def _event(self, choices: list[_Choice], usage: _Usage | UnsetType | None) -> bytes:
         return b"data: " + msgspec.json.encode(self._completion(choices, usage)) + b"\n\n"
 
-    def _completion(self, choices: tuple[_Choice, ...], usage: _Usage | UnsetType | None) -> _Completion:
+    def _completion(self, choices: list[_Choice], usage: _Usage | UnsetType | None) -> _Completion:
         return _Completion(self._id, self._created, self._request.model, choices, usage)
 
 

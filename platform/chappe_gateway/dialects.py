@@ -41,15 +41,44 @@ class Dialect(Protocol):
     def stream(self) -> Telling: ...
 
 
-class Delta(Struct):
-    """A chunk of an engine's answer."""
+class _Function(Struct):
+    arguments: str = ""
+    name: str | None = None
 
+
+class _Call(Struct):
+    function: _Function
+    index: int = 0
+    id: str | None = None
+
+
+class _Delta(Struct):
     content: str | None = None
+    tool_calls: tuple[_Call, ...] = ()
+
+
+class Likely(Struct, frozen=True):
+    """A token that might have stood there."""
+
+    token: str
+    logprob: float
+
+
+class TokenLogprob(Likely, frozen=True):
+    """A token that does stand there."""
+
+    top_logprobs: tuple[Likely, ...] = ()
+
+
+class _Logprobs(Struct):
+    content: tuple[TokenLogprob, ...] | None = None
 
 
 class _Choice(Struct):
-    delta: Delta
+    delta: _Delta
+    index: int = 0
     finish_reason: FinishReason | None = None
+    logprobs: _Logprobs | None = None
 
 
 class _Chunk(Struct):
@@ -57,23 +86,40 @@ class _Chunk(Struct):
 
 
 class _Message(Struct):
-    content: str
+    content: str | None = None
+    tool_calls: tuple[_Call, ...] = ()
 
 
 class _WholeChoice(Struct):
     message: _Message
+    index: int = 0
     finish_reason: FinishReason | None = None
+    logprobs: _Logprobs | None = None
 
 
 class _Whole(Struct):
-    choices: tuple[_WholeChoice]
+    choices: tuple[_WholeChoice, ...]
 
 
-class Text(Struct, frozen=True):
-    """An engine's words in one piece, and why they end."""
+class CallPart(Struct, frozen=True):
+    """A call of a function, or more of its arguments: `id` and `name` stand in the first part only. `index`: the
+    call's number within its answer."""
 
+    index: int
+    id: str | None
+    name: str | None
+    arguments: str
+
+
+class Words(Struct, frozen=True):
+    """Some of an engine's words, or all of them: text, then calls, and why they end if they do. `choice`: of which of
+    several answers."""
+
+    choice: int
     text: str
+    calls: tuple[CallPart, ...]
     finish_reason: FinishReason | None
+    logprobs: tuple[TokenLogprob, ...] = ()
 
 
 _chunk_decoder = msgspec.json.Decoder(_Chunk)
@@ -81,10 +127,9 @@ _whole_decoder = msgspec.json.Decoder(_Whole)
 _DATA = b"data: "
 
 
-def read_events(passing: bytes) -> Text:
-    """What some whole events of an engine's say together. Raises `BadStream`."""
-    texts: list[str] = []
-    finish_reason: FinishReason | None = None
+def read_events(passing: bytes) -> list[Words]:
+    """What some whole events of an engine's say, one after another. Raises `BadStream`."""
+    said: list[Words] = []
     for event in passing.split(b"\n\n"):
         if not event:
             continue
@@ -94,15 +139,33 @@ def read_events(passing: bytes) -> Text:
             [choice] = _chunk_decoder.decode(event[len(_DATA) :]).choices
         except (msgspec.DecodeError, UnicodeDecodeError):
             raise BadStream("an event is not understood") from None
-        texts.append(choice.delta.content or "")
-        finish_reason = choice.finish_reason or finish_reason
-    return Text("".join(texts), finish_reason)
+        said.append(_words(choice, choice.delta))
+    return said
 
 
-def read_whole(body: bytes) -> Text:
-    """What an engine's whole answer says. Raises `BadStream`."""
+def read_whole(body: bytes) -> list[Words]:
+    """What an engine's whole answers say, at least one. Raises `BadStream`."""
     try:
-        [choice] = _whole_decoder.decode(body).choices
+        choices = _whole_decoder.decode(body).choices
     except (msgspec.DecodeError, UnicodeDecodeError):
-        raise BadStream("an answer is not understood") from None
-    return Text(choice.message.content, choice.finish_reason)
+        choices = ()
+    if not choices:
+        raise BadStream("an answer is not understood")
+    return [_words(choice, choice.message) for choice in choices]
+
+
+def is_whole_call(call: CallPart) -> bool:
+    """Whether its arguments are JSON: an answer's maximum may have cut the last call short."""
+    try:
+        msgspec.json.decode(call.arguments)
+    except msgspec.DecodeError:
+        return False
+    return True
+
+
+def _words(choice: _Choice | _WholeChoice, said: _Delta | _Message) -> Words:
+    calls = tuple(
+        [CallPart(call.index, call.id, call.function.name, call.function.arguments) for call in said.tool_calls]
+    )
+    logprobs = () if choice.logprobs is None else choice.logprobs.content or ()
+    return Words(choice.index, said.content or "", calls, choice.finish_reason, logprobs)

@@ -123,7 +123,7 @@ _KINDS: tuple[tuple[type[ChappeError], int, str], ...] = (
 
 _MAX_MESSAGE = 1000
 _MAX_PARAM = 200
-_ENGINE_CODES = ("context_length_exceeded", "invalid_request")
+_ENGINE_CODES = ("context_length_exceeded", "invalid_request", "unsupported_parameter")
 _RATE_NAMES = {
     unit: tuple(f"x-ratelimit-{what}-{unit}".encode() for what in ("limit", "remaining", "reset"))
     for unit in ("requests", "tokens")

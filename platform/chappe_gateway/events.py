@@ -20,7 +20,7 @@ _EVENT_BEGIN = b"data: {"
 _EVENT_END = b"}\n\n"
 _BETWEEN_EVENTS = _EVENT_END + _EVENT_BEGIN
 # In JSON a quote inside text is escaped, so no model can write these.
-_TEXTS = (b'"content":"', b'"content": "')
+_TEXTS = (b'"content":"', b'"content": "', b'"arguments":"')
 _EMPTY_TEXTS = tuple(text + b'"' for text in _TEXTS)
 
 _start_decoder = msgspec.json.Decoder(Start)
@@ -38,7 +38,7 @@ class EngineEvents:
         self.start: Start | None = None
         self.end: End | None = None
         self.text_chunks = 0
-        """How many chunks with text were let through: about one token each."""
+        """How many chunks with text, or with a call's arguments, were let through: about one token each."""
         self._tail = b""
 
     def feed(self, data: bytes) -> bytes:

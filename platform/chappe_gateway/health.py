@@ -3,9 +3,12 @@
 import asyncio
 from collections.abc import Iterable
 
+import msgspec
 import structlog
 
 from chappe_gateway.upstream import HttpClient, UpstreamLost
+from chappe_kernel.errors import Invalid
+from chappe_kernel.wire.engine import EngineHealth, Feature
 
 _log = structlog.get_logger()
 
@@ -22,6 +25,7 @@ class EngineHealthMonitor:
         self._period_s = period_s
         self._timeout_s = timeout_s
         self._misses: dict[str, int] = {}
+        self._features: dict[str, tuple[str, ...]] = {}
         self.healthy: frozenset[str] = frozenset()
 
     def watch(self, deployments: Iterable[str]) -> None:
@@ -29,6 +33,16 @@ class EngineHealthMonitor:
         names = set(deployments)
         self._misses = {name: self._misses.get(name, _MISSES_UNTIL_UNHEALTHY) for name in names}
         self.healthy &= names
+
+    def has_feature(self, deployment: str, feature: Feature) -> bool:
+        """As its engine said last; an engine that has not answered yet has none."""
+        return feature in self._features.get(deployment, ())
+
+    def expect_features(self, deployment: str, features: Iterable[Feature]) -> None:
+        """Raises `Invalid` naming the parameter that this deployment's engine does not serve."""
+        for feature in features:
+            if not self.has_feature(deployment, feature):
+                raise Invalid("this model cannot do this", code="unsupported_parameter", param=feature)
 
     def watched(self) -> tuple[str, ...]:
         return tuple(self._misses)
@@ -60,4 +74,10 @@ class EngineHealthMonitor:
             reply = await self._engines.fetch(b"GET", b"/%b/health" % name.encode(), timeout_s=self._timeout_s)
         except (UpstreamLost, TimeoutError):
             return False
-        return reply.status == _OK
+        if reply.status != _OK:
+            return False
+        try:
+            self._features[name] = msgspec.json.decode(reply.body, type=EngineHealth).features
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return False
+        return True

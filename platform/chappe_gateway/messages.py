@@ -9,6 +9,7 @@ from chappe_gateway.call import Call
 from chappe_gateway.chat import generate
 from chappe_gateway.engine_calls import count_exactly
 from chappe_gateway.errors import Headers, unknown_path
+from chappe_gateway.extras import shown_tools
 from chappe_gateway.forwarding import forward
 from chappe_gateway.gateway import Gateway
 from chappe_gateway.messages_answer import MessagesTelling, messages_error
@@ -60,13 +61,16 @@ async def _serve_count(gateway: Gateway, call: Call) -> None:
     except RunsElsewhere as elsewhere:
         await forward(gateway, call, visitor, elsewhere, body=body)
         return
+    if request.extras is not None:
+        gateway.health.expect_features(offer.deployment, request.extras.needs)
     taken = await gateway.limiter.admit(visitor.facts.limits, model=offer.listing.name)
     call.extra_headers = taken.headers
     try:
         gateway.enter(call)
         call.listing = offer.listing
         await gateway.rights.settle_in(call, visitor)
-        tokens = await count_exactly(gateway, offer.deployment, CountRequest(messages=request.messages))
+        asked = CountRequest(messages=request.messages, tools=shown_tools(request.extras))
+        tokens = await count_exactly(gateway, offer.deployment, asked)
     finally:
         gateway.leave(call)
         taken.settle(0)

@@ -1,18 +1,18 @@
 """An engine's answer, and everything that goes wrong, in the words of Anthropic's Messages API. Pure."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 from msgspec import Struct
 
-from chappe_gateway.dialects import Text, read_events, read_whole
+from chappe_gateway.dialects import is_whole_call, read_events, read_whole
 from chappe_gateway.errors import ErrorAnswer, answer_for, told
 from chappe_kernel.errors import ChappeError
 from chappe_kernel.rating import Counts
 from chappe_kernel.wire.control import UsageEvent
 from chappe_kernel.wire.engine import End, FinishReason, Start
 
-StopReason = Literal["end_turn", "max_tokens", "stop_sequence"]
+StopReason = Literal["end_turn", "max_tokens", "stop_sequence", "tool_use"]
 
 _ERROR_TYPES = {
     401: "authentication_error",
@@ -23,16 +23,27 @@ _ERROR_TYPES = {
     500: "api_error",
     503: "api_error",
 }
+_STOP_REASONS: dict[FinishReason | None, StopReason] = {"length": "max_tokens", "tool_calls": "tool_use"}
 _OVERLOADED = 529
 """Anthropic's own status."""
 _TOO_LARGE = 413
 # An engine knows only its own name of it.
-_PARAMS = {"max_completion_tokens": "max_tokens"}
+_PARAMS = {"max_completion_tokens": "max_tokens", "response_format": "output_config.format"}
 
 
 class _TextBlock(Struct):
     text: str
     type: str = "text"
+
+
+class _ToolUse(Struct):
+    id: str
+    name: str
+    input: dict[str, Any] | msgspec.Raw
+    type: str = "tool_use"
+
+
+_Block = _TextBlock | _ToolUse
 
 
 class _Usage(Struct):
@@ -46,7 +57,7 @@ class _Usage(Struct):
 class _Message(Struct):
     id: str
     model: str
-    content: tuple[_TextBlock, ...]
+    content: list[_Block]
     stop_reason: StopReason | None
     stop_sequence: str | None
     usage: _Usage
@@ -59,8 +70,8 @@ class _MessageStart(Struct, tag="message_start"):
 
 
 class _BlockStart(Struct, tag="content_block_start"):
-    content_block: _TextBlock
-    index: int = 0
+    content_block: _Block
+    index: int
 
 
 class _Ping(Struct, tag="ping"):
@@ -72,13 +83,18 @@ class _TextDelta(Struct):
     type: str = "text_delta"
 
 
+class _InputDelta(Struct):
+    partial_json: str
+    type: str = "input_json_delta"
+
+
 class _BlockDelta(Struct, tag="content_block_delta"):
-    delta: _TextDelta
-    index: int = 0
+    delta: _TextDelta | _InputDelta
+    index: int
 
 
 class _BlockStop(Struct, tag="content_block_stop"):
-    index: int = 0
+    index: int
 
 
 class _Stopped(Struct):
@@ -117,22 +133,41 @@ class MessagesTelling:
         self._model = model
         self._stops = stops
         self._begun = False
+        self._open = -1
+        """The number of the block that was begun last."""
+        self._is_text = False
+        """Whether that is one of text."""
 
     def whole(self, body: bytes, end: End) -> bytes:
-        answer = read_whole(body)
-        return _encoder.encode(self._message(answer, _usage(end.counts), self._stopped(end, answer.finish_reason)))
+        words = read_whole(body)[0]
+        blocks: list[_Block] = [_TextBlock(words.text)] if words.text else []
+        blocks += [
+            _ToolUse(call.id or "", call.name or "", msgspec.Raw(call.arguments.encode()))
+            for call in words.calls
+            if is_whole_call(call)
+        ]
+        return _encoder.encode(self._message(blocks, _usage(end.counts), self._stopped(end, words.finish_reason)))
 
     def stream(self) -> "MessagesTelling":
         return self
 
     def events(self, passing: bytes, start: Start) -> bytes:
-        text = read_events(passing).text
-        head = b"" if self._begun else self._beginning(start)
-        return head + (_event(_BlockDelta(_TextDelta(text))) if text else b"")
+        told = [] if self._begun else [self._beginning(start)]
+        for words in read_events(passing):
+            if words.text:
+                if not self._is_text:
+                    told.append(self._begin_block(_TextBlock("")))
+                told.append(_event(_BlockDelta(_TextDelta(words.text), self._open)))
+            for call in words.calls:
+                if call.id is not None:
+                    told.append(self._begin_block(_ToolUse(call.id, call.name or "", {})))
+                if call.arguments:
+                    told.append(_event(_BlockDelta(_InputDelta(call.arguments), self._open)))
+        return b"".join(told)
 
     def last(self, event: UsageEvent, end: End) -> bytes:
         stopped = self._stopped(end, end.finish_reason)
-        return _event(_BlockStop()) + _event(_MessageDelta(stopped, _usage(event.counts))) + _event(_MessageStop())
+        return self._end_block() + _event(_MessageDelta(stopped, _usage(event.counts))) + _event(_MessageStop())
 
     def failure(self, error: ChappeError) -> bytes:
         return b"event: error\ndata: " + messages_error(self._request_id, error).body + b"\n\n"
@@ -140,14 +175,23 @@ class MessagesTelling:
     def _beginning(self, start: Start) -> bytes:
         self._begun = True
         usage = _usage(Counts(start.prompt_tokens, start.cached_tokens, 0))
-        message = self._message(None, usage, _Stopped(None, None))
-        return _event(_MessageStart(message)) + _event(_BlockStart(_TextBlock(""))) + _event(_Ping())
+        message = self._message([], usage, _Stopped(None, None))
+        return _event(_MessageStart(message))
 
-    def _message(self, answer: Text | None, usage: _Usage, stopped: _Stopped) -> _Message:
+    def _begin_block(self, block: _Block) -> bytes:
+        ended = self._end_block()
+        self._open += 1
+        self._is_text = isinstance(block, _TextBlock)
+        return ended + _event(_BlockStart(block, self._open)) + (b"" if self._open else _event(_Ping()))
+
+    def _end_block(self) -> bytes:
+        return b"" if self._open < 0 else _event(_BlockStop(self._open))
+
+    def _message(self, blocks: list[_Block], usage: _Usage, stopped: _Stopped) -> _Message:
         return _Message(
             id="msg_" + self._request_id.removeprefix("req_"),
             model=self._model,
-            content=(_TextBlock(answer.text),) if answer is not None and answer.text else (),
+            content=blocks,
             stop_reason=stopped.stop_reason,
             stop_sequence=stopped.stop_sequence,
             usage=usage,
@@ -156,7 +200,7 @@ class MessagesTelling:
     def _stopped(self, end: End, finish_reason: FinishReason | None) -> _Stopped:
         if end.stopped_by is not None and end.stopped_by < len(self._stops):
             return _Stopped("stop_sequence", self._stops[end.stopped_by])
-        return _Stopped("max_tokens" if finish_reason == "length" else "end_turn", None)
+        return _Stopped(_STOP_REASONS.get(finish_reason, "end_turn"), None)
 
 
 def messages_error(request_id: str, error: ChappeError) -> ErrorAnswer:

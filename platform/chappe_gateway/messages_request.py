@@ -9,26 +9,25 @@ from typing import Any, Literal, NoReturn
 import msgspec
 from msgspec import Struct
 
-from chappe_gateway.requests import (
-    ChatRequest,
+from chappe_gateway.decoding import (
+    check_positive,
     check_ranges,
     check_text,
     decode_body,
+    decode_part,
     read_stops,
     refuse,
     refuse_unserved,
 )
+from chappe_gateway.extras import Extras, check_results, read_call
+from chappe_gateway.messages_extras import CacheControl, MessagesChoice, MessagesOutput, read_messages_extras
+from chappe_gateway.requests import ChatRequest
 from chappe_kernel.errors import Invalid
-from chappe_kernel.wire.engine import Message, Sampling
+from chappe_kernel.wire.engine import Message, Sampling, ToolCall
 
 _MAX_STOPS = 64
 _MAX_TOP_K = 2**31 - 1
 Role = Literal["user", "assistant"]
-
-
-class _CacheControl(Struct, forbid_unknown_fields=True):
-    type: Literal["ephemeral"]
-    ttl: Literal["5m", "1h"] | None = None
 
 
 class _Block(Struct):
@@ -36,7 +35,21 @@ class _Block(Struct):
 
     type: str
     text: str | None = None
-    cache_control: _CacheControl | None = None
+    cache_control: CacheControl | None = None
+
+
+class _ToolUse(Struct, forbid_unknown_fields=True, tag_field="type", tag="tool_use"):
+    id: str
+    name: str
+    input: dict[str, Any]
+    cache_control: CacheControl | None = None
+
+
+class _ToolResult(Struct, forbid_unknown_fields=True, tag_field="type", tag="tool_result"):
+    tool_use_id: str
+    content: str | list[dict[str, Any]] | None = None
+    is_error: bool | None = None
+    cache_control: CacheControl | None = None
 
 
 class _MessageBody(Struct, forbid_unknown_fields=True):
@@ -54,12 +67,12 @@ class _CountBody(Struct, forbid_unknown_fields=True, kw_only=True):
     model: str
     messages: list[_MessageBody]
     system: str | list[dict[str, Any]] | None = None
-    cache_control: _CacheControl | None = None
-    output_config: Any = None
+    cache_control: CacheControl | None = None
+    output_config: MessagesOutput | None = None
+    tool_choice: MessagesChoice | None = None
+    tools: list[Any] | None = None
     speed: Any = None
     thinking: Any = None
-    tool_choice: Any = None
-    tools: Any = None
     user_profile_id: Any = None
     workspace_id: Any = None
 
@@ -82,11 +95,8 @@ class _MessagesBody(_CountBody, forbid_unknown_fields=True, kw_only=True):
 
 # The values with which a field that is not served still passes, besides null.
 _HARMLESS_COUNT: dict[str, tuple[Any, ...]] = {
-    "output_config": ({},),
     "speed": ("standard",),
     "thinking": ({"type": "disabled"},),
-    "tool_choice": ({"type": "auto"}, {"type": "none"}),
-    "tools": ([],),
     "user_profile_id": (),
     "workspace_id": (),
 }
@@ -112,6 +122,7 @@ class Counting(Struct, frozen=True):
 
     model: str
     messages: tuple[Message, ...]
+    extras: Extras | None
 
 
 def decode_messages(body: bytes) -> ChatRequest:
@@ -119,11 +130,11 @@ def decode_messages(body: bytes) -> ChatRequest:
     request = decode_body(_decoder, body)
     refuse_unserved(request, _HARMLESS, "")
     check_ranges(request, _RANGES)
-    if request.max_tokens < 1:
-        raise Invalid("`max_tokens` must be at least 1", code="invalid_value", param="max_tokens")
+    check_positive(request.max_tokens, "max_tokens")
+    messages = _conversation(request)
     return ChatRequest(
         model=request.model,
-        messages=_conversation(request),
+        messages=messages,
         sampling=Sampling(
             temperature=request.temperature,
             top_p=request.top_p,
@@ -134,6 +145,7 @@ def decode_messages(body: bytes) -> ChatRequest:
         include_usage=False,
         max_tokens=request.max_tokens,
         max_tokens_param="max_tokens",
+        extras=_extras(request, messages),
     )
 
 
@@ -141,7 +153,12 @@ def decode_count(body: bytes) -> Counting:
     """Raises `Invalid` naming the parameter."""
     request = decode_body(_count_decoder, body)
     refuse_unserved(request, _HARMLESS_COUNT, "")
-    return Counting(request.model, _conversation(request))
+    messages = _conversation(request)
+    return Counting(request.model, messages, _extras(request, messages))
+
+
+def _extras(request: _CountBody, messages: tuple[Message, ...]) -> Extras | None:
+    return read_messages_extras(request.tools, request.tool_choice, request.output_config, messages)
 
 
 def _conversation(request: _CountBody) -> tuple[Message, ...]:
@@ -154,12 +171,50 @@ def _conversation(request: _CountBody) -> tuple[Message, ...]:
     for index, message in enumerate(request.messages):
         path = f"messages[{index}]"
         role = _role(message.role, f"{path}.role")
-        text = _text(message.content, f"{path}.content")
-        if turns and turns[-1].role == role:
-            turns[-1] = Message(role, f"{turns[-1].content}\n{text}")
-        else:
-            turns.append(Message(role, text))
+        for said in _said(role, message.content, f"{path}.content"):
+            _append(turns, said)
+    check_results(turns, "messages")
     return tuple(turns)
+
+
+def _append(turns: list[Message], said: Message) -> None:
+    last = turns[-1] if turns else None
+    if last is None or last.role != said.role or said.role == "tool":
+        turns.append(said)
+        return
+    text = "\n".join(filter(None, (last.content, said.content)))
+    turns[-1] = Message(last.role, text, (*last.tool_calls, *said.tool_calls))
+
+
+def _said(role: Role, content: str | list[dict[str, Any]], path: str) -> list[Message]:
+    """One message of a client's is several of an engine's when it brings tools' results."""
+    if isinstance(content, str):
+        return [Message(role, _text(content, path))]
+    said: list[Message] = []
+    for index, block in enumerate(content):
+        where = f"{path}[{index}]"
+        match role, block.get("type"):
+            case "assistant", "tool_use":
+                said.append(Message("assistant", "", (_called(block, where),)))
+            case "user", "tool_result":
+                said.append(_result(block, where))
+            case _:
+                said.append(Message(role, _text([block], path, index)))
+    if not said:
+        raise Invalid(f"`{path}` must not be empty", code="invalid_value", param=path)
+    return said
+
+
+def _called(block: dict[str, Any], path: str) -> ToolCall:
+    called = decode_part(block, _ToolUse, path)
+    return read_call(called.id, called.name, called.input, path)
+
+
+def _result(block: dict[str, Any], path: str) -> Message:
+    result = decode_part(block, _ToolResult, path)
+    check_text(result.tool_use_id, f"{path}.tool_use_id")
+    text = _text(result.content, f"{path}.content") if result.content else ""
+    return Message("tool", f"Error: {text}" if result.is_error else text, tool_call_id=result.tool_use_id)
 
 
 def _role(role: str, path: str) -> Role:
@@ -170,9 +225,10 @@ def _role(role: str, path: str) -> Role:
             raise Invalid(f"`{path}` must be user or assistant", code="invalid_value", param=path)
 
 
-def _text(content: str | list[dict[str, Any]], path: str) -> str:
+def _text(content: str | list[dict[str, Any]], path: str, first: int = 0) -> str:
+    """`first`: the number of the first of these blocks."""
     if isinstance(content, list):
-        content = "\n".join(_block_text(block, f"{path}[{index}]") for index, block in enumerate(content))
+        content = "\n".join(_block_text(block, f"{path}[{index}]") for index, block in enumerate(content, first))
     if not content:
         raise Invalid(f"`{path}` must not be empty", code="invalid_value", param=path)
     check_text(content, path)
@@ -181,7 +237,7 @@ def _text(content: str | list[dict[str, Any]], path: str) -> str:
 
 def _block_text(block: dict[str, Any], path: str) -> str:
     if block.get("type") != "text":
-        raise Invalid("only blocks of type `text` are supported", code="unsupported_value", param=f"{path}.type")
+        raise Invalid("blocks of this type are not supported here", code="unsupported_value", param=f"{path}.type")
     for name in block:
         if name not in _BLOCK_FIELDS:
             raise Invalid(f"unknown parameter `{path}.{name}`", code="unknown_parameter", param=f"{path}.{name}")

@@ -54,7 +54,7 @@ async def serve_models(gateway: Gateway, call: Call) -> None:
 
 async def _serve_list(gateway: Gateway, call: Call) -> None:
     visitor = await identify(gateway, call, PATH, needs_engine=False)
-    models = [_model(listing) for listing in visitor.view.listings.values() if _is_offered(visitor, listing)]
+    models = [_model(gateway, listing) for listing in visitor.view.listings.values() if _is_offered(visitor, listing)]
     await call.respond(200, [], msgspec.json.encode(_ModelList(models)))
 
 
@@ -67,13 +67,14 @@ async def _serve_model(gateway: Gateway, call: Call, name: str) -> None:
         raise NotFound(
             "this model does not exist here, or this key may not use it", code="model_not_found", param="model"
         )
-    await call.respond(200, [], msgspec.json.encode(_model(listing)))
+    await call.respond(200, [], msgspec.json.encode(_model(gateway, listing)))
 
 
 def _is_offered(visitor: Visitor, listing: Listing) -> bool:
     return listing.name in visitor.view.prices_here and may_use(visitor, listing)
 
 
-def _model(listing: Listing) -> _Model:
-    can = _Capabilities(completion_chat=listing.task == "chat")
+def _model(gateway: Gateway, listing: Listing) -> _Model:
+    calls = gateway.health.has_feature(listing.name, "tools")
+    can = _Capabilities(completion_chat=listing.task == "chat", function_calling=calls)
     return _Model(listing.name, listing.created, listing.publisher, can, listing.context_tokens)

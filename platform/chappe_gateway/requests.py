@@ -1,35 +1,38 @@
 """OpenAI's request bodies, decoded strictly: what is not served is refused by its name, never ignored.
 
-A field that OpenAI knows and Chappe does not serve passes only with a value that changes nothing (`n: 1`, `tools: []`).
+A field that OpenAI knows and Chappe does not serve passes only with a value that changes nothing (`store: false`).
 `user`, `safety_identifier` and `prompt_cache_key` pass because they change no answer; they are dropped here and go
 nowhere. `metadata` is refused unless empty: its sender expects it to be stored. `top_k`, `random_seed`, `safe_prompt`
 and a message's `prefix` are Mistral's. A key given twice counts with its last value, as in every common JSON parser;
 the engine never sees the client's bytes, so no other reading of them exists.
 """
 
-import re
-from collections.abc import Callable
-from functools import cache
-from operator import attrgetter
-from typing import Any, Literal, NoReturn, TypeVar
+from typing import Any, Literal
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
+from chappe_gateway.chat_extras import read_calls, read_extras
+from chappe_gateway.decoding import (
+    SAMPLING_RANGES,
+    SEED_RANGE,
+    StreamOptions,
+    check_positive,
+    check_ranges,
+    check_text,
+    decode_body,
+    named_model,
+    none_given,
+    read_include_usage,
+    read_stops,
+    refuse_unserved,
+)
+from chappe_gateway.extras import Extras, check_results, read_logit_bias
 from chappe_kernel.errors import Invalid
 from chappe_kernel.wire.engine import Message, Prompt, Sampling
 
-T = TypeVar("T")
-
 MAX_INPUTS = 2048
-_MAX_STOPS = 4
-_SEED_RANGE = (-(2**63), 2**63 - 1)
 _EncodingFormat = Literal["float", "base64"]
-
-
-class StreamOptions(Struct, forbid_unknown_fields=True):
-    include_usage: bool | None = None
-    include_obfuscation: bool | None = None
 
 
 class _MessageBody(Struct, forbid_unknown_fields=True):
@@ -39,8 +42,8 @@ class _MessageBody(Struct, forbid_unknown_fields=True):
     refusal: Any = None
     annotations: Any = None
     audio: Any = None
-    tool_calls: Any = None
-    tool_call_id: Any = None
+    tool_calls: list[Any] | None = None
+    tool_call_id: str | None = None
     function_call: Any = None
     prefix: Any = None
 
@@ -63,27 +66,27 @@ class _ChatBody(Struct, forbid_unknown_fields=True, kw_only=True):
     user: str | None = None
     safety_identifier: str | None = None
     prompt_cache_key: str | None = None
-    n: Any = None
+    n: int | None = None
+    tools: list[Any] | None = None
+    tool_choice: Any = None
+    parallel_tool_calls: bool | None = None
+    response_format: Any = None
+    logprobs: bool | None = None
+    top_logprobs: int | None = None
+    logit_bias: dict[str, float] | None = None
     audio: Any = None
     function_call: Any = None
     functions: Any = None
-    logit_bias: Any = None
-    logprobs: Any = None
     metadata: Any = None
     modalities: Any = None
     moderation: Any = None
-    parallel_tool_calls: Any = None
     prediction: Any = None
     prompt_cache_options: Any = None
     prompt_cache_retention: Any = None
     reasoning_effort: Any = None
     safe_prompt: Any = None
-    response_format: Any = None
     service_tier: Any = None
     store: Any = None
-    tool_choice: Any = None
-    tools: Any = None
-    top_logprobs: Any = None
     verbosity: Any = None
     web_search_options: Any = None
 
@@ -98,50 +101,44 @@ class _EmbeddingsBody(Struct, forbid_unknown_fields=True, kw_only=True):
 
 # The values with which a field that is not served still passes, besides null.
 _HARMLESS_CHAT: dict[str, tuple[Any, ...]] = {
-    "n": (1,),
     "audio": (),
     "function_call": ("none", "auto"),
     "functions": ([],),
-    "logit_bias": ({},),
-    "logprobs": (False,),
     "metadata": ({},),
     "modalities": (["text"],),
     "moderation": (),
-    "parallel_tool_calls": (True, False),
     "prediction": (),
     "prompt_cache_options": ({},),
     "prompt_cache_retention": ("in_memory", "in-memory"),
     "reasoning_effort": ("none",),
-    "response_format": ({"type": "text"},),
     "safe_prompt": (False,),
     "service_tier": ("auto", "default", "standard_only"),
     "store": (False,),
-    "tool_choice": ("none", "auto"),
-    "tools": ([],),
-    "top_logprobs": (0,),
     "verbosity": ("medium",),
     "web_search_options": (),
 }
+_ASKING = (
+    "n",
+    "tools",
+    "tool_choice",
+    "parallel_tool_calls",
+    "response_format",
+    "logprobs",
+    "top_logprobs",
+    "logit_bias",
+)
 _HARMLESS_MESSAGE: dict[str, tuple[Any, ...]] = {
     "name": (),
     "refusal": (),
     "annotations": ([],),
     "audio": (),
-    "tool_calls": ([],),
-    "tool_call_id": (),
     "function_call": (),
     "prefix": (False,),
 }
-SAMPLING_RANGES: dict[str, tuple[float, float]] = {
-    "temperature": (0, 2),
-    "top_p": (0, 1),
-    "frequency_penalty": (-2, 2),
-    "presence_penalty": (-2, 2),
-    "seed": _SEED_RANGE,
-}
+_HARMLESS_RESULT = {name: values for name, values in _HARMLESS_MESSAGE.items() if name != "name"}
 _CHAT_RANGES: dict[str, tuple[float, float]] = {
     **SAMPLING_RANGES,
-    "random_seed": _SEED_RANGE,
+    "random_seed": SEED_RANGE,
     "top_k": (0, 2**31 - 1),
 }
 
@@ -161,6 +158,13 @@ class ChatRequest(Struct, frozen=True):
     max_tokens_param: str
     prompt: Prompt | None = None
     """Instead of messages."""
+    extras: Extras | None = None
+    """None: nothing but text."""
+
+    @property
+    def choices(self) -> int:
+        """How many answers."""
+        return 1 if self.extras is None else self.extras.n
 
 
 class EmbeddingsRequest(Struct, frozen=True):
@@ -181,9 +185,16 @@ def decode_chat(body: bytes, model: str | None = None) -> ChatRequest:
     if not request.messages:
         raise Invalid("`messages` must not be empty", code="empty_array", param="messages")
     max_tokens, max_tokens_param = _max_tokens(request)
+    messages = tuple([_message(message, f"messages[{index}]") for index, message in enumerate(request.messages)])
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    extras = None
+    if any(message.role == "tool" or message.tool_calls for message in messages) or not none_given(request, _ASKING):
+        check_results(messages, "messages")
+        logit_bias = read_logit_bias(request.logit_bias)
+        extras = read_extras(request, messages, logit_bias)
     return ChatRequest(
         model=model,
-        messages=tuple([_message(message, f"messages[{index}]") for index, message in enumerate(request.messages)]),
+        messages=messages,
         sampling=Sampling(
             temperature=request.temperature,
             top_p=request.top_p,
@@ -192,11 +203,13 @@ def decode_chat(body: bytes, model: str | None = None) -> ChatRequest:
             frequency_penalty=request.frequency_penalty,
             presence_penalty=request.presence_penalty,
             stop=read_stops(request.stop),
+            logit_bias=logit_bias,
         ),
         stream=bool(request.stream),
         include_usage=read_include_usage(request.stream, request.stream_options),
         max_tokens=max_tokens,
         max_tokens_param=max_tokens_param,
+        extras=extras,
     )
 
 
@@ -204,8 +217,7 @@ def decode_embeddings(body: bytes, model: str | None = None) -> EmbeddingsReques
     """`model`, when the path names it, is the one, whatever the body says. Raises `Invalid` naming the parameter."""
     request = decode_body(_embeddings_decoder, body)
     model = named_model(request.model, model)
-    if request.dimensions is not None and request.dimensions < 1:
-        raise Invalid("`dimensions` must be at least 1", code="invalid_value", param="dimensions")
+    check_positive(request.dimensions, "dimensions")
     inputs = [request.input] if isinstance(request.input, str) else request.input
     if not isinstance(inputs, list) or not inputs:
         raise Invalid("`input` must be a string or a list of strings", code="invalid_type", param="input")
@@ -224,81 +236,6 @@ def decode_embeddings(body: bytes, model: str | None = None) -> EmbeddingsReques
     return EmbeddingsRequest(model, tuple(inputs), request.encoding_format or "float", request.dimensions)
 
 
-def named_model(in_body: str | UnsetType, in_path: str | None) -> str:
-    """Raises `Invalid` when neither names one."""
-    if in_path is not None:
-        return in_path
-    if isinstance(in_body, UnsetType):
-        raise Invalid("`model` is missing", code="missing_required_parameter", param="model")
-    return in_body
-
-
-def decode_body(decoder: "msgspec.json.Decoder[T]", body: bytes) -> T:
-    """Decode without letting the cause through: it may quote the body."""
-    try:
-        return decoder.decode(body)
-    except msgspec.ValidationError as error:
-        failure = _explain(str(error))
-    except msgspec.DecodeError:
-        failure = Invalid("the body is not valid JSON", code="invalid_json")
-    except UnicodeDecodeError:
-        failure = Invalid("the body is not valid UTF-8", code="invalid_json")
-    except RecursionError:
-        failure = Invalid("the body is nested too deeply", code="invalid_json")
-    raise failure from None
-
-
-_WHERE = re.compile(r" - at `(?:key in )?\$\.?([^`]*)`$")
-_FIELD = re.compile(r"(unknown|missing required) field `([^`]*)`")
-
-
-def _explain(message: str) -> Invalid:
-    """msgspec's message, with the parameter's name taken out of it."""
-    where = _WHERE.search(message)
-    path = where.group(1) if where else ""
-    what = message[: where.start()] if where else message
-    field = _FIELD.search(what)
-    if field is None:
-        return Invalid(f"{f'`{path}`: ' if path else ''}{what}", code="invalid_type", param=path or None)
-    param = f"{path}.{field.group(2)}" if path else field.group(2)
-    if field.group(1) == "unknown":
-        return Invalid(f"unknown parameter `{param}`", code="unknown_parameter", param=param)
-    return Invalid(f"`{param}` is missing", code="missing_required_parameter", param=param)
-
-
-def check_ranges(body: Struct, ranges: dict[str, tuple[float, float]]) -> None:
-    """Raises `Invalid`."""
-    for name, (low, high) in ranges.items():
-        value = getattr(body, name)
-        if value is not None and not low <= value <= high:
-            raise Invalid(f"`{name}` must be from {low} to {high}", code="invalid_value", param=name)
-
-
-@cache
-def _reader(names: tuple[str, ...]) -> tuple[Callable[[Any], Any], tuple[None, ...]]:
-    """What reads all these fields at once, and what that gives if none is named."""
-    # One twice, so that a tuple comes out of a single one too.
-    return attrgetter(*names, names[0]), (None,) * (len(names) + 1)
-
-
-def refuse_unserved(body: Struct, harmless: dict[str, tuple[Any, ...]], path: str) -> None:
-    """Raises `Invalid` for a field with a value that would have to change the answer."""
-    # Nearly every request names none of them, and finds that out at once.
-    read, nothing = _reader(tuple(harmless))
-    if read(body) == nothing:
-        return
-    for name, values in harmless.items():
-        value = getattr(body, name)
-        # The type counts too: to Python `true` equals 1.
-        if value is not None and not any(type(value) is type(one) and value == one for one in values):
-            refuse(path + name)
-
-
-def refuse(param: str) -> NoReturn:
-    """Raises `Invalid`."""
-    raise Invalid(f"`{param}` with this value is not supported", code="unsupported_parameter", param=param)
-
-
 def _max_tokens(request: _ChatBody) -> tuple[int | None, str]:
     old, new = request.max_tokens, request.max_completion_tokens
     if old is not None and new is not None and old != new:
@@ -308,8 +245,7 @@ def _max_tokens(request: _ChatBody) -> tuple[int | None, str]:
             param="max_tokens",
         )
     value, param = (new, "max_completion_tokens") if new is not None else (old, "max_tokens")
-    if value is not None and value < 1:
-        raise Invalid(f"`{param}` must be at least 1", code="invalid_value", param=param)
+    check_positive(value, param)
     return value, param
 
 
@@ -320,40 +256,39 @@ def _seed(request: _ChatBody) -> int | None:
     return request.random_seed if request.seed is None else request.seed
 
 
-def read_include_usage(stream: bool | None, options: StreamOptions | None) -> bool:  # noqa: FBT001  # the field's value
-    """Raises `Invalid`."""
-    if options is None:
-        return False
-    if not stream:
-        raise Invalid("`stream_options` needs `stream: true`", code="invalid_value", param="stream_options")
-    if options.include_obfuscation:
-        refuse("stream_options.include_obfuscation")
-    return bool(options.include_usage)
-
-
-def read_stops(stop: str | list[str] | None, param: str = "stop", *, at_most: int = _MAX_STOPS) -> tuple[str, ...]:
-    """Raises `Invalid`."""
-    stops = () if stop is None else (stop,) if isinstance(stop, str) else tuple(stop)
-    if len(stops) > at_most or not all(stops):
-        raise Invalid(f"`{param}` takes up to {at_most} texts, none empty", code="invalid_value", param=param)
-    for text in stops:
-        check_text(text, param)
-    return stops
-
-
 def _message(message: _MessageBody, path: str) -> Message:
+    if message.role == "tool":
+        return _result(message, path)
     refuse_unserved(message, _HARMLESS_MESSAGE, path + ".")
+    if message.tool_call_id is not None:
+        raise Invalid("only a tool's message has it", code="invalid_value", param=f"{path}.tool_call_id")
     match message.role:
-        case "system" | "user" | "assistant" | "developer":
+        case "assistant" if message.tool_calls:
+            text = _content(message.content, path + ".content") if message.content else ""
+            return Message("assistant", text, read_calls(message.tool_calls, path + ".tool_calls"))
+        case "system" | "user" | "assistant" | "developer" if not message.tool_calls:
             return Message(message.role, _content(message.content, path + ".content"))
-        case "tool" | "function":
-            raise Invalid("tools are not supported", code="unsupported_value", param=f"{path}.role")
+        case "system" | "user" | "developer":
+            raise Invalid("only an assistant's message has it", code="invalid_value", param=f"{path}.tool_calls")
         case _:
             raise Invalid(
-                f"`{path}.role` must be system, developer, user or assistant",
+                f"`{path}.role` must be system, developer, user, assistant or tool",
                 code="invalid_value",
                 param=f"{path}.role",
             )
+
+
+def _result(message: _MessageBody, path: str) -> Message:
+    """What a tool gave. Its `name`, which Mistral's clients send, is known by the call."""
+    refuse_unserved(message, _HARMLESS_RESULT, path + ".")
+    if message.tool_calls:
+        raise Invalid("only an assistant's message has it", code="invalid_value", param=f"{path}.tool_calls")
+    if message.tool_call_id is None:
+        param = f"{path}.tool_call_id"
+        raise Invalid(f"`{param}` is missing", code="missing_required_parameter", param=param)
+    check_text(message.tool_call_id, f"{path}.tool_call_id")
+    text = _content(message.content, path + ".content") if message.content != "" else ""
+    return Message("tool", text, tool_call_id=message.tool_call_id)
 
 
 def _content(content: str | list[dict[str, Any]] | None, path: str) -> str:
@@ -375,10 +310,3 @@ def _part(part: dict[str, Any], path: str) -> str:
         if name not in ("type", "text"):
             raise Invalid(f"unknown parameter `{path}.{name}`", code="unknown_parameter", param=f"{path}.{name}")
     return text
-
-
-def check_text(text: str, param: str) -> None:
-    """Raises `Invalid`."""
-    # Lone surrogates do not come so far: the decoder refuses them.
-    if "\x00" in text:
-        raise Invalid(f"`{param}` has a NUL character", code="invalid_value", param=param)

@@ -1,12 +1,13 @@
 """An engine's answer, and what goes wrong, in the words of the Responses API. Pure."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
-from chappe_gateway.dialects import read_events, read_whole
+from chappe_gateway.dialects import CallPart, read_events, read_whole
 from chappe_gateway.errors import ErrorAnswer, answer_for
+from chappe_gateway.responses_extras import EchoedFormat
 from chappe_gateway.responses_request import Asked
 from chappe_kernel.errors import ChappeError
 from chappe_kernel.rating import Counts
@@ -15,7 +16,7 @@ from chappe_kernel.wire.engine import End, FinishReason, Start
 
 Status = Literal["in_progress", "completed", "incomplete", "failed"]
 # An engine knows only its own names of them.
-_PARAMS = {"messages": "input", "max_completion_tokens": "max_output_tokens"}
+_PARAMS = {"messages": "input", "max_completion_tokens": "max_output_tokens", "response_format": "text.format"}
 
 
 class _OutputText(Struct):
@@ -31,6 +32,18 @@ class _OutputMessage(Struct):
     content: tuple[_OutputText, ...]
     type: str = "message"
     role: str = "assistant"
+
+
+class _FunctionCall(Struct):
+    id: str
+    call_id: str
+    name: str
+    arguments: str
+    status: Status
+    type: str = "function_call"
+
+
+_OutputItem = _OutputMessage | _FunctionCall
 
 
 class _InputDetails(Struct):
@@ -59,20 +72,12 @@ class _Incomplete(Struct):
     reason: str
 
 
-class _TextFormat(Struct, frozen=True):
-    type: str = "text"
-
-
-class _Text(Struct, frozen=True):
-    format: _TextFormat = _TextFormat()
-
-
 class _Response(Struct, kw_only=True):
     id: str
     created_at: int
     status: Status
     model: str
-    output: tuple[_OutputMessage, ...]
+    output: list[_OutputItem]
     instructions: str | None
     max_output_tokens: int | None
     parallel_tool_calls: bool
@@ -85,9 +90,9 @@ class _Response(Struct, kw_only=True):
     metadata: dict[str, str] = {}
     previous_response_id: None = None
     store: bool = False
-    text: _Text = _Text()
-    tool_choice: str = "none"
-    tools: tuple[()] = ()
+    text: EchoedFormat
+    tool_choice: Any
+    tools: tuple[Any, ...]
     truncation: str = "disabled"
     background: bool = False
 
@@ -121,8 +126,8 @@ class _Failed(_Whole, tag="response.failed"):
 
 
 class _Item(_Event, kw_only=True):
-    item: _OutputMessage
-    output_index: int = 0
+    item: _OutputItem
+    output_index: int
 
 
 class _ItemAdded(_Item, tag="response.output_item.added"):
@@ -135,7 +140,7 @@ class _ItemDone(_Item, tag="response.output_item.done"):
 
 class _Part(_Event, kw_only=True):
     item_id: str
-    output_index: int = 0
+    output_index: int
     content_index: int = 0
 
 
@@ -157,6 +162,19 @@ class _TextDone(_Part, tag="response.output_text.done"):
     logprobs: tuple[()] = ()
 
 
+class _ArgumentsDelta(_Event, tag="response.function_call_arguments.delta", kw_only=True):
+    item_id: str
+    output_index: int
+    delta: str
+
+
+class _ArgumentsDone(_Event, tag="response.function_call_arguments.done", kw_only=True):
+    item_id: str
+    output_index: int
+    name: str
+    arguments: str
+
+
 _encoder = msgspec.json.Encoder()
 
 
@@ -167,37 +185,49 @@ class ResponsesTelling:
         self._id = request_id.removeprefix("req_")
         self._created = created
         self._asked = asked
-        self._texts: list[str] = []
+        self._items: list[_OutputItem] = []
+        """In the stream's order; the last one is open."""
+        self._parts: list[str] = []
+        """Of the open item's text, or of its arguments."""
         self._sent = 0
 
     def whole(self, body: bytes, end: End) -> bytes:
-        answer = read_whole(body)
-        return _encoder.encode(self._finished(answer.text, answer.finish_reason, end.counts))
+        words = read_whole(body)[0]
+        if words.text or not words.calls:
+            self._items.append(self._message("completed", words.text))
+        self._items += [self._call(call, call.arguments, "completed") for call in words.calls]
+        return _encoder.encode(self._finished(words.finish_reason, end.counts))
 
     def stream(self) -> "ResponsesTelling":
         return self
 
     def events(self, passing: bytes, start: Start) -> bytes:
-        text = read_events(passing).text
-        head = b"" if self._sent else self._beginning()
-        if not text:
-            return head
-        self._texts.append(text)
-        return head + self._tell(_TextDelta(item_id=self._item_id, delta=text))
+        told = [] if self._sent else [self._beginning()]
+        for words in read_events(passing):
+            if words.text:
+                if not self._items:
+                    told.append(self._begin_message())
+                self._parts.append(words.text)
+                told.append(self._tell(_TextDelta(item_id=self._item_id, output_index=0, delta=words.text)))
+            for call in words.calls:
+                if call.id is not None:
+                    told += [self._end_item("completed"), self._begin_call(call)]
+                if call.arguments:
+                    told.append(self._more_arguments(call.arguments))
+        return b"".join(told)
 
     def last(self, event: UsageEvent, end: End) -> bytes:
-        text = "".join(self._texts)
-        response = self._finished(text, end.finish_reason, event.counts)
+        begun = b"" if self._items else self._begin_message()
+        ended = begun + self._end_item("incomplete" if end.finish_reason == "length" else "completed")
+        response = self._finished(end.finish_reason, event.counts)
         whole = _Completed if response.status == "completed" else _IncompleteEvent
-        return (
-            self._tell(_TextDone(item_id=self._item_id, text=text))
-            + self._tell(_PartDone(item_id=self._item_id, part=_OutputText(text)))
-            + self._tell(_ItemDone(item=response.output[0]))
-            + self._tell(whole(response=response))
-        )
+        return ended + self._tell(whole(response=response))
 
     def failure(self, error: ChappeError) -> bytes:
-        response = self._response("failed", (self._message("incomplete", "".join(self._texts)),))
+        if not self._items:
+            self._items.append(self._message("incomplete", ""))
+        self._close("incomplete")
+        response = self._response("failed", self._items)
         response.error = _Error("server_error", error.message)
         return self._tell(_Failed(response=response))
 
@@ -206,17 +236,56 @@ class ResponsesTelling:
         return f"msg_{self._id}"
 
     def _beginning(self) -> bytes:
-        response = self._response("in_progress", ())
-        return (
-            self._tell(_Created(response=response))
-            + self._tell(_InProgress(response=response))
-            + self._tell(_ItemAdded(item=_OutputMessage(self._item_id, "in_progress", ())))
-            + self._tell(_PartAdded(item_id=self._item_id, part=_OutputText("")))
+        response = self._response("in_progress", [])
+        return self._tell(_Created(response=response)) + self._tell(_InProgress(response=response))
+
+    def _begin_message(self) -> bytes:
+        self._items.append(_OutputMessage(self._item_id, "in_progress", ()))
+        return self._tell(_ItemAdded(item=self._items[-1], output_index=0)) + self._tell(
+            _PartAdded(item_id=self._item_id, output_index=0, part=_OutputText(""))
         )
 
-    def _finished(self, text: str, finish_reason: FinishReason | None, counts: Counts) -> _Response:
+    def _begin_call(self, call: CallPart) -> bytes:
+        item = self._call(call, "", "in_progress")
+        self._items.append(item)
+        return self._tell(_ItemAdded(item=item, output_index=len(self._items) - 1))
+
+    def _more_arguments(self, arguments: str) -> bytes:
+        self._parts.append(arguments)
+        item = self._items[-1]
+        return self._tell(_ArgumentsDelta(item_id=item.id, output_index=len(self._items) - 1, delta=arguments))
+
+    def _end_item(self, status: Status) -> bytes:
+        if not self._items:
+            return b""
+        item = self._close(status)
+        index = len(self._items) - 1
+        if isinstance(item, _OutputMessage):
+            [part] = item.content
+            done = self._tell(_TextDone(item_id=item.id, output_index=index, text=part.text)) + self._tell(
+                _PartDone(item_id=item.id, output_index=index, part=part)
+            )
+        else:
+            done = self._tell(
+                _ArgumentsDone(item_id=item.id, output_index=index, name=item.name, arguments=item.arguments)
+            )
+        return done + self._tell(_ItemDone(item=item, output_index=index))
+
+    def _close(self, status: Status) -> _OutputItem:
+        """The open item, with all that was said in it."""
+        item, said = self._items[-1], "".join(self._parts)
+        self._parts = []
+        item.status = status
+        if isinstance(item, _OutputMessage):
+            item.content = (_OutputText(said),)
+        else:
+            item.arguments = said
+        return item
+
+    def _finished(self, finish_reason: FinishReason | None, counts: Counts) -> _Response:
         status: Status = "incomplete" if finish_reason == "length" else "completed"
-        response = self._response(status, (self._message(status, text),))
+        self._items[-1].status = status
+        response = self._response(status, self._items)
         response.usage = _usage(counts)
         if status == "incomplete":
             response.incomplete_details = _Incomplete("max_output_tokens")
@@ -225,7 +294,10 @@ class ResponsesTelling:
     def _message(self, status: Status, text: str) -> _OutputMessage:
         return _OutputMessage(self._item_id, status, (_OutputText(text),))
 
-    def _response(self, status: Status, output: tuple[_OutputMessage, ...]) -> _Response:
+    def _call(self, call: CallPart, arguments: str, status: Status) -> _FunctionCall:
+        return _FunctionCall(f"fc_{self._id}{call.index}", call.id or "", call.name or "", arguments, status)
+
+    def _response(self, status: Status, output: list[_OutputItem]) -> _Response:
         asked = self._asked
         return _Response(
             id=f"resp_{self._id}",
@@ -238,6 +310,9 @@ class ResponsesTelling:
             parallel_tool_calls=asked.parallel_tool_calls,
             temperature=asked.chat.sampling.temperature,
             top_p=asked.chat.sampling.top_p,
+            text=asked.echo.text,
+            tool_choice=asked.echo.tool_choice,
+            tools=asked.echo.tools,
         )
 
     def _tell(self, event: _Event) -> bytes:

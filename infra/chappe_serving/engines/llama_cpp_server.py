@@ -9,12 +9,16 @@ import xllamacpp  # type: ignore[import-untyped]  # it has no types
 from msgspec import Struct
 
 from chappe_kernel.errors import Invalid
-from chappe_kernel.wire.engine import FinishReason, Sampling
+from chappe_kernel.wire.engine import Sampling
+from chappe_serving.engine import TokenLogprob
 
 _BATCH_TOKENS = 32
 """llama.cpp hears of an abort between two batches: at 80 prompt tokens a second that is every 0.4 s."""
 _SEEDS = 2**32 - 1
 """llama.cpp's seeds have 32 bits, and the highest one means "draw one"."""
+_LEAST_LOGPROB = -9999.0
+"""OpenAI's, for whatever could not come."""
+_NEVER = -100.0
 _SILENT = 0
 """Higher verbosities log requests' details on standard error."""
 
@@ -37,6 +41,11 @@ class LlamaCppOptions(Struct, frozen=True, forbid_unknown_fields=True):
     temperature: float | None = None
     """When the client says none: what the model's makers recommend. `None` leaves it to llama.cpp, as `top_p`."""
     top_p: float | None = None
+    chat_template: str | None = None
+    """A template of `templates/` instead of the model file's own, by its name."""
+    tool_calls: Literal["hermes"] | None = None
+    """How the model writes that it calls a function (`tool_calls.py`); None: it has no tools. Its chat template must
+    know tools."""
 
 
 class Progress(Struct, frozen=True):
@@ -49,6 +58,17 @@ class Timings(Struct, frozen=True):
     predicted_n: int = 0
 
 
+class Probability(Struct, frozen=True):
+    token: str
+    logprob: float
+    bytes: tuple[int, ...]
+    top_logprobs: "tuple[Probability, ...]" = ()
+
+    def told(self, likeliest: int) -> TokenLogprob:
+        beside = tuple([one.told(0) for one in self.top_logprobs[:likeliest]])
+        return TokenLogprob(self.token, max(self.logprob, _LEAST_LOGPROB), self.bytes, beside)
+
+
 class Chunk(Struct, frozen=True):
     """One event of a `/completion` stream."""
 
@@ -57,11 +77,8 @@ class Chunk(Struct, frozen=True):
     stop_type: Literal["none", "eos", "limit", "word"] = "none"
     stopping_word: str = ""
     timings: Timings = Timings()
+    completion_probabilities: tuple[Probability, ...] = ()
     prompt_progress: Progress | None = None
-
-    @property
-    def finish_reason(self) -> FinishReason:
-        return "length" if self.stop_type == "limit" else "stop"
 
 
 class Slot(Struct, frozen=True):
@@ -78,6 +95,17 @@ class Templated(Struct, frozen=True):
 
 class Tokenized(Struct, frozen=True):
     tokens: list[int]
+
+
+class TemplateAbilities(Struct, frozen=True):
+    supports_tools: bool = False
+    supports_tool_calls: bool = False
+
+
+class Properties(Struct, frozen=True):
+    """What `/props` says."""
+
+    chat_template_caps: TemplateAbilities = TemplateAbilities()
 
 
 class ModelMeta(Struct, frozen=True):
@@ -107,6 +135,14 @@ def find_model(options: LlamaCppOptions) -> Path:
     return files[0]
 
 
+def find_template(name: str) -> str:
+    """The text of a template of ours. Raises `Invalid`."""
+    found = Path(__file__).parent / "templates" / f"{name}.jinja"
+    if not name.replace("-", "").isalnum() or not found.is_file():
+        raise Invalid("there is no chat template of this name", param="chat_template")
+    return found.read_text()
+
+
 def server_params(options: LlamaCppOptions, model: Path, socket_path: Path, key: str) -> xllamacpp.CommonParams:
     processors = os.cpu_count() or 1
     params = xllamacpp.CommonParams()
@@ -114,6 +150,8 @@ def server_params(options: LlamaCppOptions, model: Path, socket_path: Path, key:
     params.hostnames = [str(socket_path)]
     params.api_keys = [key]
     params.verbosity = _SILENT
+    if options.chat_template is not None:
+        params.chat_template = find_template(options.chat_template)
     params.ui = False
     params.endpoint_slots = True
     params.n_parallel = options.slots
@@ -130,15 +168,22 @@ def server_params(options: LlamaCppOptions, model: Path, socket_path: Path, key:
     return params
 
 
-def sampling_fields(sampling: Sampling, options: LlamaCppOptions) -> dict[str, Any]:
-    """OpenAI's names in llama.cpp's; what the client left open is the deployment's, else llama.cpp's default."""
+def sampling_fields(sampling: Sampling, options: LlamaCppOptions, choice: int = 0) -> dict[str, Any]:
+    """OpenAI's names in llama.cpp's; what the client left open is the deployment's, else llama.cpp's default. Each of
+    several choices is drawn by a seed of its own."""
     fields = {
         "temperature": options.temperature if sampling.temperature is None else sampling.temperature,
         "top_p": options.top_p if sampling.top_p is None else sampling.top_p,
         "top_k": sampling.top_k,
         "frequency_penalty": sampling.frequency_penalty,
         "presence_penalty": sampling.presence_penalty,
-        "seed": None if sampling.seed is None else sampling.seed % _SEEDS,
+        "seed": None if sampling.seed is None else (sampling.seed + choice) % _SEEDS,
         "stop": list(sampling.stop) or None,
+        "logit_bias": [[token, _bias(bias)] for token, bias in sampling.logit_bias] or None,
     }
     return {name: value for name, value in fields.items() if value is not None}
+
+
+def _bias(bias: float) -> float | bool:
+    """llama.cpp's false is never; OpenAI's is -100."""
+    return False if bias <= _NEVER else bias

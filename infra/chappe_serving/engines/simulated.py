@@ -21,6 +21,7 @@ from chappe_kernel.wire.engine import (
     EmbedRequest,
     End,
     EngineHealth,
+    Feature,
     FinishReason,
     GenerateRequest,
     Prompt,
@@ -57,6 +58,7 @@ class SimulatedEngine:
     """Implements `GeneratingEngine` and `EmbeddingEngine`. Time and death are arguments."""
 
     name = "simulated"
+    features: frozenset[Feature] = frozenset()
 
     def __init__(
         self,
@@ -100,7 +102,7 @@ class SimulatedEngine:
                 async with self._admission.slot(attempt):
                     async for event in self._run(request, attempt, prompt_tokens, bound):
                         # A slow or hanging token is awaited inside: `counts` is what was there before it.
-                        counts = counts if isinstance(event, Start | End) else event.counts
+                        counts = event.counts if isinstance(event, Prefill | Delta) else counts
                         yield event
             except Aborted:
                 yield End("aborted", counts)

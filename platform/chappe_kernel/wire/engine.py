@@ -11,7 +11,7 @@ A refusal is a 4xx or 5xx with an `EngineError` as its body.
 
 from typing import Literal
 
-from msgspec import Struct
+from msgspec import Raw, Struct
 
 from chappe_kernel.rating import Counts
 
@@ -22,12 +22,53 @@ RECORD_STREAM = "chappe:engine-records"
 """The region's Redis stream of `EngineRecord`s; only engines may write it (an ACL says so)."""
 RECORD_FIELD = "record"
 
-FinishReason = Literal["stop", "length"]
+FinishReason = Literal["stop", "length", "tool_calls"]
+Feature = Literal["tools", "response_format", "n", "logprobs", "logit_bias"]
+"""What not every engine can, by the name of OpenAI's parameter for it."""
 
 
-class Message(Struct, frozen=True):
-    role: Literal["system", "user", "assistant", "developer"]
+class ToolCall(Struct, frozen=True):
+    """A function that the model called. `arguments` is a JSON object's text."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+class Message(Struct, frozen=True, omit_defaults=True):
+    """`tool_calls` are an assistant's; a `tool`'s message answers the one that `tool_call_id` names."""
+
+    role: Literal["system", "user", "assistant", "developer", "tool"]
     content: str
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str | None = None
+
+
+class Tool(Struct, frozen=True, omit_defaults=True):
+    """A function that the model is told of. `parameters` is a JSON Schema; `strict`: all of it is kept to."""
+
+    name: str
+    description: str | None = None
+    parameters: Raw = Raw(b"{}")
+    strict: bool = False
+
+
+class Calling(Struct, frozen=True):
+    """Which tools the model is shown, and which of them it may or must call."""
+
+    tools: tuple[Tool, ...]
+    choice: Literal["auto", "required"] = "auto"
+    names: tuple[str, ...] = ()
+    """Those that may be called; empty: all."""
+    parallel: bool = True
+    """Whether one answer may have several calls."""
+
+
+class ResponseFormat(Struct, frozen=True):
+    """The answer is JSON by this JSON Schema; `strict`: all of the schema is kept to."""
+
+    schema: Raw
+    strict: bool = False
 
 
 class Sampling(Struct, frozen=True, omit_defaults=True):
@@ -41,6 +82,8 @@ class Sampling(Struct, frozen=True, omit_defaults=True):
     frequency_penalty: float | None = None
     presence_penalty: float | None = None
     stop: tuple[str, ...] = ()
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    """Pairs of one of the model's own tokens and what is added to its logit, from -100 (never) to 100."""
 
 
 Prompt = str | tuple[int, ...]
@@ -73,11 +116,33 @@ class GenerateRequest(Struct, frozen=True):
     """The gateway's sealed slip, which the engine returns in its records as it came."""
     prompt: Prompt | None = None
     """Instead of `messages`, which are empty then."""
+    calling: Calling | None = None
+    response_format: ResponseFormat | None = None
+    n: int = 1
+    """How many answers, each of up to `max_completion_tokens`. The prompt is computed, and counts, once."""
+    logprobs: int | None = None
+    """Log probabilities of each token, and of so many of the likeliest beside it."""
+
+    @property
+    def needs(self) -> tuple[Feature, ...]:
+        """What an engine must be able to do for this."""
+        asked: dict[Feature, bool] = {
+            "tools": self.calling is not None or any(_is_about_tools(message) for message in self.messages),
+            "response_format": self.response_format is not None,
+            "n": self.n > 1,
+            "logprobs": self.logprobs is not None,
+            "logit_bias": bool(self.sampling.logit_bias),
+        }
+        return tuple(feature for feature, is_asked in asked.items() if is_asked)
 
     @property
     def prompt_param(self) -> str:
         """What the client calls the part that became the prompt."""
         return "messages" if self.prompt is None else "prompt"
+
+
+def _is_about_tools(message: Message) -> bool:
+    return bool(message.tool_calls) or message.role == "tool"
 
 
 class EmbedRequest(Struct, frozen=True):
@@ -100,6 +165,8 @@ class CountRequest(Struct, frozen=True):
     messages: tuple[Message, ...] = ()
     inputs: tuple[str, ...] = ()
     prompt: Prompt | None = None
+    tools: tuple[Tool, ...] = ()
+    """Those that the model is shown with the messages."""
 
 
 class CountReply(Struct, frozen=True):
@@ -151,3 +218,5 @@ class EngineHealth(Struct, frozen=True):
     engine: str
     context_tokens: int
     running: int
+    features: tuple[str, ...] = ()
+    """`Feature`s, and whatever a newer engine adds to them."""
