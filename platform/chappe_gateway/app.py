@@ -15,6 +15,7 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 from chappe_gateway import azure, chat, completions, cors, embeddings, messages, models, responses
 from chappe_gateway.call import Call, ClientGone
 from chappe_gateway.errors import answer_for, unknown_path
+from chappe_gateway.files import routes as files
 from chappe_gateway.gateway import Gateway
 from chappe_gateway.repeats import Repeated
 from chappe_kernel.errors import ChappeError, Invalid
@@ -28,7 +29,7 @@ _DIRECT: dict[str, Serve] = {chat.PATH: chat.serve_chat, embeddings.PATH: embedd
 _NO_CONTENT = 204
 _NOT_FOUND = 404
 _FRAMES_LOGGED = 8
-_MOUNTS = (models.PATH, messages.PATH, azure.PATH)
+_MOUNTS = (models.PATH, messages.PATH, azure.PATH, responses.PATH, files.PATH)
 
 
 def create_app(gateway: Gateway) -> ASGIApp:
@@ -66,6 +67,7 @@ def _create_litestar(gateway: Gateway) -> Litestar:
         models.PATH: models.serve_models,
         azure.PATH: azure.serve_azure,
         responses.PATH: responses.serve_responses,
+        files.PATH: files.serve_files,
         "/healthz": serve_health,
     }
     return Litestar(

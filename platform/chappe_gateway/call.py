@@ -1,7 +1,7 @@
 """One client's request on its way through the gateway: its name, its body, whether the client still listens."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from chappe_gateway.errors import ErrorAnswer, Headers, WrongMediaType, WrongMethod, answer_for
@@ -13,6 +13,7 @@ from chappe_kernel.wire.control import KeyFacts, Listing
 
 if TYPE_CHECKING:
     from chappe_gateway.turns import Turn
+    from chappe_kernel.wire.engine import End
 
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
@@ -91,6 +92,9 @@ class Call:
     """Its place at its deployment, from when it asks for one until its engine is done."""
     claim: Claim | None = None
     """Its `Idempotency-Key`, if it came with one."""
+    keep: "Callable[[End], Awaitable[None]] | None" = None
+    """Puts the answer where it will be asked for again, before it is settled and its last bytes are sent. What it
+    raises, `Unavailable` alone, makes the request fail."""
     response_started = False
     sending_since: float | None = None
     reading_since: float | None = None
@@ -128,32 +132,41 @@ class Call:
     async def read_json_body(self, limit_bytes: int, timeout_s: float) -> bytes:
         """The body, bounded in size and time. Raises `TooLarge`, `Invalid`, `WrongMediaType`, `ClientGone`."""
         self._check_body_headers(limit_bytes)
+        self._check_json()
         whole = self._connection.take_body(self._scope)
         if whole is not None:
             if len(whole) > limit_bytes:
                 raise _too_large(limit_bytes)
             self._body_pending = False
             return whole
-        parts: list[bytes] = []
-        size = 0
-        try:
-            async with asyncio.timeout(timeout_s):
-                more = True
-                while more:
-                    message = await self._receive()
-                    if message["type"] == "http.disconnect":
-                        self.gone = True
-                        raise ClientGone
-                    part = message.get("body", b"")
-                    more = message.get("more_body", False)
-                    size += len(part)
-                    if size > limit_bytes:
-                        raise _too_large(limit_bytes)
-                    parts.append(part)
-        except TimeoutError:
-            raise Invalid("the body did not arrive in time", code="body_timeout") from None
-        self._body_pending = False
+        parts = [part async for part in self._parts(limit_bytes, timeout_s)]
         return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def read_parts(self, limit_bytes: int, timeout_s: float) -> AsyncIterator[bytes]:
+        """A body of any type as it comes, bounded in size and time. Raises `TooLarge`, `Invalid`, `WrongMediaType`,
+        `ClientGone`."""
+        self._check_body_headers(limit_bytes)
+        return self._parts(limit_bytes, timeout_s)
+
+    async def _parts(self, limit_bytes: int, timeout_s: float) -> AsyncIterator[bytes]:
+        give_up_at = asyncio.get_running_loop().time() + timeout_s
+        size, more = 0, True
+        while more:
+            try:
+                async with asyncio.timeout_at(give_up_at):
+                    message = await self._receive()
+            except TimeoutError:
+                raise Invalid("the body did not arrive in time", code="body_timeout") from None
+            if message["type"] == "http.disconnect":
+                self.gone = True
+                raise ClientGone
+            part: bytes = message.get("body", b"")
+            more = message.get("more_body", False)
+            size += len(part)
+            if size > limit_bytes:
+                raise _too_large(limit_bytes)
+            yield part
+        self._body_pending = False
 
     def watch_client(self) -> None:
         """From now on notice when the client leaves, and close the engine's connection at once."""
@@ -271,6 +284,9 @@ class Call:
                 raise _too_large(limit_bytes)
             if name == b"content-encoding" and value.lower() not in (b"identity", b""):
                 raise WrongMediaType("a compressed body is not accepted", param="content-encoding")
+
+    def _check_json(self) -> None:
+        for name, value in self.headers:
             if name == b"content-type" and not _is_json(value):
                 raise WrongMediaType("the body must be application/json", param="content-type")
 

@@ -31,11 +31,13 @@ async def generate(
     *,
     body: bytes,
     dialect: Dialect | None = None,
+    context_bytes: int = 0,
 ) -> None:
-    """Admit it, run it, tell its answer in the dialect. Raises what the client is to be told."""
+    """Admit it, run it, tell its answer in the dialect. `context_bytes`: how much of its messages is not in the body.
+    Raises what the client is to be told."""
     offer = find_offer(gateway, visitor, request.model, "chat")
     bounds = Bounds(
-        prompt_tokens=min(offer.listing.context_tokens, len(body) + offer.listing.template_tokens),
+        prompt_tokens=min(offer.listing.context_tokens, len(body) + context_bytes + offer.listing.template_tokens),
         completion_tokens=_max_completion_tokens(request, offer.listing),
     )
 

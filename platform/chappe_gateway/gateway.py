@@ -13,6 +13,10 @@ import structlog
 
 from chappe_gateway.auth import KeyCache
 from chappe_gateway.call import WITHDRAWN, Call
+from chappe_gateway.content.keeping import ContentKeeper
+from chappe_gateway.content.objects import Bounds
+from chappe_gateway.content.sealing import RegionSeal, parse_keys
+from chappe_gateway.content.store import ContentStore
 from chappe_gateway.control_client import ControlClient, ControlUnreachable
 from chappe_gateway.grant_client import GrantKeeper
 from chappe_gateway.health import EngineHealthMonitor
@@ -82,6 +86,13 @@ class Gateway:
         )
         self.shipper = Shipper(self.spool, self.control, settings.gateway_id)
         self.witnesses = Witnesses(settings, self.clock, self.records, self.spool, self.control)
+        self.content = ContentStore(
+            settings.content_path,
+            RegionSeal(parse_keys(settings.content_keys), settings.region_credential, settings.region),
+            Bounds(settings.content_per_tenant_bytes, settings.content_total_bytes, settings.spool_min_free_bytes),
+            self.clock,
+        )
+        self.content_keeper = ContentKeeper(self.content, self.control, settings.content_look_s)
         self.live: set[Call] = set()
         self._told_kept: str | None = None
         self._settling: set[asyncio.Future[Any]] = set()
@@ -96,6 +107,7 @@ class Gateway:
         self.key_feed.on_change(self.keys.forget)
         self.key_feed.on_change(self._confirm_calls)
         self.key_feed.on_change(self.snapshots.keys_changed)
+        self.key_feed.on_change(self.content_keeper.keys_changed)
         await self.key_feed.poll()
         await self.snapshots.poll()
         with contextlib.suppress(TimeoutError):
@@ -112,6 +124,7 @@ class Gateway:
             self.grants.run_returns(),
             self.grants.run_recalls(),
             self.shipper.run(),
+            self.content_keeper.run(),
             self._watch_calls(),
             *self.witnesses.background(self.shipper),
         ):
@@ -126,6 +139,7 @@ class Gateway:
         await self.grants.close()
         await self.snapshots.leave()
         self.spool.close()
+        self.content.close()
         self.engines.close()
         self.control.close()
         await self.redis.aclose()

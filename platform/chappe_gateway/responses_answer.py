@@ -83,7 +83,7 @@ class _Response(Struct, kw_only=True):
     incomplete_details: _Incomplete | None = None
     object: str = "response"
     metadata: dict[str, str] = {}
-    previous_response_id: None = None
+    previous_response_id: str | None = None
     store: bool = False
     text: _Text = _Text()
     tool_choice: str = "none"
@@ -163,15 +163,17 @@ _encoder = msgspec.json.Encoder()
 class ResponsesTelling:
     """One answer, in one piece or as a stream. Implements `Dialect` and `Telling`."""
 
-    def __init__(self, request_id: str, created: int, asked: Asked) -> None:
+    def __init__(self, request_id: str, created: int, asked: Asked, kept_as: str | None = None) -> None:
         self._id = request_id.removeprefix("req_")
         self._created = created
         self._asked = asked
+        self._kept_as = kept_as
         self._texts: list[str] = []
         self._sent = 0
 
     def whole(self, body: bytes, end: End) -> bytes:
         answer = read_whole(body)
+        self._texts.append(answer.text)
         return _encoder.encode(self._finished(answer.text, answer.finish_reason, end.counts))
 
     def stream(self) -> "ResponsesTelling":
@@ -202,6 +204,15 @@ class ResponsesTelling:
         return self._tell(_Failed(response=response))
 
     @property
+    def text(self) -> str:
+        """All that was said."""
+        return "".join(self._texts)
+
+    def finished(self, end: End) -> bytes:
+        """The response as it is asked for again, once all of it was said."""
+        return _encoder.encode(self._finished(self.text, end.finish_reason, end.counts))
+
+    @property
     def _item_id(self) -> str:
         return f"msg_{self._id}"
 
@@ -228,7 +239,7 @@ class ResponsesTelling:
     def _response(self, status: Status, output: tuple[_OutputMessage, ...]) -> _Response:
         asked = self._asked
         return _Response(
-            id=f"resp_{self._id}",
+            id=self._kept_as or f"resp_{self._id}",
             created_at=self._created,
             status=status,
             model=asked.chat.model,
@@ -238,6 +249,8 @@ class ResponsesTelling:
             parallel_tool_calls=asked.parallel_tool_calls,
             temperature=asked.chat.sampling.temperature,
             top_p=asked.chat.sampling.top_p,
+            store=self._kept_as is not None,
+            previous_response_id=asked.previous,
         )
 
     def _tell(self, event: _Event) -> bytes:

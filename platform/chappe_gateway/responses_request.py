@@ -1,10 +1,10 @@
-"""The Responses API's request bodies, decoded strictly into the gateway's own. Nothing is stored: what needs that is
-refused by its name. `store` left out means false here, and the answer says so."""
+"""The Responses API's request bodies, decoded strictly into the gateway's own."""
 
 from typing import Any
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
+from msgspec.structs import replace
 
 from chappe_gateway.requests import (
     SAMPLING_RANGES,
@@ -47,13 +47,13 @@ class _Body(Struct, forbid_unknown_fields=True, kw_only=True):
     max_tool_calls: Any = None
     metadata: Any = None
     moderation: Any = None
-    previous_response_id: Any = None
+    previous_response_id: str | None = None
     prompt: Any = None
     prompt_cache_options: Any = None
     prompt_cache_retention: Any = None
     reasoning: Any = None
     service_tier: Any = None
-    store: Any = None
+    store: bool | None = None
     text: Any = None
     tool_choice: Any = None
     tools: Any = None
@@ -73,13 +73,11 @@ _HARMLESS: dict[str, tuple[Any, ...]] = {
     "max_tool_calls": (),
     "metadata": ({},),
     "moderation": (),
-    "previous_response_id": (),
     "prompt": (),
     "prompt_cache_options": ({},),
     "prompt_cache_retention": ("in_memory",),
     "reasoning": ({}, {"effort": None}, {"effort": "none"}),
     "service_tier": ("auto", "default"),
-    "store": (False,),
     "text": ({}, {"format": {"type": "text"}}, {"format": {"type": "text"}, "verbosity": "medium"}),
     "tool_choice": ("none", "auto"),
     "tools": ([],),
@@ -100,9 +98,22 @@ class Asked(Struct, frozen=True):
     """A request, and what of it the answer repeats."""
 
     chat: ChatRequest
+    own: tuple[Message, ...]
+    """The messages of its own input."""
     instructions: str | None
     max_output_tokens: int | None
     parallel_tool_calls: bool
+    store: bool | None
+    previous: str | None
+    """The id of the response that it follows."""
+
+    def after(self, before: tuple[Message, ...]) -> "Asked":
+        """The same, with what was said before between its instructions and its own input. Instructions are this
+        turn's alone, as OpenAI has it."""
+        if not before:
+            return self
+        instructions = self.chat.messages[: len(self.chat.messages) - len(self.own)]
+        return replace(self, chat=replace(self.chat, messages=(*instructions, *before, *self.own)))
 
 
 def decode_response(body: bytes, model: str | None = None) -> Asked:
@@ -121,23 +132,36 @@ def decode_response(body: bytes, model: str | None = None) -> Asked:
         )
     if request.stream_options is not None and request.stream_options.include_obfuscation:
         refuse("stream_options.include_obfuscation")
+    own = _messages(request)
     chat = ChatRequest(
         model=model,
-        messages=_messages(request),
+        messages=(*_instructions(request), *own),
         sampling=Sampling(temperature=request.temperature, top_p=request.top_p),
         stream=bool(request.stream),
         include_usage=False,
         max_tokens=request.max_output_tokens,
         max_tokens_param="max_output_tokens",
     )
-    return Asked(chat, request.instructions, request.max_output_tokens, request.parallel_tool_calls is not False)
+    return Asked(
+        chat=chat,
+        own=own,
+        instructions=request.instructions,
+        max_output_tokens=request.max_output_tokens,
+        parallel_tool_calls=request.parallel_tool_calls is not False,
+        store=request.store,
+        previous=request.previous_response_id,
+    )
+
+
+def _instructions(request: _Body) -> tuple[Message, ...]:
+    if not request.instructions:
+        return ()
+    check_text(request.instructions, "instructions")
+    return (Message("developer", request.instructions),)
 
 
 def _messages(request: _Body) -> tuple[Message, ...]:
     messages: list[Message] = []
-    if request.instructions:
-        check_text(request.instructions, "instructions")
-        messages.append(Message("developer", request.instructions))
     if isinstance(request.input, str):
         check_text(request.input, "input")
         messages.append(Message("user", request.input))

@@ -1,7 +1,9 @@
 """What a gateway is told by its environment, as `CHAPPE_` + the field's name in capitals."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
+from chappe_gateway.content.sealing import parse_keys
 from chappe_kernel.networks import parse_networks
 
 
@@ -72,6 +74,26 @@ class GatewaySettings:
     spool_min_free_bytes: int = 64 * 1024 * 1024
     """Free disk space below which new work is refused."""
 
+    content_dir: str = ""
+    """The folder of the region's content store, the same for all its gateways and on a file system of the machine's
+    own. Empty: `content` in `spool_dir`. It is created when something is kept."""
+    content_keys: str = field(default="", repr=False)
+    """Base64 of 32 bytes each, with commas between: the first wraps tenants' keys, all open them. Empty: one is
+    derived from the region's credential, and what is kept is lost when that changes."""
+    content_per_tenant_bytes: int = 1024 * 1024 * 1024
+    content_total_bytes: int = 16 * 1024 * 1024 * 1024
+    content_look_s: float = 30.0
+    """How often what is kept is looked at: whether its time is over, or its owner's terms are."""
+    max_file_bytes: int = 100 * 1024 * 1024
+    """A file's content."""
+    upload_timeout_s: float = 600.0
+    """How long a client may take to send a file."""
+
     def __post_init__(self) -> None:
-        """Raises `Invalid` for `trusted_proxies` that are no networks."""
+        """Raises `Invalid` for `trusted_proxies` that are no networks, and for `content_keys` that are no keys."""
         parse_networks(self.trusted_proxies)
+        parse_keys(self.content_keys)
+
+    @property
+    def content_path(self) -> Path:
+        return Path(self.content_dir or Path(self.spool_dir) / "content") / "content.sqlite"

@@ -15,7 +15,9 @@ from chappe_kernel.ids import new_id
 from chappe_kernel.rating import Price, charge
 from chappe_kernel.wire.control import (
     DATABASE_TIME,
+    AskContentTerms,
     AskGrant,
+    ContentTerms,
     DeploymentSpec,
     Grant,
     Heartbeat,
@@ -149,6 +151,11 @@ class FakeControl:
         self.keys[token] = msgspec.structs.replace(self.keys[key], valid_for_s=valid_for_s)
         return token
 
+    def change_key(self, key: str, **changes: Any) -> None:
+        """What it may do is another thing from now on, and gateways hear of it."""
+        self.keys[key] = msgspec.structs.replace(self.keys[key], **changes)
+        self.announce(self.keys[key].tenant_id)
+
     def pending_nano(self, tenant: UUID) -> int:
         return sum(grant.pending_nano for grant in self.grants.values() if grant.ask.tenant_id == tenant)
 
@@ -205,6 +212,7 @@ class FakeControl:
             "/deployments": self._deployments,
             "/heartbeat": self._heartbeat,
             "/keys/resolve": self._resolve,
+            "/content/terms": self._content_terms,
             "/grants": self._grant,
             "/grants/recalls": self._recalls,
             "/usage": self._usage,
@@ -308,6 +316,16 @@ class FakeControl:
             return 500, b""
         grant = Grant(ask.grant_id, given.amount_nano, self.admit_s, self.settle_s, self.release_s)
         return 200, msgspec.json.encode(grant)
+
+    async def _content_terms(self, body: bytes) -> tuple[int, bytes]:
+        """What the projects' keys say: of fr-par, whoever asks."""
+        holders = msgspec.json.decode(body, type=AskContentTerms).holders
+        terms = []
+        for holder in holders:
+            keys = [facts for facts in self.keys.values() if facts.project_id == holder.project_id]
+            kept = [facts.content_kept_for_s for facts in keys if "fr-par" in facts.regions]
+            terms.append(ContentTerms(holder, max(kept, default=0.0)))
+        return 200, msgspec.json.encode(terms)
 
     async def _recalls(self, _: bytes) -> tuple[int, bytes]:
         """None, soon: tests of recalls use the real one."""

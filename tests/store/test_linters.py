@@ -71,6 +71,7 @@ EXEMPT: dict[str, dict[str, str]] = {
             "finds a key before its tenant is known; its owner reads just that"
         ),
         r"public\.find_(member_by_email|account|member_session|portal_session|invitation)": "the same for people",
+        r"public\.find_content_terms": "a region asks how long it may keep what it has, whosever it is",
         r"public\.keep_an_owner": "refuses a change by what is left of its own tenant's owners, and tells nothing else",
         r"public\.(audit_change|append_audit_entry)": "their owner can append to the audit log and nothing else",
         r"public\.announce_key_change": "its owner can note whose keys changed and nothing else",

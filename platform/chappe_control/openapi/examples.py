@@ -86,6 +86,7 @@ BY_FIELD: Mapping[str, Any] = {
     "regions": ["fr-par", "DE"],
     "allowed_regions": ["fr-par", "DE"],
     "answers_kept_for_s": 3600,
+    "content_kept_for_s": 604800,
     "jurisdiction": "FR",
     "gateway_url": "https://fr-par.example",
     "model": "smollm2-135m-instruct",

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from msgspec import Struct
@@ -146,7 +146,7 @@ _IS_ACTIVE = (ApiKey.revoked_at.is_(None), or_(ApiKey.expires_at.is_(None), ApiK
 _DIGESTS = (bindparam("versions", type_=ARRAY(BIGINT)), bindparam("digests", type_=ARRAY(BYTEA)))
 _FIND = text("SELECT * FROM find_secret(:versions, :digests)").bindparams(*_DIGESTS)
 # Built once: a gateway waits for it.
-_ANSWERS_KEPT = select(Tenant.answers_kept_for_s).where(Tenant.id == bindparam("tenant_id"))
+_KEPT = select(Tenant.answers_kept_for_s, Tenant.content_kept_for_s).where(Tenant.id == bindparam("tenant_id"))
 _FIND_LEAKED = text("SELECT * FROM find_leaked_secret(:versions, :digests)").bindparams(*_DIGESTS)
 
 
@@ -156,9 +156,17 @@ async def find_key(session: AsyncSession, digests: Sequence[KeyDigest]) -> Found
     return None if row is None else FoundKey(**row)
 
 
-async def read_answers_kept(session: AsyncSession, tenant_id: UUID) -> int:
-    """Of the tenant of a key that somebody has just shown to have: seconds."""
-    return await session.scalar(_ANSWERS_KEPT, {"tenant_id": tenant_id}) or 0
+class Kept(NamedTuple):
+    """For how long a tenant lets regions keep what is its own, in seconds."""
+
+    answers_for_s: int
+    content_for_s: int
+
+
+async def read_kept(session: AsyncSession, tenant_id: UUID) -> Kept:
+    """Of the tenant of a key that somebody has just shown to have."""
+    row = (await session.execute(_KEPT, {"tenant_id": tenant_id})).first()
+    return Kept(0, 0) if row is None else Kept(*row)
 
 
 async def find_leaked(session: AsyncSession, digests: Sequence[KeyDigest]) -> FoundLeak | None:

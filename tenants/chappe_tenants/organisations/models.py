@@ -17,7 +17,8 @@ class Tenant(Base):
     `reference` is the operator's own number for this customer: what makes a repeated seed find it again.
     `requests_per_minute` is what the tenant begins with: a trigger makes it the contract's quota, and nobody else
     reads it. `legal_entity_id` is who of the operator sells to it, in its own currency: for good, once it has a budget.
-    `answers_kept_for_s` is how long a region may keep an answer for a repeat with the same `Idempotency-Key`.
+    `answers_kept_for_s` is how long a region may keep an answer for a repeat with the same `Idempotency-Key`,
+    `content_kept_for_s` how long it may keep Responses' state, files and batches.
     `parent_id` is its group or its reseller, as `relation` says. `state_changed_at` is the database's to write. Of the
     legal details some may be missing until the operator verifies them; the address's country is ISO 3166-1.
     """
@@ -46,6 +47,7 @@ class Tenant(Base):
     plan: Mapped[str] = mapped_column(ForeignKey("plan.name"), server_default=text("'standard'"), index=True)
     requests_per_minute: Mapped[int]
     answers_kept_for_s: Mapped[int] = mapped_column(server_default=text("0"))
+    content_kept_for_s: Mapped[int] = mapped_column(server_default=text("0"))
     contract_reference: Mapped[str | None]
     legal_name: Mapped[str | None]
     address_line_1: Mapped[str | None]
