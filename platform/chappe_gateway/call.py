@@ -9,7 +9,7 @@ from chappe_gateway.repeats import Answer, Claim
 from chappe_kernel.clock import Clock
 from chappe_kernel.errors import ChappeError, Invalid, TooLarge
 from chappe_kernel.ids import REQUEST, RequestId, encode_id, new_id
-from chappe_kernel.wire.control import KeyFacts, Listing
+from chappe_kernel.wire.control import KeyFacts, Listing, ResolveKey
 
 if TYPE_CHECKING:
     from chappe_gateway.turns import Turn
@@ -92,9 +92,13 @@ class Call:
     """Its place at its deployment, from when it asks for one until its engine is done."""
     claim: Claim | None = None
     """Its `Idempotency-Key`, if it came with one."""
-    keep: "Callable[[End], Awaitable[None]] | None" = None
-    """Puts the answer where it will be asked for again, before it is settled and its last bytes are sent. What it
-    raises, `Unavailable` alone, makes the request fail."""
+    keep: "Callable[[bytes, End], Awaitable[None]] | None" = None
+    """Puts the answer (empty where it is a stream) where it will be asked for again, before it is settled and its last
+    bytes are sent. What it raises, `Unavailable` alone, makes the request fail."""
+    stand_in: ResolveKey | None = None
+    """What it runs by in place of a secret: a line of a batch, whose client left long ago."""
+    line_digest: bytes | None = None
+    """Under which a line of a batch is charged once, however often it runs."""
     response_started = False
     sending_since: float | None = None
     reading_since: float | None = None
@@ -123,6 +127,11 @@ class Call:
         for name, value in self.headers:
             if name == b"transfer-encoding" or (name == b"content-length" and value != b"0"):
                 self._body_pending = True
+
+    @property
+    def charged_once_by(self) -> bytes | None:
+        """What its charge is known by, if another run of the same must not be charged."""
+        return self.line_digest if self.claim is None else self.claim.digest
 
     def expect_method(self, method: str) -> None:
         """Raises `WrongMethod`."""

@@ -7,7 +7,7 @@ import sqlite3
 from collections import Counter
 from collections.abc import Coroutine, Iterable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
 
@@ -38,6 +38,9 @@ from chappe_kernel.errors import Unauthenticated, Unavailable
 from chappe_kernel.networks import parse_networks
 from chappe_kernel.wire.control import DeploymentLoad
 
+if TYPE_CHECKING:
+    from chappe_gateway.batches.runner import BatchRunner
+
 _log = structlog.get_logger()
 _Settled = TypeVar("_Settled", bound="asyncio.Future[Any]")
 
@@ -51,6 +54,9 @@ _UNSAFE_IN_FILE_NAME = re.compile(r"[^A-Za-z0-9._-]")
 
 class Gateway:
     """The parts, wired. `start` and `stop` belong to the application's lifespan."""
+
+    batches: "BatchRunner"
+    """The application's, since it runs whole requests."""
 
     def __init__(self, settings: GatewaySettings, clock: Clock | None = None) -> None:
         self.settings = settings

@@ -100,7 +100,7 @@ async def begin_keeping(
     expires_at = expiry(gateway, visitor)
     await gateway.content.check_room(name.owner, size + _ROOM_BYTES)
 
-    async def keep(end: End) -> None:
+    async def keep(_: bytes, end: End) -> None:
         turn = Turn(asked.own, told.text, previous, msgspec.Raw(told.finished(end)))
         try:
             await gateway.content.put(name, b"", msgspec.json.encode(turn), expires_at)

@@ -74,7 +74,7 @@ async def relay_answer(gateway: Gateway, call: Call, admitted: Admitted, work: W
         if work.dialect is not None:
             body = work.dialect.whole(body, last_word)
         if call.keep is not None:
-            await call.keep(last_word)
+            await call.keep(body, last_word)
         end = last_word
         release(gateway, call, exchange)
     except (UpstreamLost, BadStream):
@@ -250,11 +250,11 @@ class _Stream:
             self._events.end = None
             raise
 
-    async def _keep(self, keep: Callable[[End], Awaitable[None]]) -> None:
+    async def _keep(self, keep: Callable[[bytes, End], Awaitable[None]]) -> None:
         if self._events.end is None or not self.is_complete() or self._call.gone:
             return
         try:
-            await keep(self._events.end)
+            await keep(b"", self._events.end)
         except ChappeError:
             # As above: whoever asked for it to be kept has not got what it asked for.
             self._events.end = None

@@ -86,6 +86,10 @@ class GatewaySettings:
     """How often what is kept is looked at: whether its time is over, or its owner's terms are."""
     max_file_bytes: int = 100 * 1024 * 1024
     """A file's content."""
+    batch_look_s: float = 1.0
+    """How often this gateway looks for batches that no gateway runs."""
+    batch_lines_at_once: int = 8
+    """Of one batch. They also wait for their turn behind everybody else's requests."""
     upload_timeout_s: float = 600.0
     """How long a client may take to send a file."""
 

@@ -103,6 +103,8 @@ class FakeControl:
     """So many grants are given without the gateway's hearing of it."""
     monthly: dict[UUID, int] = field(default_factory=dict)
     """Monthly budgets, out of which nothing comes back but what is returned."""
+    batch_prices: dict[str, Price] = field(default_factory=dict)
+    """Of batches' lines, by listing."""
     prices: dict[str, Price] = field(default_factory=lambda: {CHAT: PRICE, EMBEDDINGS: Price(10, 10, 0, 0)})
     price_versions: dict[str, UUID] = field(default_factory=dict)
     _posted: dict[UUID, int] = field(default_factory=dict)
@@ -260,8 +262,12 @@ class FakeControl:
             template_tokens=64,
             default_output_tokens=512,
             max_output_tokens=1024,
-            regions=tuple(ListingInRegion(region, versions) for region in regions),
+            regions=tuple(ListingInRegion(region, versions, self._batch_versions(name)) for region in regions),
         )
+
+    def _batch_versions(self, name: str) -> tuple[PriceVersion, ...]:
+        price = self.batch_prices.get(name)
+        return () if price is None else (PriceVersion(self.price_version(name + " in batches"), STARTED, price),)
 
     def _price(self, event: UsageEvent) -> Price:
         """Of its version: a tenant's own, or the listing's."""
@@ -269,6 +275,10 @@ class FakeControl:
             for version in facts.prices.get(event.listing, ()):
                 if version.id == event.price_version and facts.tenant_id == event.tenant_id:
                     return version.price
+        if event.listing in self.batch_prices and event.price_version == self.price_version(
+            event.listing + " in batches"
+        ):
+            return self.batch_prices[event.listing]
         return self.prices.get(event.listing, PRICE)
 
     async def _heartbeat(self, body: bytes) -> tuple[int, bytes]:

@@ -1,4 +1,4 @@
-"""`/v1/files`: the `openai` package works unchanged; files are bounded, checked, kept for a time and for one project."""
+"""`/v1/files`: the `openai` package works unchanged; files are bounded, checked, and kept for one project."""
 
 import asyncio
 import json
@@ -94,15 +94,13 @@ async def test_what_is_no_batchs_input_is_refused_and_leaves_nothing(keeping: Wo
         for content, fields, status, code, param in bad:
             check_error(await upload(keeping, gateway, content, **fields), status, code, param)
         headers = auth(keeping.key)
+        field, kind_of_form = b"--b\r\ncontent-disposition: form-data; name=", "multipart/form-data; boundary=b"
         forms: list[tuple[bytes, str]] = [
             (b"{}", "application/json"),
             (b"x", "multipart/form-data"),
-            (b"x", "multipart/form-data; boundary=b"),
-            (b"--b\r\ncontent-disposition: form-data; name=file\r\n\r\n{}", "multipart/form-data; boundary=b"),
-            (
-                b"--b\r\ncontent-disposition: form-data; name=purpose\r\n\r\nbatch\r\n--b--\r\n",
-                "multipart/form-data; boundary=b",
-            ),
+            (b"x", kind_of_form),
+            (field + b"file\r\n\r\n{}", kind_of_form),
+            (field + b"purpose\r\n\r\nbatch\r\n--b--\r\n", kind_of_form),
         ]
         for body, kind in forms:
             answer = await gateway.http.post(PATH, content=body, headers={**headers, "content-type": kind})

@@ -180,10 +180,14 @@ class Objects:
         )
         return [self._stored(db, row) for row in rows.fetchall()]
 
+    def drop(self, db: sqlite3.Connection, name: Name) -> None:
+        """Delete it, finished or not."""
+        db.execute(f"DELETE FROM object WHERE {_MINE}", name.values())  # noqa: S608  # our own words
+
     def delete(self, db: sqlite3.Connection, name: Name) -> bool:
         """Whether it was there."""
         was_there = self.find(db, name) is not None
-        db.execute(f"DELETE FROM object WHERE {_MINE}", name.values())  # noqa: S608  # our own words
+        self.drop(db, name)
         return was_there
 
     def owners(self, db: sqlite3.Connection) -> list[Owner]:

@@ -72,14 +72,15 @@ class ContentStore:
 
     async def get(self, name: Name) -> Stored | None:
         """None for what is not there, not finished, over its time, or another's."""
-        return await self.do(lambda db: self.objects.find(db, name)) if self._exists() else None
+        return await self.do(lambda db: self.objects.find(db, name)) if self.exists() else None
 
     async def pieces(self, name: Name) -> AsyncIterator[bytes]:
         """The body of an object that `get` has just shown."""
-        number = 0
-        while (piece := await self.do(partial(self.objects.read, name=name, number=number))) is not None:
+        for number in await self.do(partial(self.objects.numbers, object_id=name.id)):
+            piece = await self.do(partial(self.objects.read, name=name, number=number))
+            if piece is None:
+                return
             yield piece
-            number += 1
 
     async def read(self, name: Name) -> bytes:
         """The whole of it: for what is known to be small."""
@@ -87,15 +88,15 @@ class ContentStore:
 
     async def page(self, owner: Owner, kind: Kind, asked: Page) -> list[Stored]:
         """What is there, whole and in its time."""
-        return await self.do(lambda db: self.objects.page(db, owner, kind, asked)) if self._exists() else []
+        return await self.do(lambda db: self.objects.page(db, owner, kind, asked)) if self.exists() else []
 
     async def delete(self, name: Name) -> bool:
         """Whether it was there."""
-        return await self.do(lambda db: self.objects.delete(db, name)) if self._exists() else False
+        return await self.do(lambda db: self.objects.delete(db, name)) if self.exists() else False
 
     async def owners(self) -> list[Owner]:
         """Everybody who has something here."""
-        return await self.do(self.objects.owners) if self._exists() else []
+        return await self.do(self.objects.owners) if self.exists() else []
 
     async def keep_within(self, owner: Owner, kept_for_s: float) -> int:
         """Nothing of the owner's is kept longer than this after it was made; with 0 nothing at all. How many go."""
@@ -103,7 +104,7 @@ class ContentStore:
 
     async def sweep(self) -> int:
         """Delete what is over its time, and give the disk its room back. How many objects went."""
-        if not self._exists():
+        if not self.exists():
             return 0
         gone = await self.do(self.objects.sweep)
         await self.do(schema.give_back_space, in_transaction=False)
@@ -113,14 +114,14 @@ class ContentStore:
         """Run `work` in one transaction: all of it or nothing. Raises what it raises."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._run, work, in_transaction)
 
+    def exists(self) -> bool:
+        """Whether anybody of the region has kept anything yet: nobody makes a file by looking."""
+        return self._path.exists()
+
     def close(self) -> None:
         """It blocks for what is being written."""
         self._thread.submit(self._disconnect)
         self._thread.shutdown()
-
-    def _exists(self) -> bool:
-        """Whether anybody of the region has kept anything yet: nobody makes a file by looking."""
-        return self._path.exists()
 
     def _disconnect(self) -> None:
         if self._db is not None:

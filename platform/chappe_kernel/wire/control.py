@@ -66,6 +66,8 @@ class ListingInRegion(Struct, frozen=True):
     region: str
     prices: tuple[PriceVersion, ...]
     """Ascending by `starts_at`: the one in force, and those scheduled."""
+    batch_prices: tuple[PriceVersion, ...] = ()
+    """Likewise, of batches' lines. Before the first one starts, the prices above hold for them too."""
 
 
 class Listing(Struct, frozen=True):
