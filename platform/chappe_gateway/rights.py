@@ -70,9 +70,8 @@ class Rights:
             and not is_within(client_address(call.peer, call.headers, self._proxies), facts.networks)
         ):
             raise Denied("this key may not be used from this address", code="address_not_allowed")
-        return Visitor(
-            view, facts, _allowed_regions(call, facts, view), known.until, generation, call.stand_in is not None
-        )
+        allowed = _allowed_regions(call, facts, view)
+        return Visitor(view, facts, allowed, known.until, generation, call.stand_in is not None)
 
     async def settle_in(self, call: Call, visitor: Visitor) -> Visitor:
         """Let the call begin its work as of now: between its head and here its key's facts may have changed.

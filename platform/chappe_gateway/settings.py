@@ -88,6 +88,8 @@ class GatewaySettings:
     """A file's content."""
     batch_look_s: float = 1.0
     """How often this gateway looks for batches that no gateway runs."""
+    batch_lease_s: float = 20.0
+    """How long a batch stays with a gateway that died before another goes on with it."""
     batch_lines_at_once: int = 8
     """Of one batch. They also wait for their turn behind everybody else's requests."""
     upload_timeout_s: float = 600.0

@@ -177,5 +177,5 @@ async def test_uploads_at_once_are_bounded(keeping: World, gateway: RunningGatew
     uploads = gateway.gateway.content.uploads
     async with asyncio.TaskGroup() as group:
         while not uploads.locked():
-            await group.create_task(uploads.acquire())  # type: ignore[arg-type]  # it is a coroutine
+            await group.create_task(uploads.acquire())
     check_error(await upload(keeping, gateway, jsonl([line()])), 503, "overloaded")

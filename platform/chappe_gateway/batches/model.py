@@ -101,6 +101,7 @@ class BatchObject(Struct, kw_only=True):
 def show_batch(batch_id: UUID, head: BatchHead, counts: Counts, region: str) -> BatchObject:
     """The files are named once they can be read."""
     is_over = head.status in OVER
+    times: dict[str, Any] = {f"{status}_at": at for status, at in head.at.items()}
     return BatchObject(
         id=public_id(Kind.BATCH, batch_id, region),
         endpoint=head.endpoint,
@@ -113,7 +114,7 @@ def show_batch(batch_id: UUID, head: BatchHead, counts: Counts, region: str) -> 
         output_file_id=public_id(Kind.FILE, head.output, region) if is_over and counts.completed else UNSET,
         error_file_id=public_id(Kind.FILE, head.errors_file, region) if is_over and counts.failed else UNSET,
         metadata=head.metadata,
-        **{f"{status}_at": at for status, at in head.at.items()},
+        **times,
     )
 
 

@@ -15,7 +15,6 @@ from chappe_gateway.batches.model import OVER, BatchHead, Counts
 from chappe_gateway.content.objects import Kind, Name, Objects, Owner
 from chappe_gateway.files.model import FileHead
 
-LEASE_S = 20.0
 OUTPUT, ERRORS = "output", "errors"
 _decoder = msgspec.json.Decoder(BatchHead)
 _FREE = ""
@@ -50,13 +49,13 @@ def read(objects: Objects, db: sqlite3.Connection, name: Name) -> Found | None:
     return Found(name, head, Counts(_lines(db, head.output), _lines(db, head.errors_file)))
 
 
-def claim(objects: Objects, db: sqlite3.Connection, holder: str) -> Name | None:
+def claim(objects: Objects, db: sqlite3.Connection, holder: str, lease_s: float) -> Name | None:
     """The batch that nobody holds and that has waited longest; from now on it is the holder's."""
     now = objects.now()
     row = db.execute(
         "UPDATE lease SET holder = ?, until = ? WHERE object_id ="
         " (SELECT object_id FROM lease WHERE until < ? ORDER BY until, object_id LIMIT 1) RETURNING object_id",
-        (holder, now + LEASE_S, now),
+        (holder, now + lease_s, now),
     ).fetchone()
     if row is None:
         return None
@@ -64,9 +63,9 @@ def claim(objects: Objects, db: sqlite3.Connection, holder: str) -> Name | None:
     return Name(Owner(UUID(bytes=tenant), UUID(bytes=project)), Kind.BATCH, UUID(bytes=row[0]))
 
 
-def renew(objects: Objects, db: sqlite3.Connection, name: Name, holder: str) -> Found | None:
+def renew(objects: Objects, db: sqlite3.Connection, name: Name, holder: str, lease_s: float) -> Found | None:
     """As it stands now; None when it is not the holder's any more, or gone."""
-    key = (objects.now() + LEASE_S, name.id.bytes, holder)
+    key = (objects.now() + lease_s, name.id.bytes, holder)
     renewed = db.execute("UPDATE lease SET until = ? WHERE object_id = ? AND holder = ?", key).rowcount
     return read(objects, db, name) if renewed else None
 

@@ -1,5 +1,6 @@
 """What stands at and below `/v1/batches`."""
 
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -106,7 +107,7 @@ async def _list(gateway: Gateway, call: Call) -> None:
     owner, objects = owner_of(visitor), gateway.content.objects
     page = Page(asked.limit + 1, read_after(Kind.BATCH, asked, gateway.settings.region))
     stored = await gateway.content.page(owner, Kind.BATCH, page)
-    found = [await gateway.content.do(lambda db, one=one: records.read(objects, db, one.name)) for one in stored]
+    found = [await gateway.content.do(partial(records.read, objects, name=one.name)) for one in stored]
     await call.respond(200, [], show_page([_show(gateway, one) for one in found if one is not None], asked.limit))
 
 

@@ -3,7 +3,12 @@
 from collections.abc import AsyncIterator
 from typing import Protocol
 
-from multipart import MultipartError, MultipartSegment, PushMultipartParser, parse_options_header
+from multipart import (  # type: ignore[import-untyped]  # it has no types
+    MultipartError,
+    MultipartSegment,
+    PushMultipartParser,
+    parse_options_header,
+)
 
 from chappe_gateway.errors import Headers, WrongMediaType
 from chappe_kernel.errors import Invalid
