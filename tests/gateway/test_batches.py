@@ -214,20 +214,17 @@ async def test_a_tenant_without_money_or_right_gets_errors_line_by_line(keeping:
 
 async def test_residency_is_decided_anew_for_each_line(keeping: World) -> None:
     keeping.engine.script.held = asyncio.Event()
-    async with keeping.gateway(batch_lines_at_once=1, content_look_s=1000.0) as gateway:
-        keeper = gateway.gateway.content_keeper
-        keeper.keys_changed = lambda _: None  # type: ignore[method-assign]  # else it deletes the batch at once
-        async with keeping.openai(gateway.url) as client:
-            await begin(client, [line(number) for number in range(3)])
-            await until_true(_seen(keeping, 1))
-            keeping.control.change_key(keeping.key, regions=("de-fra",))
-            await until_true(_is_cut(gateway))
-            keeping.engine.script.held.set()
-            beside = new_key_of(keeping, same_project=True)
-        async with keeping.openai(gateway.url, beside) as client:
-            [batch] = [one async for one in client.batches.list()]
-            done = await until_over(client, batch)
-            errors = await lines_of(client, done.error_file_id)
+    # The project may still be here: what is kept stays.
+    beside = new_key_of(keeping, same_project=True)
+    async with keeping.gateway(batch_lines_at_once=1) as gateway, keeping.openai(gateway.url, beside) as client:
+        async with keeping.openai(gateway.url) as narrowed:
+            batch = await begin(narrowed, [line(number) for number in range(3)])
+        await until_true(_seen(keeping, 1))
+        keeping.control.change_key(keeping.key, regions=("de-fra",))
+        await until_true(_is_cut(gateway))
+        keeping.engine.script.held.set()
+        done = await until_over(client, batch)
+        errors = await lines_of(client, done.error_file_id)
     assert [error["response"]["status_code"] for error in errors] == [403, 421, 421]
     assert len(keeping.engine.generations()) == 1
 

@@ -99,12 +99,12 @@ class BatchRunner:
         renewing = asyncio.create_task(run.renew())
         try:
             await run.run()
-        except ChappeError as error:
+        except* ChappeError as errors:
             # What cannot be kept cannot be run; it is tried again when the lease is over.
-            _log.warning("batch_interrupted", batch=str(name.id), reason=error.code)
-        except Exception as error:  # noqa: BLE001  # a defect: another try comes, and other batches go on
+            _log.warning("batch_interrupted", batch=str(name.id), reason=str(errors.exceptions[0]))
+        except* Exception as errors:  # noqa: BLE001  # a defect: another try comes, and other batches go on
             # Without the error's own words: they may quote a line.
-            _log.error("batch_failed", batch=str(name.id), error=type(error).__name__)
+            _log.error("batch_failed", batch=str(name.id), error=type(errors.exceptions[0]).__name__)
         finally:
             run.stop()
             renewing.cancel()
