@@ -155,6 +155,10 @@ ACCEPTED: dict[str, dict[str, str]] = {
         "require-concurrent-index-deletion": "of a partitioned table it cannot be concurrent, and takes milliseconds",
         "ban-drop-function": "only the trigger that goes with it called it",
     },
+    "0029": {
+        "ban-drop-constraint": "the one in its place takes all that it took, and more",
+        "constraint-missing-not-valid": "there are few price versions: to look at them all takes milliseconds",
+    },
     "0025": {
         "ban-drop-constraint": "the one in its place takes all that it took, and more",
         "constraint-missing-not-valid": "ledger transactions are few beside events: one for a batch and tenant",

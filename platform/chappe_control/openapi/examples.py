@@ -72,6 +72,7 @@ BY_FIELD: Mapping[str, Any] = {
     "TokenTerms.cached_input": "0.015000000",
     "TokenTerms.output": "0.210000000",
     "discount_basis_points": None,
+    "for_batches": False,
     "withdrawn_at": None,
     "withdrawn_for": None,
     "published_at": None,

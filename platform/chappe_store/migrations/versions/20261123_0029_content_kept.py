@@ -1,5 +1,5 @@
-"""How long a tenant lets its regions keep content: Responses' state, files, batches. What a region asks to know when
-it has to delete it.
+"""How long a tenant lets its regions keep content (Responses' state, files, batches), what a region asks to know when
+it has to delete it, and prices of batches' lines.
 
 Forward only.
 """
@@ -20,6 +20,13 @@ _TENANT_COLUMNS = (
     *("contact_name", "contact_email", "contact_phone", "allowed_regions", "answers_kept_for_s", "content_kept_for_s"),
     *("parent_id", "relation", "is_reseller", "reference", "state", "state_reason", "state_by", "currency"),
     *("requests_per_minute", "plan", "contract_reference", "legal_entity_id"),
+)
+
+_PRICE_COLUMNS = (
+    *("listing_id", "region", "currency", "starts_at"),
+    *("input_nano_per_token", "cached_input_nano_per_token", "output_nano_per_token", "request_nano"),
+    *("second_nano", "image_nano", "tenant_id", "discount_basis_points", "draft_id", "reverts_id", "reason"),
+    "for_batches",
 )
 
 
@@ -62,3 +69,41 @@ def upgrade() -> None:
         """
     )
     hand_to_lookup("find_content_terms(uuid[], uuid[])", Role.INGEST)
+    _price_batches()
+
+
+def _price_batches() -> None:
+    # A list of its own beside everybody's, under whose versions nothing else is rated. A constant default rewrites
+    # nothing: all that was published before is no batch's.
+    op.execute("ALTER TABLE price_version ADD COLUMN for_batches boolean NOT NULL DEFAULT false")
+    # Everybody's list price follows nothing; what is of batches follows it, and is nobody's own.
+    op.execute("ALTER TABLE price_version DROP CONSTRAINT ck_price_version_discount")
+    op.execute(
+        "ALTER TABLE price_version ADD CONSTRAINT ck_price_version_discount CHECK (discount_basis_points IS NULL OR "
+        "(discount_basis_points BETWEEN 0 AND 10000 AND (tenant_id IS NOT NULL OR for_batches)))"
+    )
+    op.execute(
+        "ALTER TABLE price_version ADD CONSTRAINT ck_price_version_for_batches "
+        "CHECK (NOT for_batches OR (tenant_id IS NULL AND discount_basis_points IS NOT NULL))"
+    )
+    op.execute(
+        """
+        CREATE OR REPLACE FUNCTION keep_one_version_per_start() RETURNS trigger LANGUAGE plpgsql
+        SET search_path = pg_catalog, pg_temp AS $$
+        BEGIN
+            PERFORM pg_advisory_xact_lock(hashtextextended('price ' || NEW.listing_id || ' ' || NEW.region, 0));
+            IF EXISTS (
+                SELECT FROM public.price_version v
+                WHERE v.listing_id = NEW.listing_id AND v.region = NEW.region
+                  AND v.tenant_id IS NOT DISTINCT FROM NEW.tenant_id AND v.for_batches = NEW.for_batches
+                  AND v.starts_at = NEW.starts_at
+                  AND NOT EXISTS (SELECT FROM public.price_withdrawal w WHERE w.price_version_id = v.id)
+            ) THEN
+                RAISE EXCEPTION 'another price version starts then' USING ERRCODE = 'unique_violation';
+            END IF;
+            RETURN NEW;
+        END $$
+        """
+    )
+    op.execute("DROP TRIGGER price_version_audit ON price_version")
+    audit_table("price_version", subject=("id",), tenant_column="tenant_id", shown=_PRICE_COLUMNS)
