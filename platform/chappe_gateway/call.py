@@ -52,12 +52,16 @@ class Connection(Protocol):
         """Send a whole answer of known length; False if it has to be sent by way of ASGI."""
         ...
 
-    def begin_stream(self, scope: Any, head: bytes) -> bool:
-        """Send the head of an answer of unknown length; False as above. Its end goes by way of ASGI."""
+    def begin_stream(self, scope: Any, head: bytes, data: bytes) -> bool:
+        """Send the head of an answer of unknown length, and its first bytes; False as above."""
         ...
 
     def send_chunk(self, scope: Any, data: bytes) -> bool:
         """Send more of an answer of unknown length; False as above, and while the client does not take it."""
+        ...
+
+    def end_stream(self, scope: Any, data: bytes) -> bool:
+        """Send the last bytes of an answer of unknown length, at least one; False as above."""
         ...
 
 
@@ -229,7 +233,7 @@ class Call:
 
     async def send_body(self, data: bytes, *, more: bool) -> None:
         """Send a part of the body. It waits while the client does not take what it was sent before."""
-        if more and data and self._connection.send_chunk(self._scope, data):
+        if data and (self._connection.send_chunk if more else self._connection.end_stream)(self._scope, data):
             return
         self.sending_since = asyncio.get_running_loop().time()
         await self._send({"type": "http.response.body", "body": data, "more_body": more})
@@ -255,12 +259,13 @@ class Call:
         else:
             await self.respond(200, [], body)
 
-    async def begin_stream(self, headers: Headers) -> None:
-        """The head of a stream that is going well."""
-        if self._connection.begin_stream(self._scope, self._head(headers)):
+    async def begin_stream(self, headers: Headers, data: bytes) -> None:
+        """The head of a stream that is going well, and what it begins with."""
+        if self._connection.begin_stream(self._scope, self._head(headers), data):
             self.response_started = True
         else:
             await self.start(200, headers)
+            await self.send_body(data, more=True)
 
     async def respond_again(self, answer: Answer) -> None:
         """What an earlier request with the same `Idempotency-Key` was answered; this one costs nothing."""

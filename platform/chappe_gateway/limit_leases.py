@@ -62,46 +62,60 @@ class _Scope:
     waiting: int = 0
 
 
-class _Taken(NamedTuple):
+class _Counted(NamedTuple):
+    """One count that a plan goes through, as it was when the plan was made."""
+
+    window: Window
+    limit: int
+    scope: _Scope
+    meter: Meter
+
+
+class _Share(NamedTuple):
     """What a request took of one window. Of a local share nothing is given back: `minute` is None."""
 
     window: Window
     minute: int | None
     amount: int
-    unit: Unit
 
 
 class _Plan(NamedTuple):
-    """The windows that a key's requests for a model go through, once they are open."""
+    """What a key's requests for a model go through, once its windows are open."""
 
     limits: Sequence[RateLimit]
-    windows: tuple[tuple[Window, Unit, int], ...]
-    """With what each one's limit was."""
+    requests: tuple[_Counted, ...]
+    tokens: tuple[_Counted, ...]
 
 
 class Taken:
     """What one admitted request took of all its limits, and the headers that say how much is left."""
 
-    __slots__ = ("_clock", "_parts", "headers")
+    __slots__ = ("_clock", "_requests", "_tokens", "headers")
 
-    def __init__(self, parts: Sequence[_Taken], clock: Clock) -> None:
-        self._parts = parts
+    def __init__(self, requests: Sequence[_Share], tokens: Sequence[_Share], clock: Clock, now: float) -> None:
+        self._requests = requests
+        self._tokens = tokens
         self._clock = clock
-        self.headers = _headers(parts, clock.monotonic()) if parts else []
+        headers: Headers = []
+        if requests:
+            headers = _headers(requests, now, Unit.REQUESTS.value)
+        if tokens:
+            headers += _headers(tokens, now, Unit.TOKENS.value)
+        self.headers = headers
 
     def settle(self, tokens: int) -> None:
         """The request used so many tokens: the rest of its bound is free again for others in the same minute."""
         now = self._clock.monotonic()
-        for part in self._parts:
-            if part.unit is Unit.TOKENS and part.minute is not None and tokens < part.amount:
-                part.window.give_back(now, part.minute, part.amount - tokens)
+        for window, minute, amount in self._tokens:
+            if minute is not None and tokens < amount:
+                window.give_back(now, minute, amount - tokens)
 
     def undo(self) -> None:
         """The request goes nowhere, because another limit refused it."""
         now = self._clock.monotonic()
-        for part in self._parts:
-            if part.minute is not None:
-                part.window.give_back(now, part.minute, part.amount)
+        for window, minute, amount in (*self._requests, *self._tokens):
+            if minute is not None:
+                window.give_back(now, minute, amount)
 
 
 class RateLimiter:
@@ -121,41 +135,53 @@ class RateLimiter:
 
         Raises `RequestLimitExceeded`.
         """
+        now = self._clock.monotonic()
         plan = self._plans.get((id(limits), model))
-        if plan is not None and (at_once := self._take_at_once(plan, tokens)) is not None:
-            return Taken(at_once, self._clock)
-        parts: list[_Taken] = []
+        if plan is not None and _has_room(plan, tokens, now):
+            return Taken(
+                self._take_at_once(plan.requests, 1, now),
+                self._take_at_once(plan.tokens, tokens, now),
+                self._clock,
+                now,
+            )
+        parts: dict[Unit, list[_Share]] = {Unit.REQUESTS: [], Unit.TOKENS: []}
         asked = meters(limits, model, tokens)
         try:
             for meter in asked:
-                parts.append(await self._take(meter))  # noqa: PERF401 -- a refusal gives those before it back
+                parts[meter.unit].append(await self._take(meter))
         except BaseException:
-            Taken(parts, self._clock).undo()
+            self._taken(parts).undo()
             raise
         self._remember(limits, model, asked)
-        return Taken(parts, self._clock)
+        return self._taken(parts)
 
-    def _take_at_once(self, plan: _Plan, tokens: int) -> list[_Taken] | None:
-        """Of all windows, if each has enough in its minute: then nobody has to be asked. Else of none."""
-        now = self._clock.monotonic()
-        for window, unit, limit in plan.windows:
-            amount = 1 if unit is Unit.REQUESTS else tokens
-            if now >= window.ends_at or window.left < amount or window.limit != limit:
-                return None
-        parts = []
-        for window, unit, _ in plan.windows:
-            amount = 1 if unit is Unit.REQUESTS else tokens
+    def _taken(self, parts: dict[Unit, list[_Share]]) -> Taken:
+        return Taken(parts[Unit.REQUESTS], parts[Unit.TOKENS], self._clock, self._clock.monotonic())
+
+    def _take_at_once(self, counted: Sequence[_Counted], amount: int, now: float) -> list[_Share]:
+        shares = []
+        for window, _, scope, meter in counted:
             window.left -= amount
-            parts.append(_Taken(window, window.minute, amount, unit))
-        return parts
+            shares.append(_Share(window, window.minute, amount))
+            if 2 * window.left < window.after_lease and window.is_running_out(now):
+                self._lease_ahead(scope, meter)
+        return shares
+
+    def _lease_ahead(self, scope: _Scope, meter: Meter) -> None:
+        """So that nobody has to wait for the next block."""
+        if (scope.lease is None or scope.lease.done()) and self._clock.monotonic() >= self._broken_until:
+            scope.lease = asyncio.create_task(self._ask(meter, scope))
 
     def _remember(self, limits: Sequence[RateLimit], model: str, asked: Sequence[Meter]) -> None:
-        scopes = [(self._scopes.get(meter.key), meter) for meter in asked]
-        windows = tuple((scope.window, meter.unit, meter.limit) for scope, meter in scopes if scope is not None)
-        if len(windows) == len(scopes):
-            if len(self._plans) >= _MAX_PLANS:
-                self._plans.clear()
-            self._plans[id(limits), model] = _Plan(limits, windows)
+        counted: dict[Unit, list[_Counted]] = {Unit.REQUESTS: [], Unit.TOKENS: []}
+        for meter in asked:
+            scope = self._scopes.get(meter.key)
+            if scope is None:
+                return
+            counted[meter.unit].append(_Counted(scope.window, meter.limit, scope, meter))
+        if len(self._plans) >= _MAX_PLANS:
+            self._plans.clear()
+        self._plans[id(limits), model] = _Plan(limits, tuple(counted[Unit.REQUESTS]), tuple(counted[Unit.TOKENS]))
 
     def _scope(self, meter: Meter) -> _Scope:
         scope = self._scopes.get(meter.key)
@@ -172,7 +198,7 @@ class RateLimiter:
         self._scopes.move_to_end(meter.key)
         return scope
 
-    async def _take(self, meter: Meter) -> _Taken:
+    async def _take(self, meter: Meter) -> _Share:
         scope = self._scope(meter)
         window = scope.window
         if meter.amount > meter.limit:
@@ -180,12 +206,12 @@ class RateLimiter:
         for _ in range(_MAX_LEASES_PER_REQUEST):
             now = self._clock.monotonic()
             if window.take(now, meter.amount):
-                return _Taken(window, window.minute, meter.amount, meter.unit)
+                return _Share(window, window.minute, meter.amount)
             if window.is_exhausted(now, meter.amount):
                 break
             if now < self._broken_until or not await self._lease(meter, scope):
                 if self._take_share(meter, scope):
-                    return _Taken(window, None, meter.amount, meter.unit)
+                    return _Share(window, None, meter.amount)
                 break
         raise self._refusal(meter, window)
 
@@ -207,7 +233,7 @@ class RateLimiter:
         window = scope.window
         here = window.left if sent_at < window.ends_at else 0
         least = max(1, meter.amount - here)
-        wanted = max(least, block_size(meter.limit, scope.waiting - here, meter.unit))
+        wanted = max(least, block_size(meter.limit, scope.waiting - here, meter.unit, window.pace(sent_at)))
         try:
             minute, granted, left_ms, left_elsewhere = await _answered(
                 self._script(keys=[_KEY_PREFIX + meter.key], args=[meter.limit, wanted, least])
@@ -254,17 +280,24 @@ async def _answered(call: Coroutine[Any, Any, Any]) -> Any:
             await asyncio.wait([asking])
 
 
-def _headers(parts: Sequence[_Taken], now: float) -> Headers:
-    """Of the tightest limit of each unit."""
-    headers: Headers = []
-    for unit in (Unit.REQUESTS, Unit.TOKENS):
-        tightest, least = None, 0
-        # A plain loop: every request pays for it.
-        for part in parts:
-            if part.unit is unit:
-                remaining = part.window.remaining(now)
-                if tightest is None or remaining < least:
-                    tightest, least = part.window, remaining
-        if tightest is not None:
-            headers += rate_headers(tightest.limit, least, max(0.0, tightest.ends_at - now), unit.value)
-    return headers
+def _has_room(plan: _Plan, tokens: int, now: float) -> bool:
+    """Whether each window has enough in its minute: then nobody has to be asked."""
+    for window, limit, _, _ in plan.requests:
+        if now >= window.ends_at or window.left < 1 or window.limit != limit:
+            return False
+    for window, limit, _, _ in plan.tokens:
+        if now >= window.ends_at or window.left < tokens or window.limit != limit:
+            return False
+    return True
+
+
+def _headers(shares: Sequence[_Share], now: float, unit: str) -> Headers:
+    """Of the tightest limit."""
+    tightest = shares[0].window
+    least = tightest.remaining(now)
+    # A plain loop: every request pays for it.
+    for window, _, _ in shares[1:]:
+        remaining = window.remaining(now)
+        if remaining < least:
+            tightest, least = window, remaining
+    return rate_headers(tightest.limit, least, max(0.0, tightest.ends_at - now), unit)

@@ -11,8 +11,10 @@ from typing import NamedTuple
 
 from chappe_kernel.wire.control import RateLimit
 
-# A block is this part of the limit, so that few gateways hoard little, within these bounds.
+# A block is this part of the limit at most, so that few gateways hoard little, within these bounds.
 _BLOCKS_PER_LIMIT = 20
+_FAST_S = 1.0
+"""A block that is used up faster than this is followed by a larger one, which is asked for before its end."""
 
 
 class Unit(StrEnum):
@@ -65,6 +67,10 @@ class Window:
     """What the region still had after our last lease."""
     refused: bool = False
     """Whether that lease gave nothing, because less was left than it needed."""
+    leased_at: float = 0.0
+    """When that lease was asked for."""
+    after_lease: int = 0
+    """What was here after it."""
 
     def take(self, now: float, amount: int = 1) -> bool:
         """Use `amount` of the block, if there is as much in this minute."""
@@ -92,15 +98,32 @@ class Window:
         self.ends_at = min(ends_at, self.ends_at)
         self.left_elsewhere = left_elsewhere
         self.refused = granted == 0
+        self.leased_at = sent_at
+        self.after_lease = self.left
+
+    def is_running_out(self, now: float) -> bool:
+        """Whether half of what the last lease left here is used already, soon after it, and the region has most of this
+        minute's limit to give. Who takes slowly hoards nothing ahead, and the last half is for whoever asks."""
+        return (
+            2 * self.left < self.after_lease
+            and 2 * self.left_elsewhere > self.limit
+            and now < self.ends_at
+            and now - self.leased_at < _FAST_S
+        )
+
+    def pace(self, now: float) -> int:
+        """How much was used in each second since the last lease."""
+        elapsed = now - self.leased_at
+        return int((self.after_lease - self.left) / elapsed) if now < self.ends_at and elapsed > 0 else 0
 
     def remaining(self, now: float) -> int:
         """How much more this minute has, as far as this gateway knows."""
         return self.left + self.left_elsewhere if now < self.ends_at else self.limit
 
 
-def block_size(limit: int, waiting: int, unit: Unit = Unit.REQUESTS) -> int:
-    """How much to lease at once."""
-    return max(waiting, min(limit // _BLOCKS_PER_LIMIT, _MAX_BLOCK[unit]), 1)
+def block_size(limit: int, waiting: int, unit: Unit = Unit.REQUESTS, pace: int = 0) -> int:
+    """How much to lease at once, when `pace` is used in a second."""
+    return max(waiting, min(limit // _BLOCKS_PER_LIMIT, max(_MAX_BLOCK[unit], pace)), 1)
 
 
 @dataclass(slots=True)

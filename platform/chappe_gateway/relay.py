@@ -233,14 +233,15 @@ class _Stream:
                 passing = self._tell(self._told, passing, events.start)
             if not passing:
                 continue
-            if not call.response_started:
-                await self._begin(passing)
             if self._first_text_at is None and events.text_chunks:
                 self._first_text_at = self._gateway.clock.monotonic()
                 self._gateway.turns.first_token(call, 0 if events.start is None else events.start.prompt_tokens)
             if call.claim is not None:
                 call.claim.add(passing)
-            await call.send_body(passing, more=True)
+            if call.response_started:
+                await call.send_body(passing, more=True)
+            else:
+                await self._begin(passing)
 
     def _tell(self, told: Telling, passing: bytes, start: Start) -> bytes:
         try:
@@ -263,7 +264,7 @@ class _Stream:
     async def _begin(self, first_events: bytes) -> None:
         if self._work.include_usage:
             self._chunk_head = _read_chunk_head(first_events)
-        await self._call.begin_stream(_STREAM_HEADERS)
+        await self._call.begin_stream(_STREAM_HEADERS, first_events)
 
     def _drain(self, exchange: Exchange) -> None:
         """A client that left does not make us forget an end mark that is already here."""

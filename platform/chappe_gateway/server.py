@@ -19,6 +19,8 @@ from chappe_kernel.ids import REQUEST, encode_id, new_id
 _HEAD_TIMEOUT_S = 15.0
 _TAKE_TIMEOUT_S = 30.0
 _KEEP_ALIVE_S = 75
+# Forward secrecy and authenticated encryption; TLS 1.3 has nothing else, and older versions are off in Python.
+_TLS_1_2_CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 
 
 class GatewayProtocol(HttpToolsProtocol):
@@ -108,24 +110,27 @@ class GatewayProtocol(HttpToolsProtocol):
         cycle.on_response()
         return True
 
-    def begin_stream(self, scope: Any, head: bytes) -> bool:
+    def begin_stream(self, scope: Any, head: bytes, data: bytes) -> bool:
         if not self._may_write(scope):
             return False
         self.cycle.response_started = self.cycle.chunked_encoding = True
-        self.transport.write(b"%btransfer-encoding: chunked\r\n\r\n" % head)
+        self.transport.write(b"%btransfer-encoding: chunked\r\n\r\n%x\r\n%b\r\n" % (head, len(data), data))
         return True
 
     def send_chunk(self, scope: Any, data: bytes) -> bool:
-        cycle = self.cycle
-        if (
-            cycle.scope is not scope
-            or not cycle.chunked_encoding
-            or cycle.response_complete
-            or cycle.disconnected
-            or self.flow.write_paused
-        ):
+        if not self._may_go_on(scope):
             return False
         self.transport.write(b"%x\r\n%b\r\n" % (len(data), data))
+        return True
+
+    def end_stream(self, scope: Any, data: bytes) -> bool:
+        cycle = self.cycle
+        if not self._may_go_on(scope) or not cycle.keep_alive:
+            return False
+        cycle.response_complete = True
+        self.transport.write(b"%x\r\n%b\r\n0\r\n\r\n" % (len(data), data))
+        cycle.message_event.set()
+        cycle.on_response()
         return True
 
     def _may_write(self, scope: Any) -> bool:
@@ -135,6 +140,15 @@ class GatewayProtocol(HttpToolsProtocol):
             cycle.scope is scope
             and cycle.keep_alive
             and not (cycle.response_started or cycle.disconnected or self.flow.write_paused)
+        )
+
+    def _may_go_on(self, scope: Any) -> bool:
+        """Whether this request's answer is of unknown length, has begun, and is being taken."""
+        cycle = self.cycle
+        return (
+            cycle.scope is scope
+            and cycle.chunked_encoding is True
+            and not (cycle.response_complete or cycle.disconnected or self.flow.write_paused)
         )
 
     def _expect_head(self) -> None:
@@ -155,6 +169,9 @@ def create_server(gateway: Gateway) -> uvicorn.Server:
             create_app(gateway),
             host=settings.host,
             port=settings.port,
+            ssl_certfile=settings.tls_certificate or None,
+            ssl_keyfile=settings.tls_key or None,
+            ssl_ciphers=_TLS_1_2_CIPHERS,
             loop="uvloop",
             http=protocol,  # type: ignore[arg-type]  # it is only ever called
             ws="none",

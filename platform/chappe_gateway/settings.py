@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from chappe_gateway.content.sealing import parse_keys
+from chappe_kernel.errors import Invalid
 from chappe_kernel.networks import parse_networks
 
 
@@ -28,6 +29,11 @@ class GatewaySettings:
     left behind. It is created when missing."""
     host: str = "127.0.0.1"
     port: int = 8411
+    tls_certificate: str = ""
+    """A PEM file with the gateway's certificate and whatever is between it and a root. With it and its key, clients
+    are served over TLS and in no other way."""
+    tls_key: str = field(default="", repr=False)
+    """The PEM file of its private key, without a password."""
     max_body_bytes: int = 1024 * 1024
     """A request's body, as sent."""
     grant_block_nano: int = 50_000_000
@@ -96,10 +102,14 @@ class GatewaySettings:
     """How long a client may take to send a file."""
 
     def __post_init__(self) -> None:
-        """Raises `Invalid` for `trusted_proxies` that are no networks, and for `content_keys` that are no keys."""
+        """Raises `Invalid` for `trusted_proxies` that are no networks, `content_keys` that are no keys, and a
+        certificate without its key."""
         parse_networks(self.trusted_proxies)
         parse_keys(self.content_keys)
+        if bool(self.tls_certificate) != bool(self.tls_key):
+            raise Invalid("CHAPPE_TLS_CERTIFICATE and CHAPPE_TLS_KEY go together", code="invalid_setting")
 
     @property
     def content_path(self) -> Path:
+        """The content store's database."""
         return Path(self.content_dir or Path(self.spool_dir) / "content") / "content.sqlite"

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from chappe_gateway import limit_leases
 from chappe_gateway.errors import RequestLimitExceeded
 from chappe_gateway.limit_leases import RateLimiter
-from chappe_gateway.limits import LocalShare, Window, block_size
+from chappe_gateway.limits import LocalShare, Unit, Window, block_size
 from chappe_gateway.region_redis import open_redis
 from chappe_kernel.clock import SystemClock
 from chappe_kernel.wire.control import RateLimit
@@ -55,6 +55,40 @@ def test_a_lease_of_the_next_minute_forgets_the_last() -> None:
     assert window.is_exhausted(160.0, 4)
     assert not window.is_exhausted(160.0, 3)
     assert not window.is_exhausted(161.0, 4)
+
+
+def test_a_block_that_is_used_fast_is_followed_by_a_larger_one_before_its_end() -> None:
+    window = Window(100_000)
+    window.lease(100.0, 1, 200, 60.0, 99_800)
+    window.left = 101
+    assert not window.is_running_out(100.1)
+    window.left = 99
+    assert window.is_running_out(100.1)
+    assert not window.is_running_out(101.0), "slowly used"
+    assert window.pace(100.1) == pytest.approx(1010, abs=1)
+    assert block_size(window.limit, 0, Unit.REQUESTS, window.pace(100.1)) == window.pace(100.1)
+    assert block_size(window.limit, 0, Unit.REQUESTS, 10**9) == window.limit // 20
+    window.left_elsewhere = 50_000
+    assert not window.is_running_out(100.1), "the last half is for whoever asks"
+    assert window.pace(160.0) == 0
+
+
+async def test_a_fast_tenant_does_not_wait_for_its_next_block(gateway_redis_url: str) -> None:
+    client = open_redis(gateway_redis_url)
+    limiter = RateLimiter(client, SystemClock())
+    limits = [RateLimit("tenant:fast", 1_000_000, None, 10**9)]
+    await limiter.admit(limits, tokens=5000)
+    waited = 0
+    for _ in range(500):
+        asking = asyncio.create_task(limiter.admit(limits, tokens=5000))
+        await asyncio.sleep(0.001)
+        waited += not asking.done()
+        await asking
+    # The minute may turn, and its first block has to be asked for.
+    assert waited <= 2
+    leased = [int(await client.get(name) or 0) for name in await client.keys("chappe:rate:tenant:fast:tokens:*")]
+    assert sum(leased) < 500 * 5000 + 10**7, "no more ahead than a second's use"
+    await client.aclose()
 
 
 @given(st.lists(st.floats(0, 20), min_size=1, max_size=60), st.integers(1, 20))
