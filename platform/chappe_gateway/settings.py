@@ -87,7 +87,9 @@ class GatewaySettings:
     """Base64 of 32 bytes each, with commas between: the first wraps tenants' keys, all open them. Empty: one is
     derived from the region's credential, and what is kept is lost when that changes."""
     content_per_tenant_bytes: int = 1024 * 1024 * 1024
+    """What one tenant may keep in the region, as sealed."""
     content_total_bytes: int = 16 * 1024 * 1024 * 1024
+    """What all of them may; `spool_min_free_bytes` of the disk stay free besides."""
     content_look_s: float = 30.0
     """How often what is kept is looked at: whether its time is over, or its owner's terms are."""
     max_file_bytes: int = 100 * 1024 * 1024

@@ -186,6 +186,19 @@ async def test_a_full_region_and_a_full_disk_refuse_before_they_write(tmp_path: 
         store.close()
 
 
+async def test_a_copy_that_was_made_while_it_is_in_use_can_be_read(tmp_path: Path, store: ContentStore) -> None:
+    name = new_name()
+    await store.put(name, b"head", MARK, LATER)
+    copied = tmp_path / "copy" / "content" / "content.sqlite"
+    copied.parent.mkdir(parents=True)
+    with sqlite3.connect(tmp_path / "content" / "content.sqlite") as source, sqlite3.connect(copied) as copy:
+        source.backup(copy)
+    await store.delete(name)
+    restored = new_store(tmp_path / "copy")
+    assert await restored.read(name) == MARK
+    restored.close()
+
+
 async def test_looking_makes_no_file(tmp_path: Path, store: ContentStore) -> None:
     assert await store.get(new_name()) is None
     assert await store.sweep() == 0
