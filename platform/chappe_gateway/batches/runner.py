@@ -64,6 +64,9 @@ class BatchRunner:
         while True:
             try:
                 while len(self._tasks) < _BATCHES_AT_ONCE and (name := await self._claim()) is not None:
+                    if name in self._runs:
+                        # Its lease ran out in our own hands, and is ours again.
+                        continue
                     task = asyncio.create_task(self._hold(name))
                     self._tasks.add(task)
                     task.add_done_callback(self._tasks.discard)
@@ -97,10 +100,12 @@ class BatchRunner:
     async def _hold(self, name: Name) -> None:
         run = self._runs[name] = _Run(self._gateway, name, self._holder)
         renewing = asyncio.create_task(run.renew())
+        # One that failed keeps its lease, so that it is not tried again all the time.
+        failed = True
         try:
             await run.run()
+            failed = False
         except* ChappeError as errors:
-            # What cannot be kept cannot be run; it is tried again when the lease is over.
             _log.warning("batch_interrupted", batch=str(name.id), reason=str(errors.exceptions[0]))
         except* Exception as errors:  # noqa: BLE001  # a defect: another try comes, and other batches go on
             # Without the error's own words: they may quote a line.
@@ -109,8 +114,9 @@ class BatchRunner:
             run.stop()
             renewing.cancel()
             del self._runs[name]
-            with contextlib.suppress(ChappeError):
-                await self._gateway.content.do(lambda db: records.give_up(db, name, self._holder))
+            if not failed:
+                with contextlib.suppress(ChappeError):
+                    await self._gateway.content.do(lambda db: records.give_up(db, name, self._holder))
 
 
 class _Run:
