@@ -176,6 +176,16 @@ async def test_a_tenant_keeps_no_more_than_its_bound_over_all_gateways(tmp_path:
         store.close()
 
 
+async def test_gateways_that_start_together_make_one_store(tmp_path: Path) -> None:
+    for attempt in range(5):
+        stores = [new_store(tmp_path / str(attempt)) for _ in range(8)]
+        names = [new_name() for _ in stores]
+        await asyncio.gather(*(store.put(name, b"", b"x", LATER) for store, name in zip(stores, names, strict=True)))
+        assert all([await stores[0].get(name) is not None for name in names])
+        for store in stores:
+            store.close()
+
+
 async def test_a_full_region_and_a_full_disk_refuse_before_they_write(tmp_path: Path) -> None:
     for bounds in (ROOMY._replace(in_all=2**20), ROOMY._replace(min_free=2**60)):
         store = new_store(tmp_path, bounds=bounds)

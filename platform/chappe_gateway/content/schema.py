@@ -1,5 +1,6 @@
 """The content store's tables. In the clear stand ids, sizes and times; everything else is sealed."""
 
+import fcntl
 import sqlite3
 from pathlib import Path
 
@@ -51,7 +52,7 @@ CREATE TRIGGER IF NOT EXISTS object_goes AFTER DELETE ON object BEGIN
     UPDATE tenant SET weight = weight - OLD.weight WHERE id = OLD.tenant_id;
 END;
 """
-_BUSY_MS = 5000
+_BUSY_MS = 15_000
 _KEPT_LOG_BYTES = 4 * 1024 * 1024
 
 
@@ -59,8 +60,15 @@ def connect(path: Path) -> sqlite3.Connection:
     """Open it, and make it when it is not there. Raises `sqlite3.Error`, `OSError`."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     path.touch(mode=0o600)
+    # Two that make it at once would fail: while the journal's mode changes nobody waits for anybody.
+    with path.with_suffix(".lock").open("ab") as lock:
+        path.with_suffix(".lock").chmod(0o600)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return _open(path)
+
+
+def _open(path: Path) -> sqlite3.Connection:
     db = sqlite3.connect(path, isolation_level=None)
-    # What waits for another process waits first of all here: two that open it at once take turns.
     db.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
     db.execute("PRAGMA auto_vacuum = INCREMENTAL")
     db.execute("PRAGMA journal_mode = WAL")
