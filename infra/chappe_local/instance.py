@@ -98,6 +98,10 @@ class Instance:
     def gateway_url(self, cell: Cell) -> str:
         return f"http://127.0.0.1:{self.gateway_port(cell)}"
 
+    def metrics_port(self, cell: Cell) -> int:
+        """Where Prometheus reads the cell's gateway."""
+        return self.port_base + 13 + 10 * cell.index
+
     def serving_port(self, cell: Cell) -> int:
         return self.port_base + 12 + 10 * cell.index
 
@@ -111,7 +115,7 @@ class Instance:
         """Every port that this instance may listen on, with the part that does."""
         found = {self.control_port: "control", self.smtp_port: "mail", self.mail_port: "mail"}
         for cell in self.cells:
-            found[self.gateway_port(cell)] = cell.part("gateway")
+            found[self.gateway_port(cell)] = found[self.metrics_port(cell)] = cell.part("gateway")
             found[self.serving_port(cell)] = cell.part("serving")
             first = self.ray_port_base(cell)
             found |= dict.fromkeys(range(first, first + _RAY_PORTS), cell.part("serving"))

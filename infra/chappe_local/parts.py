@@ -356,6 +356,7 @@ def _gateway(setting: Setting, cell: Cell) -> Part:
             "CHAPPE_GATEWAY_ID": gateway_id,
             "CHAPPE_HOST": "127.0.0.1",
             "CHAPPE_PORT": str(instance.gateway_port(cell)),
+            "CHAPPE_METRICS_PORT": str(instance.metrics_port(cell)),
             "CHAPPE_CONTROL_URL": instance.control_url,
             "CHAPPE_REGION_CREDENTIAL": setting.secrets.cells[cell.name].credential,
             "CHAPPE_SERVING_URL": instance.serving_url(cell),

@@ -12,8 +12,9 @@ from chappe_gateway.errors import WrongRegion
 from chappe_gateway.gateway import Gateway
 from chappe_gateway.grants import Hold
 from chappe_gateway.limit_leases import Taken
+from chappe_gateway.peer_seal import check_body
 from chappe_gateway.rights import Visitor, may_use
-from chappe_kernel.errors import Denied, InsufficientFunds, Invalid, NotFound, Unavailable
+from chappe_kernel.errors import ChappeError, Denied, InsufficientFunds, Invalid, NotFound, Unavailable
 from chappe_kernel.rating import upper_bound
 from chappe_kernel.residency import Elsewhere, Here, Nowhere, Unhealthy, decide
 from chappe_kernel.wire.control import Listing, PriceVersion, Task
@@ -23,6 +24,16 @@ class CountPrompt(Protocol):
     """Asks the engine how many tokens the prompt has. `None` when it does not say."""
 
     async def __call__(self) -> int | None: ...
+
+
+class RunsElsewhere(Exception):
+    """The model does not run here now; another of the request's regions may have it. `instead` is what to tell the
+    client if none can be reached."""
+
+    def __init__(self, listing: Listing, instead: ChappeError) -> None:
+        super().__init__()
+        self.listing = listing
+        self.instead = instead
 
 
 class Offer(Struct, frozen=True):
@@ -78,7 +89,7 @@ async def identify(gateway: Gateway, call: Call, path: str, *, needs_engine: boo
 
 
 def find_offer(gateway: Gateway, visitor: Visitor, model: str, task: Task) -> Offer:
-    """The listing, if this key may use it here. Raises `NotFound`, `Invalid`, `Unavailable`."""
+    """The listing, if this key may use it here. Raises `NotFound`, `Invalid`, `Unavailable`, `RunsElsewhere`."""
     listing = visitor.view.listings.get(model)
     if listing is None or not may_use(visitor, listing):
         raise _no_such_model(model)
@@ -88,17 +99,24 @@ def find_offer(gateway: Gateway, visitor: Visitor, model: str, task: Task) -> Of
         elsewhere = [offer.region for offer in listing.regions if offer.region in visitor.allowed]
         if not elsewhere:
             raise _no_such_model(model)
-        raise NotFound(
+        missing = NotFound(
             f"the model `{model}` is not in {gateway.settings.region}; it is in {', '.join(elsewhere)}",
             code="model_not_found",
             param="model",
         )
+        raise _elsewhere(visitor, listing, missing)
     price_version = visitor.price_in_force(model, gateway.snapshots.database_time())
     if price_version is None:
         raise Unavailable(f"the model `{model}` has no price in force yet", code="model_unavailable")
-    if model not in gateway.health.healthy:
-        raise Unavailable(f"the model `{model}` does not answer in this region now", code="model_unavailable")
+    if model not in gateway.health.healthy or not gateway.breakers.would_pass(model):
+        silent = Unavailable(f"the model `{model}` does not answer in this region now", code="model_unavailable")
+        raise _elsewhere(visitor, listing, silent)
     return Offer(listing, price_version)
+
+
+def _elsewhere(visitor: Visitor, listing: Listing, instead: ChappeError) -> Exception:
+    """A line of a batch stays where its batch is: what it says is kept there."""
+    return instead if visitor.is_batch else RunsElsewhere(listing, instead)
 
 
 async def admit(
@@ -117,6 +135,8 @@ async def admit(
     Whoever gets an `Admitted` must settle it. Raises `LimitExceeded`, `InsufficientFunds`, `Unavailable`, `Repeated`,
     `Conflict`, and what `identify` raises.
     """
+    if call.forwarded is not None:
+        check_body(call.forwarded, body)
     taken = await gateway.limiter.admit(
         visitor.facts.limits, model=offer.listing.name, tokens=bounds.prompt_tokens + bounds.completion_tokens
     )

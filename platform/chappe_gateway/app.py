@@ -13,7 +13,7 @@ from litestar.exceptions import HTTPException
 from litestar.handlers import ASGIRouteHandler
 from litestar.types import ASGIApp, Receive, Scope, Send
 
-from chappe_gateway import azure, chat, completions, cors, embeddings, messages, models, responses
+from chappe_gateway import azure, chat, completions, cors, embeddings, messages, models, peer_door, responses
 from chappe_gateway.batches import routes as batches
 from chappe_gateway.batches.runner import BatchRunner
 from chappe_gateway.call import Call, ClientGone
@@ -76,6 +76,7 @@ def _create_litestar(gateway: Gateway) -> Litestar:
         responses.PATH: responses.serve_responses,
         files.PATH: files.serve_files,
         batches.PATH: batches.serve_batches,
+        peer_door.PATH: peer_door.serve_peer,
         "/healthz": serve_health,
     }
     return Litestar(
@@ -106,6 +107,8 @@ def _guarded(gateway: Gateway, serve: Serve) -> ASGIApp:
     async def handle(scope: Scope, receive: Receive, send: Send) -> None:
         call = Call(scope, receive, send, gateway.clock, gateway.settings.region)
         try:
+            if call.ticket is not None:
+                peer_door.accept(gateway, call, call.ticket)
             if cors.is_from(call.headers, gateway.snapshots.portal_origin()):
                 await _serve_portal_page(gateway, call, serve)
             else:
@@ -115,10 +118,13 @@ def _guarded(gateway: Gateway, serve: Serve) -> ASGIApp:
         except Repeated as repeat:
             await call.respond_again(repeat.answer)
         except ChappeError as error:
+            gateway.metrics.refused(error.code)
+            peer_door.tell_not_admitted(call, error)
             if not call.response_started:
                 await call.respond_error(error)
         except Exception as error:  # noqa: BLE001  # the edge: a defect is one request's failure, in the API's shape
             _log_defect(call, error)
+            gateway.metrics.refused("internal")
             if not call.response_started:
                 await call.respond_error(ChappeError("this is our fault, and it was recorded", code="internal"))
         finally:
@@ -154,6 +160,7 @@ def _error_response(gateway: Gateway, request: "Request[Any, Any, Any]", error: 
     failure: ChappeError = Invalid("this request is not understood")
     if error.status_code == _NOT_FOUND:
         failure = unknown_path()
+    gateway.metrics.refused(failure.code)
     answer = answer_for(failure)
     portal_origin = gateway.snapshots.portal_origin()
     readable = cors.answer_headers(portal_origin) if cors.is_from(request.scope["headers"], portal_origin) else []

@@ -9,7 +9,9 @@ from chappe_gateway.repeats import Answer, Claim
 from chappe_kernel.clock import Clock
 from chappe_kernel.errors import ChappeError, Invalid, TooLarge
 from chappe_kernel.ids import REQUEST, RequestId, encode_id, new_id
+from chappe_kernel.trace_context import TraceContext
 from chappe_kernel.wire.control import KeyFacts, Listing, ResolveKey
+from chappe_kernel.wire.peer import PEER_HEADER, Ticket
 
 if TYPE_CHECKING:
     from chappe_gateway.turns import Turn
@@ -25,6 +27,8 @@ CONNECTION_EXTENSION = "chappe.connection"
 """The key in the scope's `extensions` of the request's `Connection`."""
 # The client gets to read an answer that comes before it has sent its body; closing at once would reset the connection.
 _LINGER_S = 0.3
+_PEER_SILENCE_S = 10.0
+_LEFT_WORD_S = 2.0
 
 
 class Abortable(Protocol):
@@ -54,6 +58,10 @@ class Connection(Protocol):
 
     def begin_stream(self, scope: Any, head: bytes, data: bytes) -> bool:
         """Send the head of an answer of unknown length, and its first bytes; False as above."""
+        ...
+
+    def limit_silence(self, within_s: float) -> None:
+        """End it when what was sent is not acknowledged for so long."""
         ...
 
     def send_chunk(self, scope: Any, data: bytes) -> bool:
@@ -94,6 +102,8 @@ class Call:
     """What to close when the call ends before its time."""
     turn: "Turn | None" = None
     """Its place at its deployment, from when it asks for one until its engine is done."""
+    queued_s = 0.0
+    """What it waited for that place."""
     claim: Claim | None = None
     """Its `Idempotency-Key`, if it came with one."""
     keep: "Callable[[bytes, End], Awaitable[None]] | None" = None
@@ -103,6 +113,14 @@ class Call:
     """What it runs by in place of a secret: a line of a batch, whose client left long ago."""
     line_digest: bytes | None = None
     """Under which a line of a batch is charged once, however often it runs."""
+    ticket: bytes | None = None
+    """What came with it if another region's gateway says that it sent it; `forwarded` is set once that is proven."""
+    forwarded: Ticket | None = None
+    peer_said_left: asyncio.Event
+    """Of a forwarded request only."""
+    trace: TraceContext | None = None
+    trace_parent: TraceContext | None = None
+    """Its span, and its caller's; only while spans are exported."""
     response_started = False
     sending_since: float | None = None
     reading_since: float | None = None
@@ -131,6 +149,35 @@ class Call:
         for name, value in self.headers:
             if name == b"transfer-encoding" or (name == b"content-length" and value != b"0"):
                 self._body_pending = True
+            elif name == PEER_HEADER:
+                self.ticket = value
+
+    @property
+    def target(self) -> bytes:
+        """Path and query as the client sent them."""
+        path: bytes = self._scope["raw_path"]
+        return path + b"?" + self.query if self.query else path
+
+    def notice_lost_network(self) -> None:
+        """Whoever sends on for others is told when nobody takes what is sent, and not only when they hang up."""
+        self._connection.limit_silence(_PEER_SILENCE_S)
+
+    async def was_left(self) -> bool:
+        """Whether the client itself has left, as its own gateway says; without its word the network between failed."""
+        try:
+            async with asyncio.timeout(_LEFT_WORD_S):
+                await self.peer_said_left.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def forward_as(self, ticket: Ticket) -> None:
+        """It has the id that it has at the gateway where its client is, and that client's address."""
+        self.forwarded = ticket
+        self.id = RequestId(ticket.id)
+        self.public_id = encode_id(REQUEST, self.id)
+        self.peer = ticket.client
+        self.peer_said_left = asyncio.Event()
 
     @property
     def charged_once_by(self) -> bytes | None:

@@ -1,9 +1,10 @@
 """POST /v1/chat/completions, and the one way in which text is generated, whatever API asked for it."""
 
-from chappe_gateway.admission import Admitted, Bounds, admit, find_offer, identify
+from chappe_gateway.admission import Admitted, Bounds, RunsElsewhere, admit, find_offer, identify
 from chappe_gateway.call import Call
 from chappe_gateway.dialects import Dialect
 from chappe_gateway.engine_calls import MakeRequest, count_prompt, sealed_slip
+from chappe_gateway.forwarding import forward
 from chappe_gateway.gateway import Gateway
 from chappe_gateway.relay import Work, relay_answer, relay_stream
 from chappe_gateway.requests import ChatRequest, decode_chat
@@ -35,7 +36,12 @@ async def generate(
 ) -> None:
     """Admit it, run it, tell its answer in the dialect. `context_bytes`: how much of its messages is not in the body.
     Raises what the client is to be told."""
-    offer = find_offer(gateway, visitor, request.model, "chat")
+    try:
+        offer = find_offer(gateway, visitor, request.model, "chat")
+    except RunsElsewhere as elsewhere:
+        failure = None if dialect is None else dialect.stream().failure
+        await forward(gateway, call, visitor, elsewhere, body=body, failure=failure)
+        return
     bounds = Bounds(
         prompt_tokens=min(offer.listing.context_tokens, len(body) + context_bytes + offer.listing.template_tokens),
         completion_tokens=_max_completion_tokens(request, offer.listing),

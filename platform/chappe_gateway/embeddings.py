@@ -1,8 +1,9 @@
 """POST /v1/embeddings."""
 
-from chappe_gateway.admission import Bounds, admit, find_offer, identify
+from chappe_gateway.admission import Bounds, RunsElsewhere, admit, find_offer, identify
 from chappe_gateway.call import Call
 from chappe_gateway.engine_calls import count_prompt, sealed_slip
+from chappe_gateway.forwarding import forward
 from chappe_gateway.gateway import Gateway
 from chappe_gateway.relay import Work, relay_answer
 from chappe_gateway.requests import decode_embeddings
@@ -17,7 +18,11 @@ async def serve_embeddings(gateway: Gateway, call: Call, path: str = PATH, model
     visitor = await identify(gateway, call, path)
     body = await call.read_json_body(gateway.settings.max_body_bytes, gateway.settings.body_timeout_s)
     request = decode_embeddings(body, model)
-    offer = find_offer(gateway, visitor, request.model, "embeddings")
+    try:
+        offer = find_offer(gateway, visitor, request.model, "embeddings")
+    except RunsElsewhere as elsewhere:
+        await forward(gateway, call, visitor, elsewhere, body=body)
+        return
     # Each input is a prompt of its own, with its own prefix.
     inputs = len(request.inputs)
     listing = offer.listing

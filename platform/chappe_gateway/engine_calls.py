@@ -44,6 +44,8 @@ async def open_exchange(
     Raises `Invalid` and `Unavailable` for what the engine refused, `EngineFailed`, `UpstreamLost` (also when the call
     was cut or its client has left, which the call says).
     """
+    if not gateway.breakers.take(deployment):
+        raise Unavailable("the model does not answer in this region now", code="model_unavailable")
     for attempt in range(1, ATTEMPTS + 1):
         if call.cut:
             # While it waited for its turn; the engine need not hear of it at all.
@@ -53,13 +55,19 @@ async def open_exchange(
         try:
             exchange = await _send(gateway, call, _path(deployment, verb), body, fresh=attempt > 1)
         except UpstreamLost:
+            if call.gone or call.cut:
+                gateway.breakers.forget(deployment)
+            elif attempt == ATTEMPTS:
+                # The first may have met a kept connection that the other side was just closing.
+                gateway.breakers.failed(deployment)
             if attempt == ATTEMPTS or call.gone or call.cut:
                 raise
             continue
         if exchange.status == _OK:
+            gateway.breakers.succeeded(deployment)
             return exchange
         status = exchange.status
-        error = await _refusal(gateway, call, exchange)
+        error = await _refusal(gateway, call, exchange, deployment)
         if status != _SERVICE_UNAVAILABLE or attempt == ATTEMPTS or call.gone or call.cut:
             raise error
     raise EngineFailed("no engine answers")
@@ -121,7 +129,12 @@ async def count_exactly(gateway: Gateway, deployment: str, request: CountRequest
 
 
 async def _send(gateway: Gateway, call: Call, path: bytes, body: bytes, *, fresh: bool) -> Exchange:
-    headers = b"%bx-request-id: %b\r\n" % (_JSON_HEADERS, call.public_id.encode())
+    trace = gateway.trace_of(call)
+    headers = b"%bx-request-id: %b\r\n%b" % (
+        _JSON_HEADERS,
+        call.public_id.encode(),
+        b"" if trace is None else trace.lines(),
+    )
     exchange = await gateway.engines.send(b"POST", path, headers, body, fresh=fresh)
     call.exchange = exchange
     if call.gone or call.cut:
@@ -131,12 +144,17 @@ async def _send(gateway: Gateway, call: Call, path: bytes, body: bytes, *, fresh
     return exchange
 
 
-async def _refusal(gateway: Gateway, call: Call, exchange: Exchange) -> ChappeError:
-    """What to tell the client. Only an engine's own words on a bad request are passed on, and not many of them."""
+async def _refusal(gateway: Gateway, call: Call, exchange: Exchange, deployment: str) -> ChappeError:
+    """What to tell the client. Only an engine's own words on a bad request are passed on, and not many of them.
+
+    Whatever an engine itself says is about the request; without one the deployment has failed.
+    """
     try:
         body = await exchange.read_all(_MAX_ERROR_BYTES)
         error = msgspec.json.decode(body, type=EngineError)
+        gateway.breakers.succeeded(deployment)
     except (UpstreamLost, msgspec.DecodeError, UnicodeDecodeError):
+        gateway.breakers.failed(deployment)
         # Serve's own words: 503 is its back-pressure, or that no replica is up.
         error = EngineError("overloaded" if exchange.status == _SERVICE_UNAVAILABLE else "internal", "")
     finally:

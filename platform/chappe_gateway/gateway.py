@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import structlog
 
 from chappe_gateway.auth import KeyCache
+from chappe_gateway.breakers import Breakers
 from chappe_gateway.call import WITHDRAWN, Call
 from chappe_gateway.content.keeping import ContentKeeper
 from chappe_gateway.content.objects import Bounds
@@ -22,6 +23,9 @@ from chappe_gateway.grant_client import GrantKeeper
 from chappe_gateway.health import EngineHealthMonitor
 from chappe_gateway.key_feed import Changes, KeyFeed
 from chappe_gateway.limit_leases import RateLimiter
+from chappe_gateway.metrics import Metrics
+from chappe_gateway.metrics_page import MetricsPage
+from chappe_gateway.peers import Peers
 from chappe_gateway.records import EngineRecords
 from chappe_gateway.region_redis import open_redis
 from chappe_gateway.repeats import Repeats, RepeatSeal
@@ -29,14 +33,17 @@ from chappe_gateway.rights import Rights, touched_by
 from chappe_gateway.settings import GatewaySettings
 from chappe_gateway.shipper import Shipper
 from chappe_gateway.snapshot import SnapshotKeeper, View
+from chappe_gateway.spans import Spans
 from chappe_gateway.spool import Spool
 from chappe_gateway.turns import Turns
 from chappe_gateway.upstream import HttpClient
 from chappe_gateway.witnesses import Witnesses
+from chappe_kernel.breaker import BreakerState
 from chappe_kernel.clock import Clock, SystemClock
 from chappe_kernel.errors import Unauthenticated, Unavailable
 from chappe_kernel.networks import parse_networks
-from chappe_kernel.wire.control import DeploymentLoad
+from chappe_kernel.trace_context import TraceContext, read_trace
+from chappe_kernel.wire.control import DeploymentLoad, UsageEvent
 
 if TYPE_CHECKING:
     from chappe_gateway.batches.runner import BatchRunner
@@ -78,6 +85,10 @@ class Gateway:
         proxies = parse_networks(settings.trusted_proxies)
         self.rights = Rights(settings.region, self.keys, self.snapshots, proxies)
         self.redis = open_redis(settings.redis_url)
+        self.metrics = Metrics()
+        self.spans = Spans(settings) if settings.otlp_url else None
+        self.breakers = Breakers(self.clock)
+        self.peers = Peers(settings, self.clock)
         self.limiter = RateLimiter(self.redis, self.clock, settings.gateways_in_region)
         self.records = EngineRecords(self.redis)
         seal = RepeatSeal(settings.region_credential, settings.region)
@@ -99,16 +110,24 @@ class Gateway:
             self.clock,
         )
         self.content_keeper = ContentKeeper(self.content, self.control, settings.content_look_s)
+        self._metrics_page: MetricsPage | None = None
+        if settings.metrics_port:
+            self._metrics_page = MetricsPage(self, settings.metrics_host, settings.metrics_port)
         self.live: set[Call] = set()
         self._told_kept: str | None = None
         self._settling: set[asyncio.Future[Any]] = set()
         self._background: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
-        """Open the spool, look around once, and start the background. Raises `SpoolTaken`."""
+        """Open the spool, look around once, and start the background. Raises `SpoolTaken`, and `OSError` when the
+        metrics' port is taken."""
+        if self._metrics_page is not None:
+            await self._metrics_page.open()
         await self.witnesses.start()
         self.snapshots.on_change(self.keys.snapshot_changed)
         self.snapshots.on_change(self._epoch_changed)
+        self.snapshots.on_change(self._listings_changed)
+        self.snapshots.on_change(self.peers.snapshot_changed)
         # In this order: what was true before is forgotten, then it is asked again for those who run by it.
         self.key_feed.on_change(self.keys.forget)
         self.key_feed.on_change(self._confirm_calls)
@@ -119,11 +138,14 @@ class Gateway:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(1):
                 await self.health.check()
+        if self.spans is not None:
+            self._background.append(asyncio.create_task(_keep_running(self.spans.run())))
         for work in (
             self.snapshots.run_polls(),
             self.key_feed.run(),
             self.snapshots.run_heartbeats(),
             self.health.run(),
+            self.peers.run(),
             self.records.run(),
             self.repeats.run(),
             self.turns.run(),
@@ -142,13 +164,19 @@ class Gateway:
             await asyncio.wait(self._settling, timeout=_SETTLE_AT_STOP_S)
         await _cancel(self._background)
         await self.shipper.flush()
+        if self.spans is not None:
+            await self.spans.flush()
+            self.spans.close()
         await self.grants.close()
         await self.snapshots.leave()
         self.spool.close()
         self.content.close()
         self.engines.close()
         self.control.close()
+        self.peers.close()
         await self.redis.aclose()
+        if self._metrics_page is not None:
+            await self._metrics_page.close()
 
     def settle_apart(self, work: Coroutine[Any, Any, Any]) -> "asyncio.Task[Any]":
         """Run `work` in a task that neither a disconnect nor a stop cancels."""
@@ -168,6 +196,18 @@ class Gateway:
             raise Unavailable("this gateway is busy; try again", code="overloaded")
         self.live.add(call)
 
+    def trace_of(self, call: Call) -> TraceContext | None:
+        """What to tell those who work for it: its own span if spans are exported, else its client's as it came."""
+        if self.spans is None:
+            return read_trace(call.headers)
+        return call.trace or self.spans.begin(call)
+
+    def note_settled(self, call: Call, event: UsageEvent) -> None:
+        """Count it, for whoever watches."""
+        self.metrics.settled(event, call.queued_s)
+        if self.spans is not None:
+            self.spans.ended(call, event)
+
     def leave(self, call: Call) -> None:
         """The request is settled, or was never admitted."""
         self.live.discard(call)
@@ -176,6 +216,15 @@ class Gateway:
         """Requests in flight by deployment. Counted when somebody asks, so that no request pays for it."""
         running = Counter(call.deployment for call in self.live if call.deployment is not None)
         return tuple(DeploymentLoad(name, running[name]) for name in sorted(running))
+
+    def breaker_states(self) -> list[tuple[str, str, BreakerState]]:
+        """Kind, name and state of each."""
+        deployments = [("deployment", name, state) for name, state in self.breakers.states()]
+        return deployments + [("region", name, state) for name, state in self.peers.breakers.states()]
+
+    def _listings_changed(self, _: View | None, new: View) -> None:
+        self.metrics.keep_models(new.listings)
+        self.breakers.keep(new.listings)
 
     def _epoch_changed(self, old: View | None, new: View) -> None:
         if old is None or old.snapshot.epoch != new.snapshot.epoch:

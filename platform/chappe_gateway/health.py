@@ -30,6 +30,9 @@ class EngineHealthMonitor:
         self._misses = {name: self._misses.get(name, _MISSES_UNTIL_UNHEALTHY) for name in names}
         self.healthy &= names
 
+    def watched(self) -> tuple[str, ...]:
+        return tuple(self._misses)
+
     async def check(self) -> None:
         """One round over all deployments at once."""
         await asyncio.gather(*(self._check_one(name) for name in tuple(self._misses)))

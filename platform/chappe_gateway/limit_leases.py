@@ -49,6 +49,7 @@ _BREAKER_OPEN_S = 1.0
 _MAX_SCOPES = 50_000
 _MAX_PLANS = 20_000
 _MAX_LEASES_PER_REQUEST = 8
+_TURN_OF_MINUTE_S = 0.005
 _SECONDS_PER_MINUTE = 60
 
 
@@ -129,6 +130,12 @@ class RateLimiter:
         self._plans: dict[tuple[int, str], _Plan] = {}
         """By the identity of a key's limits, which each plan keeps alive, and model."""
         self._broken_until = 0.0
+        self.taken_alone = 0
+        """How often something was taken of the own share."""
+
+    def is_alone(self) -> bool:
+        """Whether the region's Redis did not answer when it was last asked."""
+        return self._broken_until > 0.0
 
     async def admit(self, limits: Sequence[RateLimit], *, model: str = "", tokens: int = 0) -> Taken:
         """Take one request for `model`, and the tokens that it may use, of every limit, or of none.
@@ -213,6 +220,10 @@ class RateLimiter:
                 if self._take_share(meter, scope):
                     return _Share(window, None, meter.amount)
                 break
+            if self._clock.monotonic() >= window.ends_at:
+                # Redis's minute is not over yet, and by our own count, which is earlier by a round trip, it is: what it
+                # gives now is dead. Asking at once again would use up all tries before the next minute begins.
+                await asyncio.sleep(_TURN_OF_MINUTE_S)
         raise self._refusal(meter, window)
 
     async def _lease(self, meter: Meter, scope: _Scope) -> bool:
@@ -249,7 +260,9 @@ class RateLimiter:
 
     def _take_share(self, meter: Meter, scope: _Scope) -> bool:
         minute = int(self._clock.now().timestamp()) // _SECONDS_PER_MINUTE
-        return scope.share.take(minute, max(1, meter.limit // self._gateways_in_region), meter.amount)
+        taken = scope.share.take(minute, max(1, meter.limit // self._gateways_in_region), meter.amount)
+        self.taken_alone += taken
+        return taken
 
     def _refusal(self, meter: Meter, window: Window) -> RequestLimitExceeded:
         now = self._clock.monotonic()

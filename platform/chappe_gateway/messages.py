@@ -4,11 +4,12 @@ from functools import partial
 
 import msgspec
 
-from chappe_gateway.admission import find_offer, identify
+from chappe_gateway.admission import RunsElsewhere, find_offer, identify
 from chappe_gateway.call import Call
 from chappe_gateway.chat import generate
 from chappe_gateway.engine_calls import count_exactly
 from chappe_gateway.errors import Headers, unknown_path
+from chappe_gateway.forwarding import forward
 from chappe_gateway.gateway import Gateway
 from chappe_gateway.messages_answer import MessagesTelling, messages_error
 from chappe_gateway.messages_request import decode_count, decode_messages
@@ -54,7 +55,11 @@ async def _serve_count(gateway: Gateway, call: Call) -> None:
     _check_version(call.headers)
     body = await call.read_json_body(gateway.settings.max_body_bytes, gateway.settings.body_timeout_s)
     request = decode_count(body)
-    offer = find_offer(gateway, visitor, request.model, "chat")
+    try:
+        offer = find_offer(gateway, visitor, request.model, "chat")
+    except RunsElsewhere as elsewhere:
+        await forward(gateway, call, visitor, elsewhere, body=body)
+        return
     taken = await gateway.limiter.admit(visitor.facts.limits, model=offer.listing.name)
     call.extra_headers = taken.headers
     gateway.enter(call)

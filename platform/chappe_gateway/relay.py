@@ -78,7 +78,7 @@ async def relay_answer(gateway: Gateway, call: Call, admitted: Admitted, work: W
         end = last_word
         release(gateway, call, exchange)
     except (UpstreamLost, BadStream):
-        failure = _lost(call)
+        failure = lost(call)
     except ChappeError as refusal:
         failure = refusal
     finally:
@@ -112,7 +112,7 @@ async def relay_stream(gateway: Gateway, call: Call, admitted: Admitted, work: W
     try:
         await stream.run()
     except (UpstreamLost, BadStream):
-        failure = _lost(call)
+        failure = lost(call)
     except ChappeError as refusal:
         failure = refusal
     finally:
@@ -168,6 +168,8 @@ class _Stream:
         finally:
             self._gone_before_end = self._call.gone and self._events.end is None
             self._drain(exchange)
+            if self._events.end is None and not (self._call.gone or self._call.cut):
+                self._gateway.breakers.failed(self._admitted.offer.deployment)
         if self._events.end is not None and not self._call.gone:
             self._call.exchange = None
             if exchange.complete:
@@ -228,9 +230,10 @@ class _Stream:
             if call.cut == WITHDRAWN:
                 # What had arrived by then is charged, and not delivered.
                 raise UpstreamLost("the call was cut")
+            delivered = events.text_chunks
             passing = events.feed(data)
             if self._told is not None and events.start is not None:
-                passing = self._tell(self._told, passing, events.start)
+                passing = self._tell(self._told, passing, events.start, delivered)
             if not passing:
                 continue
             if self._first_text_at is None and events.text_chunks:
@@ -243,12 +246,13 @@ class _Stream:
             else:
                 await self._begin(passing)
 
-    def _tell(self, told: Telling, passing: bytes, start: Start) -> bytes:
+    def _tell(self, told: Telling, passing: bytes, start: Start, delivered: int) -> bytes:
         try:
             return told.events(passing, start)
         except BadStream:
-            # The client does not get it: it must not be charged as complete, even if the end is here already.
+            # The client does not get it: it must not be charged, nor as complete, even if the end is here already.
             self._events.end = None
+            self._events.text_chunks = delivered
             raise
 
     async def _keep(self, keep: Callable[[bytes, End], Awaitable[None]]) -> None:
@@ -305,7 +309,8 @@ def _completed(exchange: Exchange) -> End:
     return end
 
 
-def _lost(call: Call) -> ChappeError:
+def lost(call: Call) -> ChappeError:
+    """What to tell a client whose engine, or other region, was lost."""
     match call.cut:
         case "settle_by":
             return Unavailable("the answer took too long and was cut off", code="time_limit")

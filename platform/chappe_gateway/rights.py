@@ -97,6 +97,11 @@ class Rights:
         else:
             call.facts, call.valid_until = visitor.facts, visitor.valid_until
 
+    def address_of(self, call: Call) -> str | None:
+        """The client's own address, if it is known."""
+        address = client_address(call.peer, call.headers, self._proxies)
+        return None if address is None else str(address)
+
     def site_of(self, call: Call) -> str | None:
         """The client's network, if it is known."""
         address = client_address(call.peer, call.headers, self._proxies)

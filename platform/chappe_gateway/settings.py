@@ -29,11 +29,24 @@ class GatewaySettings:
     left behind. It is created when missing."""
     host: str = "127.0.0.1"
     port: int = 8411
-    tls_certificate: str = ""
+    tls_certificate_file: str = ""
     """A PEM file with the gateway's certificate and whatever is between it and a root. With it and its key, clients
     are served over TLS and in no other way."""
-    tls_key: str = field(default="", repr=False)
+    tls_key_file: str = field(default="", repr=False)
     """The PEM file of its private key, without a password."""
+    metrics_host: str = "127.0.0.1"
+    metrics_port: int = 0
+    """Where Prometheus asks this process, in the clear and unasked who it is: never an address that tenants reach.
+    0 is nowhere."""
+    otlp_url: str = ""
+    """Base URL of an OpenTelemetry collector of the cell (OTLP/HTTP). Empty: no spans."""
+    otlp_ratio: float = 1.0
+    """The part of traces that is recorded, 0 to 1, whatever clients ask for."""
+    peer_ca_file: str = ""
+    """PEM: who signs the certificates of the other regions' gateways. Empty: whoever the system trusts."""
+    peer_certificate_file: str = ""
+    peer_key_file: str = ""
+    """PEM: what this gateway shows to those that ask for it (mutual TLS)."""
     max_body_bytes: int = 1024 * 1024
     """A request's body, as sent."""
     grant_block_nano: int = 50_000_000
@@ -43,7 +56,12 @@ class GatewaySettings:
     max_in_flight: int = 2048
     """Requests admitted at once, all tenants together; more are refused with 503."""
     max_connections: int = 8192
-    """Open client connections; more are closed at once."""
+    """Open client connections. For one more, those that have been idle longest are closed, else itself."""
+    max_connections_per_address: int = 0
+    """Open connections from one address; more are closed at once. 0 is no bound: behind a proxy or a load balancer
+    that is not among `trusted_proxies`, all clients have its address. Those of `trusted_proxies` have no bound."""
+    head_timeout_s: float = 15.0
+    """How long a client may take to send a request's head. A connection that is idle after a request has 75 s."""
     queue_wait_s: float = 30.0
     """How long a request waits for its turn at a busy deployment; then it is refused with 429."""
     queue_total: int = 1024
@@ -72,6 +90,8 @@ class GatewaySettings:
     snapshot_poll_s: float = 0.5
     keys_poll_s: float = 0.25
     """How often this gateway asks whose keys changed."""
+    peers_poll_s: float = 2.0
+    """How often the other regions' gateways are asked how busy they are."""
     heartbeat_s: float = 1.0
     drain_s: float = 150.0
     """How long a stopping gateway lets streams run."""
@@ -108,8 +128,8 @@ class GatewaySettings:
         certificate without its key."""
         parse_networks(self.trusted_proxies)
         parse_keys(self.content_keys)
-        if bool(self.tls_certificate) != bool(self.tls_key):
-            raise Invalid("CHAPPE_TLS_CERTIFICATE and CHAPPE_TLS_KEY go together", code="invalid_setting")
+        if bool(self.tls_certificate_file) != bool(self.tls_key_file):
+            raise Invalid("CHAPPE_TLS_CERTIFICATE_FILE and CHAPPE_TLS_KEY_FILE go together", code="invalid_setting")
 
     @property
     def content_path(self) -> Path:

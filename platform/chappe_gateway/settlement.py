@@ -5,6 +5,7 @@
 | the engine's `end` was read, and it says completed | completed | the engine's |
 | the client left before that | disconnected | the engine's own record, else the most that we know of |
 | its key lost the right to go on: revoked, expired, suspended, narrowed | disconnected | the same |
+| another region's gateway sent it and was lost, with no word that its client had left | failed | as in the next rows |
 | the engine or the gateway broke it off, text had been delivered | failed | the smaller of delivered and generated |
 | it broke off before any text | failed | none, and no charge |
 | the engine refused it before prefill, for the client's own mistake; its turn did not come in time | no event | |
@@ -43,6 +44,8 @@ class Ending(NamedTuple):
     client_gone: bool
     withdrawn: bool = False
     """The tenant's own side ended it, or lost the right to it: whoever revokes a key in time must not have it free."""
+    link_lost: bool = False
+    """What looks like a client that left is a network between two of our regions that failed."""
     first_text_at: float | None = None
     """Monotonic."""
     refused: bool = False
@@ -75,6 +78,7 @@ def begin_settling(
     try:
         gateway.turns.end(call, end.counts)
         event = _event(gateway, call, admitted, ending, _completed(end))
+        gateway.note_settled(call, event)
         gateway.grants.settle(admitted.hold, event.amount_nano)
         admitted.taken.settle(event.counts.prompt_tokens + event.counts.completion_tokens)
         settled: asyncio.Future[UsageEvent | None] = gateway.spool.put(event, partial(_leave, gateway, call))  # type: ignore[assignment]  # invariant
@@ -93,9 +97,12 @@ async def settle(gateway: Gateway, call: Call, admitted: Admitted, ending: Endin
             gateway.turns.end(call)
             await _end_claim(gateway, call, ending, None)
             return None
+        if call.forwarded is not None and ending.client_gone and not await call.was_left():
+            ending = ending._replace(link_lost=True)
         judgement = await _judge(gateway, call, ending)
         gateway.turns.end(call, judgement.counts)
         event = _event(gateway, call, admitted, ending, judgement)
+        gateway.note_settled(call, event)
         gateway.grants.settle(admitted.hold, event.amount_nano)
         admitted.taken.settle(event.counts.prompt_tokens + event.counts.completion_tokens)
         if not judgement.is_final:
@@ -131,7 +138,7 @@ async def _judge(gateway: Gateway, call: Call, ending: Ending) -> _Judgement:
     if end is not None and end.outcome == "completed" and not ending.client_gone:
         return _completed(end)
     seen = _own_witness(ending)
-    if ending.client_gone or ending.withdrawn:
+    if (ending.client_gone and not ending.link_lost) or ending.withdrawn:
         return await _disconnected(gateway, call, ending, seen)
     if ending.delivered_chunks == 0:
         return _Judgement(Outcome.FAILED, NO_COUNTS, seen, None if end is None else end.counts)

@@ -99,8 +99,11 @@ class SnapshotKeeper:
         view = self._view
         if view is None:
             return False
-        oldest = min(self._confirmed_at, self._feed.confirmed_at)
-        return self._clock.monotonic() - oldest <= view.snapshot.max_age_s
+        return self._age_s() <= view.snapshot.max_age_s
+
+    def age_s(self) -> float | None:
+        """Since the control plane last confirmed what is known here; None before it first did."""
+        return None if self._view is None else self._age_s()
 
     def epoch(self) -> str | None:
         """The control plane's database, as last heard."""
@@ -165,6 +168,9 @@ class SnapshotKeeper:
     async def leave(self) -> None:
         """The last heartbeat."""
         await self._beat(leaving=True)
+
+    def _age_s(self) -> float:
+        return self._clock.monotonic() - min(self._confirmed_at, self._feed.confirmed_at)
 
     async def _beat(self, *, leaving: bool = False) -> None:
         if self._view is None:

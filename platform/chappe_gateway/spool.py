@@ -71,6 +71,15 @@ class Batch(NamedTuple):
     """A JSON array of `UsageEvent`."""
 
 
+class SpoolState(NamedTuple):
+    """For whoever watches."""
+
+    unshipped: int
+    reserved: int
+    free_bytes: int
+    is_failing: bool
+
+
 class Life(NamedTuple):
     """One process that had a spool as its own. What engines wrote of its requests comes after `records_after`."""
 
@@ -180,6 +189,10 @@ class Spool:
         ):
             raise Unavailable("this gateway has no room left to record usage", code="spool_full")
         self._reserved += 1
+
+    def state(self) -> SpoolState:
+        """As it is now, without waiting."""
+        return SpoolState(self._unshipped, self._reserved, self._free_bytes, self._failing)
 
     def release(self) -> None:
         """The reservation's request is over."""

@@ -37,6 +37,15 @@ class Turn(NamedTuple):
     ticket: Ticket
 
 
+class Queue(NamedTuple):
+    """One deployment, as this process sees it."""
+
+    deployment: str
+    running: int
+    waiting: int
+    limit: int
+
+
 class _Waiting:
     """Stands where the call's exchange will be: whoever ends the call ends its waiting."""
 
@@ -99,6 +108,13 @@ class Turns:
             dispatcher.finish(ticket, cost_of(counts.prompt_tokens, counts.completion_tokens))
             self._go_on(dispatcher)
 
+    def queues(self) -> list[Queue]:
+        """Of every deployment that was asked for."""
+        return [
+            Queue(name, dispatcher.running, dispatcher.waiting, dispatcher.in_flight.limit)
+            for name, dispatcher in self._dispatchers.items()
+        ]
+
     async def run(self) -> None:
         """Follow for ever how much Serve takes of each deployment."""
         while True:
@@ -111,17 +127,17 @@ class Turns:
         specs = await self._control.read_deployments()
         self._capacities = {spec.name: spec.replicas * spec.max_ongoing_requests for spec in specs}
         for name, dispatcher in self._dispatchers.items():
-            dispatcher.in_flight.resize(self._capacity(name))
+            dispatcher.in_flight.resize(self.capacity(name))
             self._go_on(dispatcher)
 
     def _dispatcher(self, deployment: str) -> Dispatcher:
         dispatcher = self._dispatchers.get(deployment)
         if dispatcher is None:
-            in_flight = InFlightLimit(self._capacity(deployment), self._target)
+            in_flight = InFlightLimit(self.capacity(deployment), self._target)
             dispatcher = self._dispatchers[deployment] = Dispatcher(in_flight, self._bounds)
         return dispatcher
 
-    def _capacity(self, deployment: str) -> int:
+    def capacity(self, deployment: str) -> int:
         """This process's part of what Serve takes; before that is known, whatever the gateway takes."""
         known = self._capacities.get(deployment, self._settings.max_in_flight)
         return max(1, known // max(1, self._settings.gateways_in_region))
@@ -140,6 +156,7 @@ class Turns:
             await turn_came
         finally:
             timer.cancel()
+            call.queued_s = self._clock.monotonic() - ticket.arrived_at
             call.exchange = None
             del self._waiting[ticket]
             dispatcher.leave(ticket)

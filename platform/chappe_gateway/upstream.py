@@ -13,8 +13,9 @@ from urllib.parse import urlsplit
 import httptools
 
 MAX_HEAD_BYTES = 64 * 1024
-BUFFER_BYTES = 1024 * 1024
-"""What one answer may have waiting for a slow reader before its connection is paused."""
+BUFFER_BYTES = 256 * 1024
+"""What one answer may have waiting for a slow reader before its connection is paused: a thousand tokens. As much again
+is on its way through the relay, and written and not taken."""
 _MAX_IDLE_CONNECTIONS = 256
 _FIRST_FINAL_STATUS = 200
 
@@ -161,12 +162,12 @@ class Exchange(asyncio.Protocol):
 class HttpClient:
     """Connections to one server. Not a general client: no redirects, no cookies, no content codings."""
 
-    def __init__(self, base_url: str, *, connect_timeout_s: float = 2.0) -> None:
+    def __init__(self, base_url: str, *, connect_timeout_s: float = 2.0, tls: ssl.SSLContext | None = None) -> None:
         parts = urlsplit(base_url)
         secure = parts.scheme == "https"
         self._host = parts.hostname or "127.0.0.1"
         self._port = parts.port or (443 if secure else 80)
-        self._ssl = ssl.create_default_context() if secure else None
+        self._ssl = (tls or ssl.create_default_context()) if secure else None
         self._prefix = parts.path.rstrip("/").encode()
         self._host_header = parts.netloc.rpartition("@")[2].encode()
         self._connect_timeout_s = connect_timeout_s

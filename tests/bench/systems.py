@@ -119,8 +119,8 @@ async def chappe(folder: Path, ports: Ports, certificate: Certificate | None = N
                 "SPOOL_DIR": str(folder / f"{name}-spool"),
                 "MAX_CONNECTIONS": "12000",
                 "MAX_IN_FLIGHT": "12000",
-                "TLS_CERTIFICATE": str(certificate.certificate) if certificate else "",
-                "TLS_KEY": str(certificate.key) if certificate else "",
+                "TLS_CERTIFICATE_FILE": str(certificate.certificate) if certificate else "",
+                "TLS_KEY_FILE": str(certificate.key) if certificate else "",
             }
             environ = {**os.environ, **{f"CHAPPE_{name}": value for name, value in settings.items()}}
             command = pinned(SYSTEM_CORE, str(Path(sys.executable).with_name("chappe")), "gateway")

@@ -78,6 +78,7 @@ class FakeControl:
     capacities: dict[str, int] = field(default_factory=dict)
     """How many requests Serve takes of a deployment; others' are unknown."""
     healthy: dict[str, bool] = field(default_factory=lambda: {"fr-par": True, "de-fra": True})
+    elsewhere_regions: tuple[str, ...] = ("de-fra",)
     peppers: tuple[Pepper, ...] = (Pepper(1, b"p" * 32),)
     epoch: str = "epoch-1"
     portal_origin: str = PORTAL
@@ -232,7 +233,7 @@ class FakeControl:
         listings = (
             self._listing(CHAT, "chat", ("fr-par", "de-fra")),
             self._listing(EMBEDDINGS, "embeddings", ("fr-par",)),
-            self._listing(ELSEWHERE_ONLY, "chat", ("de-fra",)),
+            self._listing(ELSEWHERE_ONLY, "chat", self.elsewhere_regions),
         )
         regions = tuple(
             Region(name, name[:2].upper(), url, self.healthy[name]) for name, url in self.gateway_urls.items()

@@ -8,10 +8,12 @@ from tests.gateway.fake_control import CHAT
 from tests.gateway.world import RawClient, RunningGateway, World, auth, chat_body, status_leaves
 
 
-def check_error(answer: httpx.Response, status: int, code: str, param: str | None = None) -> str:
+def check_error(
+    answer: httpx.Response, status: int, code: str, param: str | None = None, *, region: str = "fr-par"
+) -> str:
     assert answer.status_code == status, answer.text
     decode_id(REQUEST, answer.headers["x-request-id"])
-    assert answer.headers["x-chappe-region"] == "fr-par"
+    assert answer.headers["x-chappe-region"] == region
     error = answer.json()["error"]
     assert set(error) == {"message", "type", "param", "code"}
     assert error["code"] == code
@@ -35,7 +37,7 @@ def check_error(answer: httpx.Response, status: int, code: str, param: str | Non
         "/v1/modelsx",
     ],
 )
-async def test_unknown_paths_are_404(gateway: RunningGateway, path: str) -> None:
+async def test_unknown_paths_are_404(gateway: RunningGateway, path: str, *, region: str = "fr-par") -> None:
     check_error(await gateway.http.get(path), 404, "not_found")
 
 

@@ -25,7 +25,7 @@ def certificate(tmp_path: Path) -> Certificate:
 
 
 def settings_of(certificate: Certificate) -> dict[str, str]:
-    return {"tls_certificate": str(certificate.certificate), "tls_key": str(certificate.key)}
+    return {"tls_certificate_file": str(certificate.certificate), "tls_key_file": str(certificate.key)}
 
 
 async def test_answers_and_streams_over_tls_are_whole_and_charged(world: World, certificate: Certificate) -> None:
@@ -70,14 +70,15 @@ async def test_without_tls_nothing_is_answered(world: World, certificate: Certif
 
 def test_a_certificate_goes_with_its_key(world: World, certificate: Certificate) -> None:
     with pytest.raises(Invalid, match="together"):
-        world.settings(tls_certificate=str(certificate.certificate))
+        world.settings(tls_certificate_file=str(certificate.certificate))
 
 
 def test_a_file_that_is_no_certificate_is_told_in_one_line(world: World, certificate: Certificate) -> None:
-    settings = world.settings(tls_certificate=str(certificate.key), tls_key=str(certificate.key))
+    settings = world.settings(tls_certificate_file=str(certificate.key), tls_key_file=str(certificate.key))
     names = ("region", "gateway_id", "control_url", "region_credential", "serving_url", "redis_url", "spool_dir")
     environ = {
-        f"CHAPPE_{name.upper()}": str(getattr(settings, name)) for name in (*names, "tls_certificate", "tls_key")
+        f"CHAPPE_{name.upper()}": str(getattr(settings, name))
+        for name in (*names, "tls_certificate_file", "tls_key_file")
     }
     command = [str(Path(sys.executable).with_name("chappe")), "gateway"]
     told = subprocess.run(

@@ -52,6 +52,7 @@ class World:
             "port": self.ports[region],
             "snapshot_poll_s": 0.05,
             "keys_poll_s": 0.05,
+            "peers_poll_s": 0.1,
             "record_wait_s": 1.0,
             "drain_s": 1.0,
             **changes,

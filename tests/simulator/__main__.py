@@ -1,13 +1,15 @@
-"""Replay one seed: `make simulate SEED=7`, with `SCENARIO=flood` or `cells` another kind of world.
+"""Replay one seed: `make simulate SEED=7`, with `SCENARIO=flood`, `cells` or `regions` another kind of world.
 
 Prints who got what, and how close the bound was.
 """
 
 import argparse
 import sys
+from collections import Counter
 
 from tests.simulator.cells import REGIONS, Cells
 from tests.simulator.pair import PairWatch
+from tests.simulator.regions import Regions
 from tests.simulator.scenarios import PAIR, flood, mixed
 from tests.simulator.world import Report, World
 
@@ -17,10 +19,13 @@ _COLUMNS = ("tenant", "asked", "done", "refused", "timed out", "left", "broken o
 def main() -> None:
     parser = argparse.ArgumentParser(prog="tests.simulator", description=__doc__)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--scenario", choices=("mixed", "flood", "cells"), default="mixed")
+    parser.add_argument("--scenario", choices=("mixed", "flood", "cells", "regions"), default="mixed")
     asked = parser.parse_args()
     if asked.scenario == "cells":
         _replay_cells(asked.seed)
+        return
+    if asked.scenario == "regions":
+        _replay_regions(asked.seed)
         return
     if asked.scenario == "flood":
         alone = World(flood(asked.seed, flooding=False)).run()["good"]
@@ -47,6 +52,18 @@ def _replay_cells(seed: int) -> None:
     _say(f"seed {seed}: gateways {regions}; allowed {', '.join(cells.allowed)}; {cells.limit} tokens a minute")
     _say(f"{cells.admitted} admitted, {cells.refused} refused, {cells.deaths} gateways died")
     _say(f"funds {cells.bank.funds}, posted {cells.bank.posted}, nothing pending; every sum was right at every step")
+
+
+def _replay_regions(seed: int) -> None:
+    regions = Regions(seed)
+    regions.run()
+    ran = Counter(request.ran_in for request in regions.requests)
+    _say(f"seed {seed}: {len(regions.requests)} requests, {regions.unreachable_tries} met a region that was cut off")
+    for name, site in regions.sites.items():
+        _say(
+            f"{name}: {ran[name]} ran; {site.limit} at once, {site.prefill_s:.2f} s to a token, price {site.price_nano}"
+        )
+    _say(f"{ran[None]} found no region")
 
 
 def _print(world: World) -> None:

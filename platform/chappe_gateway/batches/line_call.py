@@ -53,7 +53,13 @@ class _Nobody:
     def begin_stream(self, _: Any, head: bytes, data: bytes) -> bool:  # the port's
         return False
 
+    def limit_silence(self, within_s: float) -> None:
+        """Nobody is to be heard."""
+
     def send_chunk(self, _: Any, data: bytes) -> bool:  # the port's
+        return False
+
+    def end_stream(self, _: Any, data: bytes) -> bool:  # the port's
         return False
 
 
@@ -66,6 +72,7 @@ class LineCall:
         scope = {
             "method": "POST",
             "path": head.endpoint,
+            "raw_path": head.endpoint.encode(),
             "query_string": b"",
             "client": None,
             "headers": [
