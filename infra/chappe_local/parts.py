@@ -362,6 +362,7 @@ def _gateway(setting: Setting, cell: Cell) -> Part:
             "CHAPPE_SERVING_URL": instance.serving_url(cell),
             "CHAPPE_REDIS_URL": setting.gateway_redis_url(cell),
             "CHAPPE_SPOOL_DIR": str(spool_dir),
+            "CHAPPE_CONTENT_DIR": str(instance.state_dir / "content" / cell.name),
             "CHAPPE_DRAIN_S": str(_GATEWAY_DRAIN_S),
         },
         after=("control", *(() if cell.name in setting.replacements.cell_redis_urls else (redis,))),

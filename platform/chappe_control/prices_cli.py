@@ -18,10 +18,12 @@ from chappe_billing.price_simulations.service import simulate_for_publication
 from chappe_billing.prices import queries, service
 from chappe_billing.prices.models import PriceVersion
 from chappe_billing.prices.schemas import VersionView, show_version
-from chappe_catalogue.listings.queries import find_name
+from chappe_catalogue.listings.queries import find_listing, find_name
 from chappe_control.cli import told_plainly
+from chappe_kernel.errors import NotFound
 from chappe_kernel.ids import PRICE_DRAFT, PRICE_VERSION, TENANT, decode_id, encode_id
 from chappe_kernel.process import prepare_process
+from chappe_kernel.rating import WHOLE_BASIS_POINTS
 from chappe_kernel.settings import load_settings
 from chappe_store.audit_log.origin import command_origin
 from chappe_store.queries import read_now
@@ -57,14 +59,22 @@ def prices() -> None:
 @click.option("--tenant", help="This tenant's own prices, `ten_…`, instead of everybody's.")
 @click.option("--model", help="Only this model's.")
 @click.option("--region", help="Only in this region.")
+@click.option("--batches", is_flag=True, help="Those of batches' lines, instead of everybody's.")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=100, show_default=True)
 @told_plainly
-def list_prices(tenant: str | None, model: str | None, region: str | None, limit: int) -> None:
+def list_prices(*, tenant: str | None, model: str | None, region: str | None, batches: bool, limit: int) -> None:
     """All that was published, the newest first, one a line."""
     tenant_id = None if tenant is None else decode_id(TENANT, tenant)
 
     async def work(session: AsyncSession, _: _Settings) -> list[VersionView]:
-        rows = await queries.list_versions(session, limit=limit, tenant_id=tenant_id, listing=model, region=region)
+        rows = await queries.list_versions(
+            session,
+            limit=limit,
+            tenant_id=tenant_id,
+            for_batches=batches,
+            listing=model,
+            region=region,
+        )
         return [show_version(*row) for row in rows]
 
     for one in _as_operator(work, reading=True):
@@ -111,6 +121,38 @@ def publish(draft: str, starts_at: datetime | None) -> None:
         found = await _draft(session, draft)
         ids = await drafts.publish_draft(session, found, starts_at=start, notice=settings.notice)
         return PublishedDraft([encode_id(PRICE_VERSION, version_id) for version_id in ids])
+
+    _say(_as_operator(work))
+
+
+@prices.command("batch-discount")
+@click.argument("model")
+@click.argument("region")
+@click.argument("basis_points", type=click.IntRange(0, WHOLE_BASIS_POINTS))
+@click.option("--starts-at", type=_TIME, help="In UTC; by default as soon as every gateway knows of it.")
+@told_plainly
+def batch_discount(model: str, region: str, basis_points: int, starts_at: datetime | None) -> None:
+    """Have batches' lines for MODEL in REGION cost BASIS_POINTS less than its list price, whatever that becomes."""
+
+    async def work(session: AsyncSession, settings: _Settings) -> VersionView:
+        listing = await find_listing(session, model)
+        if listing is None:
+            raise NotFound("there is no such model")
+        version_id = await service.publish_discount(
+            session,
+            listing_id=listing.id,
+            region=region,
+            currency=listing.currency,
+            tenant_id=None,
+            basis_points=basis_points,
+            starts_at=starts_at and starts_at.replace(tzinfo=UTC),
+            notice=settings.notice,
+        )
+        version = await queries.find_version(session, version_id)
+        if version is None:
+            raise NotFound("there is no such price version")
+        await session.refresh(version)
+        return await _shown(session, version)
 
     _say(_as_operator(work))
 

@@ -126,6 +126,7 @@ async def read_listings(
     publisher_names = await publishers.publisher_names(session)
     sold_in = await listings.sold_in(session)
     prices = await all_prices(session)
+    batch_prices = await all_prices(session, for_batches=True)
     own = {} if scope is None else await contract_prices(session, scope.tenant_id)
     found = []
     for listing in await listings.list_listings(session):
@@ -133,6 +134,7 @@ async def read_listings(
             wire.ListingInRegion(
                 region=region,
                 prices=_from(_paid(prices[listing.id, region], own.get((listing.name, region), [])), since),
+                batch_prices=_from(batch_prices.get((listing.id, region), []), since),
             )
             for region in sold_in.get(listing.id, ())
             if (listing.id, region) in prices

@@ -104,14 +104,19 @@ def find_offer(gateway: Gateway, visitor: Visitor, model: str, task: Task) -> Of
             code="model_not_found",
             param="model",
         )
-        raise RunsElsewhere(listing, missing)
+        raise _elsewhere(visitor, listing, missing)
     price_version = visitor.price_in_force(model, gateway.snapshots.database_time())
     if price_version is None:
         raise Unavailable(f"the model `{model}` has no price in force yet", code="model_unavailable")
     if model not in gateway.health.healthy or not gateway.breakers.would_pass(model):
         silent = Unavailable(f"the model `{model}` does not answer in this region now", code="model_unavailable")
-        raise RunsElsewhere(listing, silent)
+        raise _elsewhere(visitor, listing, silent)
     return Offer(listing, price_version)
+
+
+def _elsewhere(visitor: Visitor, listing: Listing, instead: ChappeError) -> Exception:
+    """A line of a batch stays where its batch is: what it says is kept there."""
+    return instead if visitor.is_batch else RunsElsewhere(listing, instead)
 
 
 async def admit(

@@ -1,5 +1,6 @@
 """The gateway's application: routes as raw ASGI handlers inside Litestar, one place where failures become answers."""
 
+import asyncio
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -13,8 +14,11 @@ from litestar.handlers import ASGIRouteHandler
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from chappe_gateway import azure, chat, completions, cors, embeddings, messages, models, peer_door, responses
+from chappe_gateway.batches import routes as batches
+from chappe_gateway.batches.runner import BatchRunner
 from chappe_gateway.call import Call, ClientGone
 from chappe_gateway.errors import answer_for, unknown_path
+from chappe_gateway.files import routes as files
 from chappe_gateway.gateway import Gateway
 from chappe_gateway.repeats import Repeated
 from chappe_kernel.errors import ChappeError, Invalid
@@ -28,7 +32,7 @@ _DIRECT: dict[str, Serve] = {chat.PATH: chat.serve_chat, embeddings.PATH: embedd
 _NO_CONTENT = 204
 _NOT_FOUND = 404
 _FRAMES_LOGGED = 8
-_MOUNTS = (models.PATH, messages.PATH, azure.PATH)
+_MOUNTS = (models.PATH, messages.PATH, azure.PATH, responses.PATH, files.PATH, batches.PATH)
 
 
 def create_app(gateway: Gateway) -> ASGIApp:
@@ -51,9 +55,13 @@ def _create_litestar(gateway: Gateway) -> Litestar:
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
         await gateway.start()
+        gateway.batches = BatchRunner(gateway)
+        running = asyncio.create_task(gateway.batches.run())
         try:
             yield
         finally:
+            running.cancel()
+            await gateway.batches.stop()
             await gateway.stop()
 
     def on_http_error(request: "Request[Any, Any, Any]", error: HTTPException) -> Response[bytes]:
@@ -66,6 +74,8 @@ def _create_litestar(gateway: Gateway) -> Litestar:
         models.PATH: models.serve_models,
         azure.PATH: azure.serve_azure,
         responses.PATH: responses.serve_responses,
+        files.PATH: files.serve_files,
+        batches.PATH: batches.serve_batches,
         peer_door.PATH: peer_door.serve_peer,
         "/healthz": serve_health,
     }

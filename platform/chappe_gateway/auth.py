@@ -95,6 +95,26 @@ class KeyCache:
             raise _refusal(known.facts)
         return known
 
+    def stand_in(self, headers: Headers, view: View) -> ResolveKey:
+        """What goes on standing for the request's key when its client has left: digests, and no secret. Raises
+        `Unauthenticated`, and `Denied` for a browser token, which is over too soon."""
+        secret = _bearer(headers)
+        if secret is None:
+            raise _no_key()
+        if secret.startswith(_TOKEN_PREFIX):
+            raise Denied("this takes a key: a browser token is over too soon", code="wrong_key_kind")
+        return _question(secret.decode("latin-1"), view)
+
+    async def authenticate_again(self, stand_in: ResolveKey) -> Known:
+        """What a key opens now that was shown before. Raises `Unauthenticated`, `Denied`, `Unavailable`."""
+        digest = stand_in.digests[0].digest
+        known = self._known.get(digest)
+        if known is None or (known.ask_again_at is not None and self._clock.monotonic() >= known.ask_again_at):
+            known = await self._insist(digest, stand_in)
+        if not known.opens:
+            raise _refusal(known.facts)
+        return known
+
     async def _resolve(self, key: str, digest: bytes, view: View) -> Known:
         # Only here: a digest that is known has been well-formed before.
         if not is_well_formed(key):
@@ -102,7 +122,9 @@ class KeyCache:
         unknown_until = self._unknown.get(digest)
         if unknown_until is not None and self._clock.monotonic() < unknown_until:
             raise Unauthenticated("this API key does not exist")
-        question = ResolveKey(tuple(KeyDigest(pepper.version, digest_key(key, pepper)) for pepper in view.peppers))
+        return await self._insist(digest, _question(key, view))
+
+    async def _insist(self, digest: bytes, question: ResolveKey) -> Known:
         for _ in range(_MAX_LOOKUPS):
             generation = self.generation
             known = await asyncio.shield(self._shared_lookup(digest, question))
@@ -150,6 +172,11 @@ class KeyCache:
             digests.discard(digest)
             if not digests:
                 del self._of_tenant[known.facts.tenant_id]
+
+
+def _question(key: str, view: View) -> ResolveKey:
+    """The newest pepper's digest first."""
+    return ResolveKey(tuple(KeyDigest(pepper.version, digest_key(key, pepper)) for pepper in view.peppers))
 
 
 def _known(facts: KeyFacts, asked_at: float) -> Known:

@@ -26,7 +26,6 @@ _TASKS: dict[str, _ServeAt] = {
     "/completions": completions.serve_completions,
     "/embeddings": embeddings.serve_embeddings,
 }
-_UNDATED_TASKS = {**_TASKS, "/responses": responses.serve_responses}
 
 
 async def serve_azure(gateway: Gateway, call: Call) -> None:
@@ -35,7 +34,10 @@ async def serve_azure(gateway: Gateway, call: Call) -> None:
     if path.startswith("/v1/models"):
         call.path = path.removeprefix("/v1/models") or "/"
         await models.serve_models(gateway, call)
-    elif path.startswith("/v1/") and (serve := _UNDATED_TASKS.get(path.removeprefix("/v1").rstrip("/"))) is not None:
+    elif path == "/v1/responses" or path.startswith("/v1/responses/"):
+        _check_version(call.query, is_required=False)
+        await responses.serve_response_at(gateway, call, path.removeprefix("/v1/responses"), PATH + "/v1/responses")
+    elif path.startswith("/v1/") and (serve := _TASKS.get(path.removeprefix("/v1").rstrip("/"))) is not None:
         _check_version(call.query, is_required=False)
         await serve(gateway, call, PATH + path.rstrip("/"), None)
     elif (found := _DEPLOYMENT.match(path)) is not None:

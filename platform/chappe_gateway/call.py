@@ -1,7 +1,7 @@
 """One client's request on its way through the gateway: its name, its body, whether the client still listens."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from chappe_gateway.errors import ErrorAnswer, Headers, WrongMediaType, WrongMethod, answer_for
@@ -10,11 +10,12 @@ from chappe_kernel.clock import Clock
 from chappe_kernel.errors import ChappeError, Invalid, TooLarge
 from chappe_kernel.ids import REQUEST, RequestId, encode_id, new_id
 from chappe_kernel.trace_context import TraceContext
-from chappe_kernel.wire.control import KeyFacts, Listing
+from chappe_kernel.wire.control import KeyFacts, Listing, ResolveKey
 from chappe_kernel.wire.peer import PEER_HEADER, Ticket
 
 if TYPE_CHECKING:
     from chappe_gateway.turns import Turn
+    from chappe_kernel.wire.engine import End
 
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
@@ -105,6 +106,13 @@ class Call:
     """What it waited for that place."""
     claim: Claim | None = None
     """Its `Idempotency-Key`, if it came with one."""
+    keep: "Callable[[bytes, End], Awaitable[None]] | None" = None
+    """Puts the answer (empty where it is a stream) where it will be asked for again, before it is settled and its last
+    bytes are sent. What it raises, `Unavailable` alone, makes the request fail."""
+    stand_in: ResolveKey | None = None
+    """What it runs by in place of a secret: a line of a batch, whose client left long ago."""
+    line_digest: bytes | None = None
+    """Under which a line of a batch is charged once, however often it runs."""
     ticket: bytes | None = None
     """What came with it if another region's gateway says that it sent it; `forwarded` is set once that is proven."""
     forwarded: Ticket | None = None
@@ -171,6 +179,11 @@ class Call:
         self.peer = ticket.client
         self.peer_said_left = asyncio.Event()
 
+    @property
+    def charged_once_by(self) -> bytes | None:
+        """What its charge is known by, if another run of the same must not be charged."""
+        return self.line_digest if self.claim is None else self.claim.digest
+
     def expect_method(self, method: str) -> None:
         """Raises `WrongMethod`."""
         if self.method != method:
@@ -179,32 +192,41 @@ class Call:
     async def read_json_body(self, limit_bytes: int, timeout_s: float) -> bytes:
         """The body, bounded in size and time. Raises `TooLarge`, `Invalid`, `WrongMediaType`, `ClientGone`."""
         self._check_body_headers(limit_bytes)
+        self._check_json()
         whole = self._connection.take_body(self._scope)
         if whole is not None:
             if len(whole) > limit_bytes:
                 raise _too_large(limit_bytes)
             self._body_pending = False
             return whole
-        parts: list[bytes] = []
-        size = 0
-        try:
-            async with asyncio.timeout(timeout_s):
-                more = True
-                while more:
-                    message = await self._receive()
-                    if message["type"] == "http.disconnect":
-                        self.gone = True
-                        raise ClientGone
-                    part = message.get("body", b"")
-                    more = message.get("more_body", False)
-                    size += len(part)
-                    if size > limit_bytes:
-                        raise _too_large(limit_bytes)
-                    parts.append(part)
-        except TimeoutError:
-            raise Invalid("the body did not arrive in time", code="body_timeout") from None
-        self._body_pending = False
+        parts = [part async for part in self._parts(limit_bytes, timeout_s)]
         return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def read_parts(self, limit_bytes: int, timeout_s: float) -> AsyncIterator[bytes]:
+        """A body of any type as it comes, bounded in size and time. Raises `TooLarge`, `Invalid`, `WrongMediaType`,
+        `ClientGone`."""
+        self._check_body_headers(limit_bytes)
+        return self._parts(limit_bytes, timeout_s)
+
+    async def _parts(self, limit_bytes: int, timeout_s: float) -> AsyncIterator[bytes]:
+        give_up_at = asyncio.get_running_loop().time() + timeout_s
+        size, more = 0, True
+        while more:
+            try:
+                async with asyncio.timeout_at(give_up_at):
+                    message = await self._receive()
+            except TimeoutError:
+                raise Invalid("the body did not arrive in time", code="body_timeout") from None
+            if message["type"] == "http.disconnect":
+                self.gone = True
+                raise ClientGone
+            part: bytes = message.get("body", b"")
+            more = message.get("more_body", False)
+            size += len(part)
+            if size > limit_bytes:
+                raise _too_large(limit_bytes)
+            yield part
+        self._body_pending = False
 
     def watch_client(self) -> None:
         """From now on notice when the client leaves, and close the engine's connection at once."""
@@ -323,6 +345,9 @@ class Call:
                 raise _too_large(limit_bytes)
             if name == b"content-encoding" and value.lower() not in (b"identity", b""):
                 raise WrongMediaType("a compressed body is not accepted", param="content-encoding")
+
+    def _check_json(self) -> None:
+        for name, value in self.headers:
             if name == b"content-type" and not _is_json(value):
                 raise WrongMediaType("the body must be application/json", param="content-type")
 

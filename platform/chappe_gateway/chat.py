@@ -33,15 +33,17 @@ async def generate(
     *,
     body: bytes,
     dialect: Dialect | None = None,
+    context_bytes: int = 0,
 ) -> None:
-    """Admit it, run it, tell its answer in the dialect. Raises what the client is to be told."""
+    """Admit it, run it, tell its answer in the dialect. `context_bytes`: how much of its messages is not in the body.
+    Raises what the client is to be told."""
     try:
         offer = find_offer(gateway, visitor, request.model, "chat")
     except RunsElsewhere as elsewhere:
         failure = None if dialect is None else dialect.stream().failure
         await forward(gateway, call, visitor, elsewhere, body=body, failure=failure)
         return
-    bounds = _bounds(gateway, request, offer, body)
+    bounds = _bounds(gateway, request, offer, body, context_bytes)
 
     async def count() -> int | None:
         asked = CountRequest(messages=request.messages, prompt=request.prompt, tools=shown_tools(request.extras))
@@ -56,14 +58,14 @@ async def generate(
         await relay_answer(gateway, call, admitted, work)
 
 
-def _bounds(gateway: Gateway, request: ChatRequest, offer: Offer, body: bytes) -> Bounds:
+def _bounds(gateway: Gateway, request: ChatRequest, offer: Offer, body: bytes, context_bytes: int) -> Bounds:
     """Raises `Invalid` naming the parameter, also for what this deployment's engine cannot do."""
     listing, allowance = offer.listing, 0
     if request.extras is not None:
         gateway.health.expect_features(offer.deployment, request.extras.needs)
         allowance = prompt_allowance(request.extras, request.messages)
     return Bounds(
-        prompt_tokens=min(listing.context_tokens, len(body) + listing.template_tokens + allowance),
+        prompt_tokens=min(listing.context_tokens, len(body) + context_bytes + listing.template_tokens + allowance),
         completion_tokens=request.choices * _max_completion_tokens(request, listing),
     )
 

@@ -1,5 +1,6 @@
 """The region's side of the internal API (`chappe_kernel.wire.control`): typed calls, errors as the kernel's."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple, TypeVar
 from urllib.parse import quote
@@ -11,7 +12,10 @@ from chappe_gateway.upstream import HttpClient, Reply, UpstreamLost
 from chappe_kernel.errors import ChappeError, InsufficientFunds, Unauthenticated, Unavailable
 from chappe_kernel.wire.control import (
     DATABASE_TIME,
+    AskContentTerms,
     AskGrant,
+    ContentHolder,
+    ContentTerms,
     DeploymentSpec,
     Grant,
     Heartbeat,
@@ -108,6 +112,12 @@ class ControlClient:
             raise Unauthenticated("this API key does not exist")
         _expect_ok(reply)
         return _decode(reply, KeyFacts)
+
+    async def read_content_terms(self, holders: Sequence[ContentHolder]) -> list[ContentTerms]:
+        """Raises `ControlUnreachable`."""
+        reply = await self._call(b"POST", b"/content/terms", AskContentTerms(tuple(holders)))
+        _expect_ok(reply)
+        return _decode(reply, list[ContentTerms])
 
     async def ask_grant(self, ask: AskGrant) -> Grant:
         """Raises `InsufficientFunds`, `Unavailable` (`budget_unavailable`), `ControlUnreachable`."""

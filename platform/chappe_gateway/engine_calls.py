@@ -90,7 +90,7 @@ def sealed_slip(gateway: Gateway, call: Call, admitted: Admitted) -> str:
             max_prompt_tokens=admitted.bounds.prompt_tokens,
             max_completion_tokens=admitted.bounds.completion_tokens,
             started_at=call.started_at,
-            idempotency_digest=None if call.claim is None else call.claim.digest,
+            idempotency_digest=call.charged_once_by,
         )
     )
 

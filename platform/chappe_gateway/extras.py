@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from chappe_gateway.decoding import check_text
 from chappe_kernel.errors import Invalid
@@ -61,7 +61,7 @@ def collect_extras(  # one argument for each thing that can be asked for
 ) -> Extras | None:
     """None when nothing is asked for beyond text."""
     asked: dict[Feature, bool] = {
-        "tools": calling is not None or any(message.tool_calls or message.role == "tool" for message in messages),
+        "tools": calling is not None or _have_tools(messages),
         "response_format": response_format is not None,
         "n": n > 1,
         "logprobs": logprobs is not None,
@@ -69,6 +69,19 @@ def collect_extras(  # one argument for each thing that can be asked for
     }
     needs = tuple([feature for feature, is_asked in asked.items() if is_asked])
     return Extras(needs, calling, response_format, n, logprobs) if needs else None
+
+
+def with_context(extras: Extras | None, before: Sequence[Message]) -> Extras | None:
+    """What is needed when this was said before the messages too."""
+    if not _have_tools(before):
+        return extras
+    if extras is None:
+        return collect_extras(before)
+    return extras if "tools" in extras.needs else structs.replace(extras, needs=("tools", *extras.needs))
+
+
+def _have_tools(messages: Iterable[Message]) -> bool:
+    return any(message.tool_calls or message.role == "tool" for message in messages)
 
 
 def read_tool(

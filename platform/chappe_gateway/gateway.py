@@ -7,13 +7,17 @@ import sqlite3
 from collections import Counter
 from collections.abc import Coroutine, Iterable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
 
 from chappe_gateway.auth import KeyCache
 from chappe_gateway.breakers import Breakers
 from chappe_gateway.call import WITHDRAWN, Call
+from chappe_gateway.content.keeping import ContentKeeper
+from chappe_gateway.content.objects import Bounds
+from chappe_gateway.content.sealing import RegionSeal, parse_keys
+from chappe_gateway.content.store import ContentStore
 from chappe_gateway.control_client import ControlClient, ControlUnreachable
 from chappe_gateway.grant_client import GrantKeeper
 from chappe_gateway.health import EngineHealthMonitor
@@ -43,6 +47,9 @@ from chappe_kernel.networks import parse_networks
 from chappe_kernel.trace_context import TraceContext, read_trace
 from chappe_kernel.wire.control import DeploymentLoad, UsageEvent
 
+if TYPE_CHECKING:
+    from chappe_gateway.batches.runner import BatchRunner
+
 _log = structlog.get_logger()
 _Settled = TypeVar("_Settled", bound="asyncio.Future[Any]")
 
@@ -56,6 +63,9 @@ _UNSAFE_IN_FILE_NAME = re.compile(r"[^A-Za-z0-9._-]")
 
 class Gateway:
     """The parts, wired. `start` and `stop` belong to the application's lifespan."""
+
+    batches: "BatchRunner"
+    """The application's, since it runs whole requests."""
 
     def __init__(self, settings: GatewaySettings, clock: Clock | None = None) -> None:
         self.settings = settings
@@ -100,6 +110,13 @@ class Gateway:
         )
         self.shipper = Shipper(self.spool, self.control, settings.gateway_id)
         self.witnesses = Witnesses(settings, self.clock, self.records, self.spool, self.control)
+        self.content = ContentStore(
+            settings.content_path,
+            RegionSeal(parse_keys(settings.content_keys), settings.region_credential, settings.region),
+            Bounds(settings.content_per_tenant_bytes, settings.content_total_bytes, settings.spool_min_free_bytes),
+            self.clock,
+        )
+        self.content_keeper = ContentKeeper(self.content, self.control, settings.content_look_s)
         self._metrics_page: MetricsPage | None = None
         if settings.metrics_port:
             self._metrics_page = MetricsPage(self, settings.metrics_host, settings.metrics_port)
@@ -122,6 +139,7 @@ class Gateway:
         self.key_feed.on_change(self.keys.forget)
         self.key_feed.on_change(self._confirm_calls)
         self.key_feed.on_change(self.snapshots.keys_changed)
+        self.key_feed.on_change(self.content_keeper.keys_changed)
         await self.key_feed.poll()
         await self.snapshots.poll()
         await self.region_turns.look()
@@ -144,6 +162,7 @@ class Gateway:
             self.grants.run_returns(),
             self.grants.run_recalls(),
             self.shipper.run(),
+            self.content_keeper.run(),
             self._watch_calls(),
             *self.witnesses.background(self.shipper),
         ):
@@ -161,6 +180,7 @@ class Gateway:
         await self.grants.close()
         await self.snapshots.leave()
         self.spool.close()
+        self.content.close()
         self.engines.close()
         self.control.close()
         await self.limiter.concurrency.close()

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections.abc import Awaitable, Callable
 
 import msgspec
 import structlog
@@ -72,6 +73,8 @@ async def relay_answer(gateway: Gateway, call: Call, admitted: Admitted, work: W
         last_word = _completed(exchange)
         if work.dialect is not None:
             body = work.dialect.whole(body, last_word)
+        if call.keep is not None:
+            await call.keep(body, last_word)
         end = last_word
         release(gateway, call, exchange)
     except (UpstreamLost, BadStream):
@@ -160,6 +163,8 @@ class _Stream:
         )
         try:
             await self._relay(exchange)
+            if self._call.keep is not None:
+                await self._keep(self._call.keep)
         finally:
             self._gone_before_end = self._call.gone and self._events.end is None
             self._drain(exchange)
@@ -248,6 +253,16 @@ class _Stream:
             # The client does not get it: it must not be charged, nor as complete, even if the end is here already.
             self._events.end = None
             self._events.text_chunks = delivered
+            raise
+
+    async def _keep(self, keep: Callable[[bytes, End], Awaitable[None]]) -> None:
+        if self._events.end is None or not self.is_complete() or self._call.gone:
+            return
+        try:
+            await keep(b"", self._events.end)
+        except ChappeError:
+            # As above: whoever asked for it to be kept has not got what it asked for.
+            self._events.end = None
             raise
 
     async def _begin(self, first_events: bytes) -> None:

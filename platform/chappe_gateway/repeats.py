@@ -171,6 +171,10 @@ class RepeatSeal:
         digest = self._derive(b"digest", named + path.encode() + b"\n" + body)
         return Claim(request_id, digest, mark_key, self._derive(b"answer", named), min(kept_for_s, REMEMBERED_S))
 
+    def line_digest(self, batch_id: UUID, line: int) -> bytes:
+        """What a line of a batch is charged once by."""
+        return self._derive(b"line", batch_id.bytes + line.to_bytes(8, "big"))
+
     def _derive(self, purpose: bytes, data: bytes) -> bytes:
         return hmac.digest(self._root, purpose + b"\0" + data, "sha256")
 
@@ -180,7 +184,7 @@ class Repeats:
 
     def __init__(self, redis_client: "redis.asyncio.Redis", seal: RepeatSeal, clock: Clock) -> None:
         self._redis = redis_client
-        self._seal = seal
+        self.seal = seal
         self._clock = clock
         self._take = redis_client.register_script(_TAKE)
         self._keep = redis_client.register_script(_KEEP)
@@ -200,9 +204,7 @@ class Repeats:
         key = read_key(headers)
         if key is None:
             return None
-        claim = self._seal.claim(
-            request_id, project_id=project_id, key=key, path=path, body=body, kept_for_s=kept_for_s
-        )
+        claim = self.seal.claim(request_id, project_id=project_id, key=key, path=path, body=body, kept_for_s=kept_for_s)
         # One at a time asks Redis about one key: what runs here is known here.
         async with self._turns.setdefault(claim.mark_key, asyncio.Lock()):
             if (first := self._running.get(claim.mark_key)) is not None:

@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
+from msgspec.structs import replace
 
 from chappe_gateway.dialects import CallPart, read_events, read_whole
 from chappe_gateway.errors import ErrorAnswer, answer_for
@@ -12,7 +13,7 @@ from chappe_gateway.responses_request import Asked
 from chappe_kernel.errors import ChappeError
 from chappe_kernel.rating import Counts
 from chappe_kernel.wire.control import UsageEvent
-from chappe_kernel.wire.engine import End, FinishReason, Start
+from chappe_kernel.wire.engine import End, FinishReason, Message, Start, ToolCall
 
 Status = Literal["in_progress", "completed", "incomplete", "failed"]
 # An engine knows only its own names of them.
@@ -88,7 +89,7 @@ class _Response(Struct, kw_only=True):
     incomplete_details: _Incomplete | None = None
     object: str = "response"
     metadata: dict[str, str] = {}
-    previous_response_id: None = None
+    previous_response_id: str | None = None
     store: bool = False
     text: EchoedFormat
     tool_choice: Any
@@ -181,10 +182,11 @@ _encoder = msgspec.json.Encoder()
 class ResponsesTelling:
     """One answer, in one piece or as a stream. Implements `Dialect` and `Telling`."""
 
-    def __init__(self, request_id: str, created: int, asked: Asked) -> None:
+    def __init__(self, request_id: str, created: int, asked: Asked, kept_as: str | None = None) -> None:
         self._id = request_id.removeprefix("req_")
         self._created = created
         self._asked = asked
+        self._kept_as = kept_as
         self._items: list[_OutputItem] = []
         """In the stream's order; the last one is open."""
         self._parts: list[str] = []
@@ -196,7 +198,7 @@ class ResponsesTelling:
         if words.text or not words.calls:
             self._items.append(self._message("completed", words.text))
         self._items += [self._call(call, call.arguments, "completed") for call in words.calls]
-        return _encoder.encode(self._finished(words.finish_reason, end.counts))
+        return _encoder.encode(self._finished(words.finish_reason, end.counts, self._items))
 
     def stream(self) -> "ResponsesTelling":
         return self
@@ -219,7 +221,7 @@ class ResponsesTelling:
     def last(self, event: UsageEvent, end: End) -> bytes:
         begun = b"" if self._items else self._begin_message()
         ended = begun + self._end_item("incomplete" if end.finish_reason == "length" else "completed")
-        response = self._finished(end.finish_reason, event.counts)
+        response = self._finished(end.finish_reason, event.counts, self._items)
         whole = _Completed if response.status == "completed" else _IncompleteEvent
         return ended + self._tell(whole(response=response))
 
@@ -230,6 +232,32 @@ class ResponsesTelling:
         response = self._response("failed", self._items)
         response.error = _Error("server_error", error.message)
         return self._tell(_Failed(response=response))
+
+    def said(self) -> Message:
+        """All of it, as the assistant's turn in what follows."""
+        items = self._all_items()
+        text = "".join(part.text for item in items if isinstance(item, _OutputMessage) for part in item.content)
+        calls = [ToolCall(item.call_id, item.name, item.arguments) for item in items if isinstance(item, _FunctionCall)]
+        return Message("assistant", text, tuple(calls))
+
+    def finished(self, end: End) -> bytes:
+        """The response as it is asked for again, once all of it was said."""
+        return _encoder.encode(self._finished(end.finish_reason, end.counts, self._all_items()))
+
+    def _all_items(self) -> list[_OutputItem]:
+        """As they will be once the open one is closed, which it stays."""
+        if not self._sent:
+            return self._items
+        if not self._items:
+            return [self._message("completed", "")]
+        *closed, last = self._items
+        said = "".join(self._parts)
+        whole = (
+            replace(last, status="completed", content=(_OutputText(said),))
+            if isinstance(last, _OutputMessage)
+            else replace(last, status="completed", arguments=said)
+        )
+        return [*closed, whole]
 
     @property
     def _item_id(self) -> str:
@@ -282,10 +310,10 @@ class ResponsesTelling:
             item.arguments = said
         return item
 
-    def _finished(self, finish_reason: FinishReason | None, counts: Counts) -> _Response:
+    def _finished(self, finish_reason: FinishReason | None, counts: Counts, items: list[_OutputItem]) -> _Response:
         status: Status = "incomplete" if finish_reason == "length" else "completed"
-        self._items[-1].status = status
-        response = self._response(status, self._items)
+        items[-1].status = status
+        response = self._response(status, items)
         response.usage = _usage(counts)
         if status == "incomplete":
             response.incomplete_details = _Incomplete("max_output_tokens")
@@ -300,7 +328,7 @@ class ResponsesTelling:
     def _response(self, status: Status, output: list[_OutputItem]) -> _Response:
         asked = self._asked
         return _Response(
-            id=f"resp_{self._id}",
+            id=self._kept_as or f"resp_{self._id}",
             created_at=self._created,
             status=status,
             model=asked.chat.model,
@@ -313,6 +341,8 @@ class ResponsesTelling:
             text=asked.echo.text,
             tool_choice=asked.echo.tool_choice,
             tools=asked.echo.tools,
+            store=self._kept_as is not None,
+            previous_response_id=asked.previous,
         )
 
     def _tell(self, event: _Event) -> bytes:

@@ -1,10 +1,10 @@
-"""The Responses API's request bodies, decoded strictly into the gateway's own. Nothing is stored: what needs that is
-refused by its name. `store` left out means false here, and the answer says so."""
+"""The Responses API's request bodies, decoded strictly into the gateway's own."""
 
 from typing import Any, Literal
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
+from msgspec.structs import replace
 
 from chappe_gateway.decoding import (
     SAMPLING_RANGES,
@@ -19,7 +19,7 @@ from chappe_gateway.decoding import (
     refuse,
     refuse_unserved,
 )
-from chappe_gateway.extras import check_results, read_call
+from chappe_gateway.extras import check_results, read_call, with_context
 from chappe_gateway.requests import ChatRequest
 from chappe_gateway.responses_extras import Echo, ResponsesText, read_responses_extras
 from chappe_kernel.errors import Invalid
@@ -55,13 +55,13 @@ class _Body(Struct, forbid_unknown_fields=True, kw_only=True):
     max_tool_calls: Any = None
     metadata: Any = None
     moderation: Any = None
-    previous_response_id: Any = None
+    previous_response_id: str | None = None
     prompt: Any = None
     prompt_cache_options: Any = None
     prompt_cache_retention: Any = None
     reasoning: Any = None
     service_tier: Any = None
-    store: Any = None
+    store: bool | None = None
     top_logprobs: Any = None
     truncation: Any = None
 
@@ -78,13 +78,11 @@ _HARMLESS: dict[str, tuple[Any, ...]] = {
     "max_tool_calls": (),
     "metadata": ({},),
     "moderation": (),
-    "previous_response_id": (),
     "prompt": (),
     "prompt_cache_options": ({},),
     "prompt_cache_retention": ("in_memory",),
     "reasoning": ({}, {"effort": None}, {"effort": "none"}),
     "service_tier": ("auto", "default"),
-    "store": (False,),
     "top_logprobs": (0,),
     "truncation": ("disabled",),
 }
@@ -117,10 +115,29 @@ class Asked(Struct, frozen=True):
     """A request, and what of it the answer repeats."""
 
     chat: ChatRequest
+    own: tuple[Message, ...]
+    """The messages of its own input."""
     instructions: str | None
     max_output_tokens: int | None
     parallel_tool_calls: bool
     echo: Echo
+    store: bool | None
+    previous: str | None
+    """The id of the response that it follows."""
+
+    def after(self, before: tuple[Message, ...]) -> "Asked":
+        """The same, with what was said before between its instructions and its own input. Instructions are this
+        turn's alone, as OpenAI has it."""
+        if not before:
+            return self
+        check_results((*before, *self.own), "input")
+        instructions = self.chat.messages[: len(self.chat.messages) - len(self.own)]
+        chat = replace(
+            self.chat,
+            messages=(*instructions, *before, *self.own),
+            extras=with_context(self.chat.extras, before),
+        )
+        return replace(self, chat=chat)
 
 
 def decode_response(body: bytes, model: str | None = None) -> Asked:
@@ -138,7 +155,8 @@ def decode_response(body: bytes, model: str | None = None) -> Asked:
         )
     if request.stream_options is not None and request.stream_options.include_obfuscation:
         refuse("stream_options.include_obfuscation")
-    messages = _messages(request)
+    own = _messages(request)
+    messages = (*_instructions(request), *own)
     extras, echo = read_responses_extras(
         request.tools,
         request.tool_choice,
@@ -156,21 +174,36 @@ def decode_response(body: bytes, model: str | None = None) -> Asked:
         max_tokens_param="max_output_tokens",
         extras=extras,
     )
-    return Asked(chat, request.instructions, request.max_output_tokens, request.parallel_tool_calls is not False, echo)
+    return Asked(
+        chat=chat,
+        own=own,
+        instructions=request.instructions,
+        max_output_tokens=request.max_output_tokens,
+        parallel_tool_calls=request.parallel_tool_calls is not False,
+        echo=echo,
+        store=request.store,
+        previous=request.previous_response_id,
+    )
+
+
+def _instructions(request: _Body) -> tuple[Message, ...]:
+    if not request.instructions:
+        return ()
+    check_text(request.instructions, "instructions")
+    return (Message("developer", request.instructions),)
 
 
 def _messages(request: _Body) -> tuple[Message, ...]:
     messages: list[Message] = []
-    if request.instructions:
-        check_text(request.instructions, "instructions")
-        messages.append(Message("developer", request.instructions))
     if isinstance(request.input, str):
         check_text(request.input, "input")
         messages.append(Message("user", request.input))
     else:
         for index, item in enumerate(request.input):
             _append(messages, _item(item, f"input[{index}]"))
-        check_results(messages, "input")
+        if request.previous_response_id is None:
+            # Else they may answer what was called in an earlier turn, which is not known yet.
+            check_results(messages, "input")
     if not request.input:
         raise Invalid("`input` must not be empty", code="empty_array", param="input")
     return tuple(messages)

@@ -33,11 +33,16 @@ class Visitor(Struct, frozen=True):
     """Monotonic: when the key's or token's time is over."""
     generation: int
     """Of the key cache: as long as it is the newest, all of this is true."""
+    is_batch: bool = False
+    """Whether it is a line of a batch, which has a price of its own."""
 
     def price_in_force(self, listing: str, now: datetime) -> PriceVersion | None:
-        """The tenant's own price here, else everybody's."""
+        """The tenant's own price here, else everybody's: of batches for a line of one, where there is such a price."""
         own = price_in_force(self.facts.prices.get(listing, ()), now)
-        return self.view.price_in_force(listing, now) if own is None else own
+        if own is not None:
+            return own
+        batch = price_in_force(self.view.batch_prices_here.get(listing, ()), now) if self.is_batch else None
+        return self.view.price_in_force(listing, now) if batch is None else batch
 
 
 class Rights:
@@ -53,13 +58,20 @@ class Rights:
     async def identify(self, call: Call) -> Visitor:
         """Raises `Unauthenticated`, `Denied`, `Unavailable`."""
         view = self._snapshots.view()
-        known = await self._keys.authenticate(call.headers, view)
+        if call.stand_in is None:
+            known = await self._keys.authenticate(call.headers, view)
+        else:
+            known = await self._keys.authenticate_again(call.stand_in)
         facts, generation = known.facts, self._keys.generation
-        if facts.networks is not None and not is_within(
-            client_address(call.peer, call.headers, self._proxies), facts.networks
+        # A line of a batch comes from nowhere: where its batch came from was looked at then.
+        if (
+            facts.networks is not None
+            and call.stand_in is None
+            and not is_within(client_address(call.peer, call.headers, self._proxies), facts.networks)
         ):
             raise Denied("this key may not be used from this address", code="address_not_allowed")
-        return Visitor(view, facts, _allowed_regions(call, facts, view), known.until, generation)
+        allowed = _allowed_regions(call, facts, view)
+        return Visitor(view, facts, allowed, known.until, generation, call.stand_in is not None)
 
     async def settle_in(self, call: Call, visitor: Visitor) -> Visitor:
         """Let the call begin its work as of now: between its head and here its key's facts may have changed.

@@ -1,7 +1,9 @@
 """What a gateway is told by its environment, as `CHAPPE_` + the field's name in capitals."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
+from chappe_gateway.content.sealing import parse_keys
 from chappe_kernel.errors import Invalid
 from chappe_kernel.networks import parse_networks
 
@@ -99,8 +101,38 @@ class GatewaySettings:
     spool_min_free_bytes: int = 64 * 1024 * 1024
     """Free disk space below which new work is refused."""
 
+    content_dir: str = ""
+    """The folder of the region's content store, the same for all its gateways and on a file system of the machine's
+    own. Empty: `content` in `spool_dir`. It is created when something is kept."""
+    content_keys: str = field(default="", repr=False)
+    """Base64 of 32 bytes each, with commas between: the first wraps tenants' keys, all open them. Empty: one is
+    derived from the region's credential, and what is kept is lost when that changes."""
+    content_per_tenant_bytes: int = 1024 * 1024 * 1024
+    """What one tenant may keep in the region, as sealed."""
+    content_total_bytes: int = 16 * 1024 * 1024 * 1024
+    """What all of them may; `spool_min_free_bytes` of the disk stay free besides."""
+    content_look_s: float = 30.0
+    """How often what is kept is looked at: whether its time is over, or its owner's terms are."""
+    max_file_bytes: int = 100 * 1024 * 1024
+    """A file's content."""
+    batch_look_s: float = 1.0
+    """How often this gateway looks for batches that no gateway runs."""
+    batch_lease_s: float = 20.0
+    """How long a batch stays with a gateway that died before another goes on with it."""
+    batch_lines_at_once: int = 8
+    """Of one batch. They also wait for their turn behind everybody else's requests."""
+    upload_timeout_s: float = 600.0
+    """How long a client may take to send a file."""
+
     def __post_init__(self) -> None:
-        """Raises `Invalid` for `trusted_proxies` that are no networks, and for a certificate without its key."""
+        """Raises `Invalid` for `trusted_proxies` that are no networks, `content_keys` that are no keys, and a
+        certificate without its key."""
         parse_networks(self.trusted_proxies)
+        parse_keys(self.content_keys)
         if bool(self.tls_certificate_file) != bool(self.tls_key_file):
             raise Invalid("CHAPPE_TLS_CERTIFICATE_FILE and CHAPPE_TLS_KEY_FILE go together", code="invalid_setting")
+
+    @property
+    def content_path(self) -> Path:
+        """The content store's database."""
+        return Path(self.content_dir or Path(self.spool_dir) / "content") / "content.sqlite"

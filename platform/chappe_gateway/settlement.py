@@ -227,5 +227,5 @@ def _event(gateway: Gateway, call: Call, admitted: Admitted, ending: Ending, jud
         attempt=ending.attempt,
         delivered=judgement.delivered,
         generated=judgement.generated,
-        idempotency_digest=call.claim.digest if call.claim is not None and amount_nano else None,
+        idempotency_digest=call.charged_once_by if amount_nano else None,
     )

@@ -44,6 +44,12 @@ class View:
             for offer in listing.regions
             if offer.region == here
         }
+        self.batch_prices_here: dict[str, tuple[PriceVersion, ...]] = {
+            listing.name: offer.batch_prices
+            for listing in snapshot.listings
+            for offer in listing.regions
+            if offer.region == here
+        }
         # The newest first: it is the one under which this gateway keys its cache.
         self.peppers = tuple(sorted(snapshot.peppers, key=lambda pepper: -pepper.version))
         self.digest = prepare_digest(self.peppers[0]) if self.peppers else None

@@ -316,6 +316,7 @@ INTERNAL = {
     "POST /internal/v1/keys/resolve": internal(
         404, body=lambda _: {"digests": [{"pepper_version": 1, "digest": "AAAA"}]}
     ),
+    "POST /internal/v1/content/terms": internal(body=lambda _: {"holders": []}),
     "POST /internal/v1/grants": internal(
         body=lambda home: {
             "grant_id": str(new_id()),

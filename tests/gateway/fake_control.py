@@ -15,7 +15,9 @@ from chappe_kernel.ids import new_id
 from chappe_kernel.rating import Price, charge
 from chappe_kernel.wire.control import (
     DATABASE_TIME,
+    AskContentTerms,
     AskGrant,
+    ContentTerms,
     DeploymentSpec,
     Grant,
     Heartbeat,
@@ -102,6 +104,8 @@ class FakeControl:
     """So many grants are given without the gateway's hearing of it."""
     monthly: dict[UUID, int] = field(default_factory=dict)
     """Monthly budgets, out of which nothing comes back but what is returned."""
+    batch_prices: dict[str, Price] = field(default_factory=dict)
+    """Of batches' lines, by listing."""
     prices: dict[str, Price] = field(default_factory=lambda: {CHAT: PRICE, EMBEDDINGS: Price(10, 10, 0, 0)})
     price_versions: dict[str, UUID] = field(default_factory=dict)
     _posted: dict[UUID, int] = field(default_factory=dict)
@@ -149,6 +153,11 @@ class FakeControl:
         token = generate_browser_token()
         self.keys[token] = msgspec.structs.replace(self.keys[key], valid_for_s=valid_for_s)
         return token
+
+    def change_key(self, key: str, **changes: Any) -> None:
+        """What it may do is another thing from now on, and gateways hear of it."""
+        self.keys[key] = msgspec.structs.replace(self.keys[key], **changes)
+        self.announce(self.keys[key].tenant_id)
 
     def pending_nano(self, tenant: UUID) -> int:
         return sum(grant.pending_nano for grant in self.grants.values() if grant.ask.tenant_id == tenant)
@@ -206,6 +215,7 @@ class FakeControl:
             "/deployments": self._deployments,
             "/heartbeat": self._heartbeat,
             "/keys/resolve": self._resolve,
+            "/content/terms": self._content_terms,
             "/grants": self._grant,
             "/grants/recalls": self._recalls,
             "/usage": self._usage,
@@ -253,8 +263,12 @@ class FakeControl:
             template_tokens=64,
             default_output_tokens=512,
             max_output_tokens=1024,
-            regions=tuple(ListingInRegion(region, versions) for region in regions),
+            regions=tuple(ListingInRegion(region, versions, self._batch_versions(name)) for region in regions),
         )
+
+    def _batch_versions(self, name: str) -> tuple[PriceVersion, ...]:
+        price = self.batch_prices.get(name)
+        return () if price is None else (PriceVersion(self.price_version(name + " in batches"), STARTED, price),)
 
     def _price(self, event: UsageEvent) -> Price:
         """Of its version: a tenant's own, or the listing's."""
@@ -262,6 +276,10 @@ class FakeControl:
             for version in facts.prices.get(event.listing, ()):
                 if version.id == event.price_version and facts.tenant_id == event.tenant_id:
                     return version.price
+        if event.listing in self.batch_prices and event.price_version == self.price_version(
+            event.listing + " in batches"
+        ):
+            return self.batch_prices[event.listing]
         return self.prices.get(event.listing, PRICE)
 
     async def _heartbeat(self, body: bytes) -> tuple[int, bytes]:
@@ -309,6 +327,16 @@ class FakeControl:
             return 500, b""
         grant = Grant(ask.grant_id, given.amount_nano, self.admit_s, self.settle_s, self.release_s)
         return 200, msgspec.json.encode(grant)
+
+    async def _content_terms(self, body: bytes) -> tuple[int, bytes]:
+        """What the projects' keys say: of fr-par, whoever asks."""
+        holders = msgspec.json.decode(body, type=AskContentTerms).holders
+        terms = []
+        for holder in holders:
+            keys = [facts for facts in self.keys.values() if facts.project_id == holder.project_id]
+            kept = [facts.content_kept_for_s for facts in keys if "fr-par" in facts.regions]
+            terms.append(ContentTerms(holder, max(kept, default=0.0)))
+        return 200, msgspec.json.encode(terms)
 
     async def _recalls(self, _: bytes) -> tuple[int, bytes]:
         """None, soon: tests of recalls use the real one."""

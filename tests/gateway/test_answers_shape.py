@@ -24,7 +24,18 @@ def check_error(
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/v1/responsesx", "/v1/files", "/-/routes", "/-/healthz", "/docs", "/v1/modelsx"]
+    "path",
+    [
+        "/",
+        "/v1/responsesx",
+        "/v1/uploads",
+        "/v1/filesx",
+        "/v1/batchesx",
+        "/-/routes",
+        "/-/healthz",
+        "/docs",
+        "/v1/modelsx",
+    ],
 )
 async def test_unknown_paths_are_404(gateway: RunningGateway, path: str, *, region: str = "fr-par") -> None:
     check_error(await gateway.http.get(path), 404, "not_found")

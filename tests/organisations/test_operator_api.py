@@ -46,6 +46,7 @@ async def test_a_tenant_is_created_with_all_that_is_known_of_it(world: Organisat
         "contact": {"name": "Camille Martin", "email": "camille@exemple.example", "phone": "+33123456789"},
         "allowed_regions": ["FR"],
         "answers_kept_for_s": 0,
+        "content_kept_for_s": 0,
         "currency": "EUR",
         "legal_entity_id": encode_id(LEGAL_ENTITY, DEFAULT_LEGAL_ENTITY_ID),
         "plan": "standard",

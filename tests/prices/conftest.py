@@ -78,7 +78,7 @@ class Operator:
             )
 
     async def discount(
-        self, tenant_id: TenantId, basis_points: int, starts_at: datetime | None = None
+        self, tenant_id: TenantId | None, basis_points: int, starts_at: datetime | None = None
     ) -> PriceVersionId:
         async with self.market.database.operator() as session:
             return await publish_discount(

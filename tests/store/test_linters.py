@@ -71,6 +71,7 @@ EXEMPT: dict[str, dict[str, str]] = {
             "finds a key before its tenant is known; its owner reads just that"
         ),
         r"public\.find_(member_by_email|account|member_session|portal_session|invitation)": "the same for people",
+        r"public\.find_content_terms": "a region asks how long it may keep what it has, whosever it is",
         r"public\.keep_an_owner": "refuses a change by what is left of its own tenant's owners, and tells nothing else",
         r"public\.(audit_change|append_audit_entry)": "their owner can append to the audit log and nothing else",
         r"public\.announce_key_change": "its owner can note whose keys changed and nothing else",
@@ -153,6 +154,10 @@ ACCEPTED: dict[str, dict[str, str]] = {
     "0026": {
         "require-concurrent-index-deletion": "of a partitioned table it cannot be concurrent, and takes milliseconds",
         "ban-drop-function": "only the trigger that goes with it called it",
+    },
+    "0029": {
+        "ban-drop-constraint": "the one in its place takes all that it took, and more",
+        "constraint-missing-not-valid": "there are few price versions: to look at them all takes milliseconds",
     },
     "0025": {
         "ban-drop-constraint": "the one in its place takes all that it took, and more",

@@ -129,6 +129,13 @@ FILL = {
     "0010": "UPDATE tenant SET state = 'suspended', state_reason = 'unpaid' WHERE relation = 'subsidiary'",
     "0012": "UPDATE tenant SET allowed_regions = '{FR}'",
     "0023": "UPDATE tenant SET answers_kept_for_s = 3600",
+    "0029": """
+        UPDATE tenant SET content_kept_for_s = 3600;
+        INSERT INTO price_version (id, listing_id, region, currency, starts_at, input_nano_per_token,
+                                   cached_input_nano_per_token, output_nano_per_token, request_nano, for_batches,
+                                   discount_basis_points)
+            VALUES (uuidv7(), '00000000-0000-7000-8000-000000000004', 'fr-par', 'EUR', now(), 1, 1, 1, 1, true, 5000);
+    """,
     "0011": """
         INSERT INTO service_account (tenant_id, id, project_id, name, scopes)
             VALUES ('00000000-0000-7000-8000-000000000001', '00000000-0000-7000-8000-00000000000a',

@@ -39,6 +39,7 @@ async def find_wrong(session: AsyncSession, within: timedelta) -> list[Wrong]:
             (PriceVersion.id == wrong.id)
             | (
                 wrong.tenant_id.is_(None)
+                & ~wrong.for_batches
                 & PriceVersion.discount_basis_points.is_not(None)
                 & (PriceVersion.starts_at >= wrong.starts_at)
                 & (PriceVersion.starts_at < right.starts_at)
@@ -48,7 +49,8 @@ async def find_wrong(session: AsyncSession, within: timedelta) -> list[Wrong]:
     found = []
     for version, right_version in await session.execute(statement):
         price = price_of(right_version)
-        if right_version.tenant_id is None and version.discount_basis_points is not None:
+        follows = right_version.tenant_id is None and not right_version.for_batches
+        if follows and version.discount_basis_points is not None:
             price = discounted(price, version.discount_basis_points)
         found.append(Wrong(version.id, version.listing_id, version.region, price, right_version.id))
     return found

@@ -71,6 +71,7 @@ def _price_of(one: Used, price: Price, tenant_id: UUID | None) -> Price | None:
     """None: the draft is not about it."""
     if tenant_id is not None:
         return price if one.tenant_id == tenant_id else None
-    if not one.is_own:
-        return price
-    return None if one.discount_basis_points is None else discounted(price, one.discount_basis_points)
+    if one.discount_basis_points is not None:
+        # A tenant's own, or of batches.
+        return discounted(price, one.discount_basis_points)
+    return None if one.is_own else price

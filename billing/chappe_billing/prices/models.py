@@ -3,7 +3,7 @@
 from datetime import date, datetime
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, Date, ForeignKey, Index, func, text
+from sqlalchemy import CheckConstraint, Date, ForeignKey, Index, false, func, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from chappe_store.base import Base
@@ -15,7 +15,8 @@ class PriceVersion(Base):
     """Immutable. In force from `starts_at` until the next one of the same list starts, unless it was withdrawn before.
 
     A list is a listing's prices in a region: everybody's, or with `tenant_id` those that one tenant's contract says.
-    With `discount_basis_points` a tenant's version follows the list price, less that; zero is a return to it.
+    With `discount_basis_points` a tenant's version follows the list price, less that; zero is a return to it. What is
+    `for_batches` is everybody's, for lines of batches alone, and follows the list price likewise.
     """
 
     __tablename__ = "price_version"
@@ -28,6 +29,9 @@ class PriceVersion(Base):
             name="components",
         ),
         CheckConstraint("least(second_nano, image_nano) >= 0", name="more_components"),
+        CheckConstraint(
+            "NOT for_batches OR (tenant_id IS NULL AND discount_basis_points IS NOT NULL)", name="for_batches"
+        ),
         CheckConstraint("currency ~ '^[A-Z]{3}$'", name="currency"),
     )
 
@@ -44,6 +48,7 @@ class PriceVersion(Base):
     image_nano: Mapped[int] = mapped_column(server_default=_ZERO)
     tenant_id: Mapped[UUID | None] = mapped_column(ForeignKey("tenant.id"))
     discount_basis_points: Mapped[int | None]
+    for_batches: Mapped[bool] = mapped_column(server_default=false(), default=False)
     draft_id: Mapped[UUID | None]
     reverts_id: Mapped[UUID | None] = mapped_column(ForeignKey("price_version.id"))
     """The version whose mistake this one ends."""

@@ -22,11 +22,12 @@ from chappe_store.session import TenantScope
 
 
 class PriceList(Struct, frozen=True, order=True):
-    """A listing's prices in a region: everybody's, or those that one tenant's contract says."""
+    """A listing's prices in a region: everybody's, those that one tenant's contract says, or those of batches."""
 
     listing_id: UUID
     region: str
     tenant_id: UUID | None = None
+    for_batches: bool = False
 
 
 class ListedPrice(Struct, frozen=True):
@@ -51,9 +52,15 @@ _withdrawn: ColumnElement[bool] = (
 _ORDER = (PriceVersion.listing_id, PriceVersion.region, PriceVersion.starts_at)
 
 
-async def all_prices(session: AsyncSession) -> dict[tuple[UUID, str], list[wire.PriceVersion]]:
+async def all_prices(
+    session: AsyncSession, *, for_batches: bool = False
+) -> dict[tuple[UUID, str], list[wire.PriceVersion]]:
     """Everybody's versions by (listing, region), ascending by start: past ones, the one in force, scheduled ones."""
-    statement = select(PriceVersion).where(PriceVersion.tenant_id.is_(None), ~_withdrawn).order_by(*_ORDER)
+    statement = (
+        select(PriceVersion)
+        .where(PriceVersion.tenant_id.is_(None), PriceVersion.for_batches.is_(for_batches), ~_withdrawn)
+        .order_by(*_ORDER)
+    )
     prices = defaultdict(list)
     for version in await session.scalars(statement):
         prices[version.listing_id, version.region].append(_known(version))
@@ -111,6 +118,7 @@ async def find_prices(session: AsyncSession, ids: Collection[UUID]) -> dict[UUID
             following.listing_id == PriceVersion.listing_id,
             following.region == PriceVersion.region,
             following.tenant_id.is_not_distinct_from(PriceVersion.tenant_id),
+            following.for_batches == PriceVersion.for_batches,
             following.starts_at > PriceVersion.starts_at,
             PriceWithdrawal.price_version_id.is_(None),
         )
@@ -157,7 +165,7 @@ async def versions_of(session: AsyncSession, listing_id: UUID, region: str) -> d
     )
     found: dict[PriceList, list[PriceVersion]] = {PriceList(listing_id, region): []}
     for version in await session.scalars(statement):
-        found.setdefault(PriceList(listing_id, region, version.tenant_id), []).append(version)
+        found.setdefault(PriceList(listing_id, region, version.tenant_id, version.for_batches), []).append(version)
     return found
 
 
@@ -169,6 +177,7 @@ async def last_price(session: AsyncSession, listing_id: UUID, region: str) -> Pr
             PriceVersion.listing_id == listing_id,
             PriceVersion.region == region,
             PriceVersion.tenant_id.is_(None),
+            ~PriceVersion.for_batches,
             ~_withdrawn,
         )
         .order_by(PriceVersion.starts_at.desc())
@@ -183,15 +192,17 @@ async def list_versions(
     limit: int,
     before: UUID | None = None,
     tenant_id: UUID | None = None,
+    for_batches: bool = False,
     listing: str | None = None,
     region: str | None = None,
 ) -> Sequence[Any]:
-    """(version, listing's name, withdrawal) at most `limit`, newest first by id: everybody's, or a tenant's own."""
+    """(version, listing's name, withdrawal) at most `limit`, newest first by id: everybody's, a tenant's own, or those
+    of batches."""
     statement = (
         select(PriceVersion, Listing.name, PriceWithdrawal)
         .join(Listing, Listing.id == PriceVersion.listing_id)
         .outerjoin(PriceWithdrawal, PriceWithdrawal.price_version_id == PriceVersion.id)
-        .where(PriceVersion.tenant_id.is_not_distinct_from(tenant_id))
+        .where(PriceVersion.tenant_id.is_not_distinct_from(tenant_id), PriceVersion.for_batches.is_(for_batches))
         .order_by(PriceVersion.id.desc())
         .limit(limit)
     )

@@ -56,6 +56,7 @@ class VersionView(Struct, frozen=True, kw_only=True):
     region: str
     currency: str
     tenant_id: Annotated[str | None, Meta(description="Whose own price it is; null is everybody's.")]
+    for_batches: Annotated[bool, Meta(description="Whether it is of batches' lines, and of nothing else.")]
     discount_basis_points: Annotated[
         BasisPoints | None, Meta(description="It follows the list price, less this many hundredths of a per cent.")
     ]
@@ -76,6 +77,7 @@ def show_version(version: PriceVersion, model: str, withdrawal: PriceWithdrawal 
         region=version.region,
         currency=version.currency,
         tenant_id=None if version.tenant_id is None else encode_id(TENANT, version.tenant_id),
+        for_batches=version.for_batches,
         discount_basis_points=version.discount_basis_points,
         starts_at=version.starts_at,
         published_at=version.created_at,

@@ -66,21 +66,22 @@ async def publish_discount(
     listing_id: UUID,
     region: str,
     currency: str,
-    tenant_id: UUID,
+    tenant_id: UUID | None,
     basis_points: int,
     starts_at: datetime | None = None,
     notice: timedelta | None = DEFAULT_NOTICE,
     draft_id: UUID | None = None,
 ) -> PriceVersionId:
-    """A tenant pays the list price less this, from `starts_at` on, whatever the list price becomes; zero returns it to
-    the list price. As the operator; locks this listing's prices. Its first version's id.
+    """A tenant, or with None whoever has batches run, pays the list price less this, from `starts_at` on, whatever the
+    list price becomes; zero returns it to the list price. As the operator; locks this listing's prices. Its first
+    version's id.
 
     Raises `Invalid` (no list price then, a start too soon, an impossible discount), `Conflict` (a later version of the
     tenant's exists).
     """
     now = await queries.lock_price_book(session, listing_id, region)
     published = await queries.versions_of(session, listing_id, region)
-    own_list = PriceList(listing_id, region, tenant_id)
+    own_list = PriceList(listing_id, region, tenant_id, for_batches=tenant_id is None)
     own = published.get(own_list, [])
     following = own[-1] if own else None
     if following is not None and following.discount_basis_points == basis_points:
@@ -109,11 +110,11 @@ async def withdraw_price(
     if await queries.find_withdrawal(session, version_id) is not None:
         raise Conflict("this price is withdrawn already", code="price_withdrawn")
     published = await queries.versions_of(session, version.listing_id, version.region)
-    own = published[PriceList(version.listing_id, version.region, version.tenant_id)]
+    own = published[_list_of(version)]
     if own[-1].id != version.id:
         raise Conflict("a later price is published already: withdraw that one first", code="price_scheduled")
     await queries.insert_withdrawal(session, version, reason)
-    if version.tenant_id is None and len(own) > 1:
+    if _is_list_price(version) and len(own) > 1:
         await _let_follow(session, published, version.currency, queries.price_of(own[-2]), version.starts_at)
     return version
 
@@ -130,7 +131,7 @@ async def revert_price(session: AsyncSession, version_id: UUID, *, reason: str) 
     wrong = await _locked(session, version_id)
     now = await queries.lock_price_book(session, wrong.listing_id, wrong.region)
     published = await queries.versions_of(session, wrong.listing_id, wrong.region)
-    of_list = PriceList(wrong.listing_id, wrong.region, wrong.tenant_id)
+    of_list = _list_of(wrong)
     started = [version for version in published[of_list] if version.starts_at <= now]
     if not started or started[-1].id != wrong.id:
         raise Conflict("this price is not in force", code="price_not_in_force")
@@ -142,6 +143,7 @@ async def revert_price(session: AsyncSession, version_id: UUID, *, reason: str) 
             listing_id=wrong.listing_id,
             region=wrong.region,
             tenant_id=wrong.tenant_id,
+            for_batches=wrong.for_batches,
             currency=wrong.currency,
             starts_at=now,
             discount_basis_points=basis_points,
@@ -150,7 +152,7 @@ async def revert_price(session: AsyncSession, version_id: UUID, *, reason: str) 
             **queries.columns_of(price),
         ),
     )
-    if wrong.tenant_id is None:
+    if _is_list_price(wrong):
         await _let_follow(session, published, wrong.currency, price, now, until=_next_start(published[of_list], now))
     return right
 
@@ -190,13 +192,13 @@ def _check_start(
 
 
 def _before(started: Sequence[PriceVersion], listed: Sequence[PriceVersion], now: datetime) -> tuple[Price, int | None]:
-    """What was right before the last of `started`, without what was reverted itself; a tenant's own list begins with
+    """What was right before the last of `started`, without what was reverted itself; a list of discounts begins with
     the list price."""
     wrong = {started[-1].id, *(version.reverts_id for version in started)}
     right = [version for version in started if version.id not in wrong]
     if right:
         return queries.price_of(right[-1]), right[-1].discount_basis_points
-    if started[-1].tenant_id is None:
+    if _is_list_price(started[-1]):
         raise Conflict("no price was in force before this one", code="nothing_before")
     (back, *_) = discount_from(_known(listed), now, 0)
     return back.price, 0
@@ -218,7 +220,7 @@ async def _let_follow(
     """Publish each discount anew that follows the list price. `until` another list price starts, which has been
     followed already."""
     for own in _followers(published):
-        of_list = PriceList(own[0].listing_id, own[0].region, own[0].tenant_id)
+        of_list = _list_of(own[0])
         before = {version.id: version for version in own}
         for one in follow(price, starts_at, _known(own)):
             if until is not None and one.starts_at >= until:
@@ -229,7 +231,16 @@ async def _let_follow(
 
 
 def _followers(published: dict[PriceList, list[PriceVersion]]) -> Iterable[list[PriceVersion]]:
-    return [own for of_list, own in published.items() if of_list.tenant_id is not None]
+    return [own for own in published.values() if own and not _is_list_price(own[0])]
+
+
+def _list_of(version: PriceVersion) -> PriceList:
+    return PriceList(version.listing_id, version.region, version.tenant_id, version.for_batches)
+
+
+def _is_list_price(version: PriceVersion) -> bool:
+    """Which discounts follow."""
+    return version.tenant_id is None and not version.for_batches
 
 
 async def _insert(
@@ -249,6 +260,7 @@ async def _insert(
             listing_id=of_list.listing_id,
             region=of_list.region,
             tenant_id=of_list.tenant_id,
+            for_batches=of_list.for_batches,
             currency=currency,
             starts_at=starts_at,
             discount_basis_points=basis_points,

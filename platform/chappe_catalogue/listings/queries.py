@@ -26,6 +26,12 @@ async def sold_in(session: AsyncSession) -> dict[UUID, list[str]]:
     return regions
 
 
+async def find_listing(session: AsyncSession, name: str) -> Listing | None:
+    """By the name that clients send as `model`."""
+    found: Listing | None = await session.scalar(select(Listing).where(Listing.name == name))
+    return found
+
+
 async def find_name(session: AsyncSession, listing_id: UUID) -> str:
     """Of one that exists: listings are never deleted."""
     return (await session.execute(select(Listing.name).where(Listing.id == listing_id))).scalar_one()

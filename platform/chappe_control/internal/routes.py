@@ -29,6 +29,7 @@ from chappe_kernel.wire import control as wire
 from chappe_tenants.api_keys import queries as api_keys
 from chappe_tenants.api_keys.queries import KeyUse
 from chappe_tenants.api_keys.service import resolve
+from chappe_tenants.content_terms.service import content_terms
 from chappe_tenants.peppers import MAX_PEPPERS
 
 # A full batch of events with the longest numbers takes about 5 MiB.
@@ -37,6 +38,7 @@ MAX_BATCH_EVENTS = 5000
 MAX_NANO = 2**62
 MAX_GATEWAY_NAME_LENGTH = 100
 MAX_EPOCH_LENGTH = 100
+MAX_HOLDERS = 1000
 MAX_CURSOR_LENGTH = 60
 # Five levels say something of all models and of one.
 MAX_BUDGETS = 10
@@ -96,6 +98,17 @@ async def resolve_key(request: RegionRequest, services: Given, data: JSONBody[wi
         since = services.clock.now() - timedelta(seconds=services.settings.snapshot_max_age_s)
         prices = await read_contract_prices(session, facts.tenant_id, request.auth, since)
     return msgspec.structs.replace(facts, prices=prices)
+
+
+@post("/content/terms", status_code=HTTPStatus.OK)
+async def read_content_terms(
+    request: RegionRequest, services: Given, data: JSONBody[wire.AskContentTerms]
+) -> list[wire.ContentTerms]:
+    if len(data.holders) > MAX_HOLDERS:
+        raise Invalid(f"holders must have at most {MAX_HOLDERS} entries", param="holders")
+    async with services.database.ingest() as session:
+        jurisdictions = await regions.read_jurisdictions(session)
+        return await content_terms(session, request.auth, data.holders, jurisdictions)
 
 
 @post("/grants", status_code=HTTPStatus.OK)
@@ -186,6 +199,7 @@ def make_router() -> Router:
             heartbeat,
             read_key_changes,
             resolve_key,
+            read_content_terms,
             grant,
             give_back,
             keep,

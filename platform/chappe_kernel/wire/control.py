@@ -12,6 +12,7 @@ the moment it sent the request, so that no clock's error makes a grant live long
 | `POST /heartbeat` `Heartbeat` | 204 |
 | `GET /keys/changes?since=REVISION&epoch=EPOCH` | `KeyChanges` |
 | `POST /keys/resolve` `ResolveKey` | `KeyFacts`, or 404 `invalid_api_key` |
+| `POST /content/terms` `AskContentTerms` | `list[ContentTerms]`, one for each that was asked about |
 | `POST /grants` `AskGrant` | `Grant`; 402 `insufficient_funds`, `monthly_budget_reached`; 503 `budget_unavailable` |
 | `PUT /grants/{grant_id}/returned` `ReturnGrant` | 204 |
 | `PUT /grants/{grant_id}/kept` `KeptGrant` | 204; 409 `not_restored` |
@@ -65,6 +66,8 @@ class ListingInRegion(Struct, frozen=True):
     region: str
     prices: tuple[PriceVersion, ...]
     """Ascending by `starts_at`: the one in force, and those scheduled."""
+    batch_prices: tuple[PriceVersion, ...] = ()
+    """Likewise, of batches' lines. Before the first one starts, the prices above hold for them too."""
 
 
 class Listing(Struct, frozen=True):
@@ -164,6 +167,8 @@ class KeyFacts(Struct, frozen=True):
     budgets: tuple[MonthlyBudget, ...] = ()
     answers_kept_for_s: float = 0.0
     """For how long the tenant lets a region keep an answer, encrypted, for a repeat with the same `Idempotency-Key`."""
+    content_kept_for_s: float = 0.0
+    """For how long it lets a region keep content, encrypted: the state of Responses, files, batches. 0 keeps none."""
     quotas_hold_for_s: float | None = None
     """How much longer limits and budgets are these, if a raise among them ends: then ask again."""
     verified: bool = True
@@ -173,6 +178,25 @@ class KeyFacts(Struct, frozen=True):
     prices: dict[str, tuple[PriceVersion, ...]] = {}
     """The tenant's own in the calling region, by listing, ascending by `starts_at`: the one in force, and those
     scheduled. Before the first one starts, and for whatever is missing, the listing's own prices hold."""
+
+
+class ContentHolder(Struct, frozen=True):
+    """Whose content a region keeps."""
+
+    tenant_id: UUID
+    project_id: UUID
+
+
+class AskContentTerms(Struct, frozen=True):
+    holders: tuple[ContentHolder, ...]
+
+
+class ContentTerms(Struct, frozen=True):
+    """For how long after it was made the calling region may keep this project's content: 0 where it may not be any
+    more, because the residency was narrowed, the tenant is closed or unknown, or nothing is to be kept."""
+
+    holder: ContentHolder
+    kept_for_s: float
 
 
 class AskGrant(Struct, frozen=True):

@@ -144,6 +144,7 @@ class Holder(Struct, frozen=True):
     """What a gateway is told of a key's tenant. `share` is its contract's, or its plan's."""
 
     answers_kept_for_s: int
+    content_kept_for_s: int
     verified: bool
     share: int
 
@@ -157,7 +158,12 @@ _DIGESTS = (bindparam("versions", type_=ARRAY(BIGINT)), bindparam("digests", typ
 _FIND = text("SELECT * FROM find_secret(:versions, :digests)").bindparams(*_DIGESTS)
 # Built once: a gateway waits for it.
 _STANDING = (
-    select(Tenant.answers_kept_for_s, Tenant.verified, func.coalesce(Tenant.share, Plan.share).label("share"))
+    select(
+        Tenant.answers_kept_for_s,
+        Tenant.content_kept_for_s,
+        Tenant.verified,
+        func.coalesce(Tenant.share, Plan.share).label("share"),
+    )
     .join(Plan, Plan.name == Tenant.plan)
     .where(Tenant.id == bindparam("tenant_id"))
 )

@@ -375,6 +375,7 @@ def _facts(found: FoundKey, quotas: KeyQuotas, holder: Holder, jurisdiction_of: 
         valid_for_s=found.valid_for_s,
         budgets=quotas.budgets,
         answers_kept_for_s=float(holder.answers_kept_for_s),
+        content_kept_for_s=float(holder.content_kept_for_s),
         verified=holder.verified,
         share=holder.share,
         quotas_hold_for_s=quotas.hold_for_s,

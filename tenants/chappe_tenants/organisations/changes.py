@@ -68,7 +68,7 @@ async def change_tenant(
     """As the operator. Raises `NotFound`, `Invalid`, and `Conflict` for a parent that cannot be one."""
     tenant = await lock_organisation(session, scope)
     check(tenant)
-    values = clean_details(change, country=tenant.country) | _answers_kept(change)
+    values = clean_details(change, country=tenant.country) | _kept(change)
     values |= _regions(change, tuple(jurisdiction_of), jurisdiction_of)
     tenant = await service.change_organisation(session, tenant, values)
     contract = Contract(
@@ -91,7 +91,7 @@ async def _change_details(
 ) -> Tenant:
     values = clean_details(change, country=tenant.country)
     check_own_change(tenant, values)
-    values |= _answers_kept(change)
+    values |= _kept(change)
     values |= _regions(change, within, jurisdiction_of)
     return await service.change_organisation(session, tenant, values)
 
@@ -106,5 +106,6 @@ def _or_else(asked: Any, present: Any) -> Any:
     return present if asked is UNSET else asked
 
 
-def _answers_kept(change: ChangeOrganisation) -> dict[str, Any]:
-    return {} if change.answers_kept_for_s is UNSET else {"answers_kept_for_s": change.answers_kept_for_s}
+def _kept(change: ChangeOrganisation) -> dict[str, Any]:
+    kept = {"answers_kept_for_s": change.answers_kept_for_s, "content_kept_for_s": change.content_kept_for_s}
+    return {name: value for name, value in kept.items() if value is not UNSET}

@@ -42,6 +42,15 @@ OwnShare = Annotated[
     Share | None,
     Meta(description="How many shares of a busy model its contract gives it; null is its plan's."),
 ]
+ContentKept = Annotated[
+    int,
+    Meta(
+        ge=0,
+        le=30 * 24 * 3600,
+        description="For so many seconds a region keeps content, encrypted: the state of Responses, files, batches. "
+        "0 keeps none, and refuses what needs it. A smaller number also deletes what is older by then.",
+    ),
+]
 CreditLimit = Annotated[
     str, Meta(pattern=r"^[0-9]{1,10}(\.[0-9]{1,9})?$", description="A decimal string, in the organisation's currency.")
 ]
@@ -53,6 +62,7 @@ class ChangeOrganisation(Details, frozen=True, kw_only=True, forbid_unknown_fiel
 
     allowed_regions: AllowedRegions | UnsetType = UNSET
     answers_kept_for_s: AnswersKept | UnsetType = UNSET
+    content_kept_for_s: ContentKept | UnsetType = UNSET
 
 
 class ParentRef(Struct, frozen=True, forbid_unknown_fields=True):
@@ -143,6 +153,7 @@ class OrganisationView(Struct, frozen=True, kw_only=True):
     contact: Contact | None
     allowed_regions: Annotated[list[str], Meta(description="Names of regions or jurisdictions in order of preference.")]
     answers_kept_for_s: AnswersKept
+    content_kept_for_s: ContentKept
     currency: str
     plan: str
     contract_reference: str | None
@@ -253,6 +264,7 @@ def _shown(tenant: Tenant) -> dict[str, Any]:
         "contact": contact_of(tenant),
         "allowed_regions": tenant.allowed_regions,
         "answers_kept_for_s": tenant.answers_kept_for_s,
+        "content_kept_for_s": tenant.content_kept_for_s,
         "currency": tenant.currency,
         "plan": tenant.plan,
         "contract_reference": tenant.contract_reference,

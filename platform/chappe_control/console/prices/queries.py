@@ -38,7 +38,7 @@ async def list_versions(session: AsyncSession) -> list[BookedPrice]:
     withdrawn = select(PriceWithdrawal.price_version_id).where(PriceWithdrawal.price_version_id == PriceVersion.id)
     statement = (
         select(PriceVersion)
-        .where(PriceVersion.tenant_id.is_(None), ~withdrawn.exists())
+        .where(PriceVersion.tenant_id.is_(None), ~PriceVersion.for_batches, ~withdrawn.exists())
         .order_by(PriceVersion.listing_id, PriceVersion.region, PriceVersion.starts_at)
     )
     return [

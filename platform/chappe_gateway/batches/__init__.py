@@ -1,0 +1,1 @@
+"""`/v1/batches`: many requests out of a file, run when nobody else waits."""

@@ -1,0 +1,1 @@
+"""What tenants let their region keep: the cell's encrypted content store."""

@@ -1,0 +1,1 @@
+"""What a region may still keep of a project's content."""
