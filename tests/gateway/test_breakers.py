@@ -55,7 +55,7 @@ async def test_streams_that_break_off_open_it(world: World, gateway: RunningGate
 
 
 async def test_clients_that_leave_open_nothing(world: World, gateway: RunningGateway) -> None:
-    world.engine.script.first_delay_s = 5.0
+    world.engine.script.first_delay_s = 0.3
     for _ in range(8):
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.05):
