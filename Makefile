@@ -1,6 +1,6 @@
 # Two commands are all that a fresh machine needs: `make up` and `make test`. `make` alone explains.
 .DEFAULT_GOAL := help
-.PHONY: help up down status logs test lint lock wheel screenshots web messages bench-portal bench-ingest bench-gateway chaos simulate
+.PHONY: help up down status logs test lint lock wheel screenshots web messages bench-portal bench-ingest bench-gateway chaos fuzz simulate
 
 BOOTSTRAP := sh infra/setup/bootstrap.sh
 CHAPPE := .venv/bin/chappe
@@ -22,6 +22,7 @@ help:
 	@echo "make bench-gateway  the gateway beside nginx, LiteLLM and Portkey (ARGS=--quick: without the last two)"
 	@echo "make bench-portal   how long every page takes with a million requests in the log"
 	@echo "make chaos    kill parts at random under load and check the books (MINUTES=10 SEED=…)"
+	@echo "make fuzz     send a gateway whatever a bad client might (MINUTES=10 SEED=…)"
 	@echo "make simulate replay a seed of the simulator (SEED=7, SCENARIO=mixed, flood or cells)"
 	@echo "make messages collect the pages' texts for translation into platform/chappe_control/locale/"
 	@echo "make wheel    build the wheel into dist/"
@@ -98,6 +99,10 @@ screenshots:
 chaos:
 	@$(BOOTSTRAP) dev
 	CHAPPE_CHAOS_MINUTES=$(or $(MINUTES),10) CHAPPE_CHAOS_SEED=$(SEED) .venv/bin/python -m pytest tests/chaos/test_chaos.py -s
+
+fuzz:
+	@$(BOOTSTRAP) dev
+	CHAPPE_FUZZ_MINUTES=$(or $(MINUTES),10) CHAPPE_FUZZ_SEED=$(SEED) .venv/bin/python -m pytest tests/fuzz/test_fuzz.py -s
 
 simulate:
 	@$(BOOTSTRAP) dev

@@ -28,6 +28,11 @@ def gateway() -> None:
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     prepare_process(f"{settings.region}-gateway")
     server = create_server(Gateway(settings))
+    try:
+        server.config.load()
+    except OSError as error:
+        # `ssl.SSLError` is one.
+        raise click.ClickException(f"the TLS certificate or its key cannot be used: {error}") from error
     # What start-up made lives as long as the process: collecting it again and again stops every stream for a while.
     gc.collect()
     gc.freeze()

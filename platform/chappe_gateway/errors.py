@@ -42,6 +42,18 @@ class WrongMethod(ChappeError):
         self.allowed = allowed
 
 
+class BrokenHttp(Invalid):
+    """What came is no HTTP, or could be read in two ways."""
+
+    default_code = "invalid_http"
+
+
+class HeadTooLarge(Invalid):
+    """The request's head has more lines or bytes than are read."""
+
+    default_code = "head_too_large"
+
+
 class WrongMediaType(Invalid):
     """The body is not plain JSON."""
 
@@ -96,6 +108,7 @@ _KINDS: tuple[tuple[type[ChappeError], int, str], ...] = (
     (WrongMethod, 405, "invalid_request_error"),
     (WrongMediaType, 415, "invalid_request_error"),
     (TooLarge, 413, "invalid_request_error"),
+    (HeadTooLarge, 431, "invalid_request_error"),
     (Invalid, 400, "invalid_request_error"),
     (Unauthenticated, 401, "invalid_request_error"),
     (InsufficientFunds, 402, "insufficient_quota"),
@@ -108,6 +121,8 @@ _KINDS: tuple[tuple[type[ChappeError], int, str], ...] = (
 )
 
 
+_MAX_MESSAGE = 1000
+_MAX_PARAM = 200
 _ENGINE_CODES = ("context_length_exceeded", "invalid_request")
 _RATE_NAMES = {
     unit: tuple(f"x-ratelimit-{what}-{unit}".encode() for what in ("limit", "remaining", "reset"))
@@ -125,11 +140,17 @@ def unknown_path() -> NotFound:
 def answer_for(error: ChappeError, names: Mapping[str, str] | None = None) -> ErrorAnswer:
     """Status, extra headers and body for an expected failure. `names`: what this API calls an engine's parameters."""
     status, kind = next((status, kind) for cls, status, kind in _KINDS if isinstance(error, cls))
-    param = error.param
+    message, param = told(error)
     if names is not None and param is not None and error.code in _ENGINE_CODES:
         param = names.get(param, param)
-    body = msgspec.json.encode({"error": _ErrorObject(error.message, kind, param, error.code)})
+    body = msgspec.json.encode({"error": _ErrorObject(message, kind, param, error.code)})
     return ErrorAnswer(status, _extra_headers(error), body)
+
+
+def told(error: ChappeError) -> tuple[str, str | None]:
+    """Message and parameter, short: a client may name its parameters with a megabyte, and does not get it back."""
+    param = error.param
+    return error.message[:_MAX_MESSAGE], None if param is None else param[:_MAX_PARAM]
 
 
 def _extra_headers(error: ChappeError) -> Headers:

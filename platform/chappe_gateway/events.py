@@ -1,7 +1,8 @@
 """An engine's event stream: whole events pass verbatim, the two marks that frame them are taken out.
 
 Pure and incremental. Only whole events are let through, so that whatever the gateway adds, an error for instance,
-stands at an event's start; one event may have `MAX_EVENT_BYTES`.
+stands at an event's start; one event may have `MAX_EVENT_BYTES`. Each is one line of `data:` that begins and ends as a
+JSON object does; to parse what an engine of ours has written would cost more than all else that is done for it.
 """
 
 from typing import TypeVar
@@ -15,6 +16,9 @@ MAX_EVENT_BYTES = 256 * 1024
 T = TypeVar("T")
 
 _BOUNDARY = b"\n\n"
+_EVENT_BEGIN = b"data: {"
+_EVENT_END = b"}\n\n"
+_BETWEEN_EVENTS = _EVENT_END + _EVENT_BEGIN
 # In JSON a quote inside text is escaped, so no model can write these.
 _TEXTS = (b'"content":"', b'"content": "')
 _EMPTY_TEXTS = tuple(text + b'"' for text in _TEXTS)
@@ -55,8 +59,10 @@ class EngineEvents:
         if self.start is None:
             whole = self._take_start(whole)
         passing = self._take_end(whole)
-        if self.start is None and passing:
-            raise BadStream("the stream does not begin with its mark")
+        if passing and (self.start is None or not _are_events(passing)):
+            # It does not pass on, so it must not be charged as complete, even if the end is here already.
+            self.end = None
+            raise BadStream("an event is not understood, or the stream does not begin with its mark")
         self.text_chunks += _count_texts(passing)
         return passing
 
@@ -76,6 +82,22 @@ class EngineEvents:
         self.end = _decode(_end_decoder, whole[begin + len(END_MARK) : line_end])
         self._tail = b""
         return whole[:begin]
+
+
+def _are_events(passing: bytes) -> bool:
+    """Whether each of these whole events is one line: of `data:` with an object in it, or a comment."""
+    if passing.startswith(_EVENT_BEGIN) and passing.endswith(_EVENT_END):
+        if passing.find(_BOUNDARY) == len(passing) - len(_BOUNDARY):
+            # One event and no comment, as nearly always.
+            return True
+        if passing.count(_BETWEEN_EVENTS) == passing.count(_BOUNDARY) - 1:
+            return True
+    return all(map(_is_event, passing.removesuffix(_BOUNDARY).split(_BOUNDARY)))
+
+
+def _is_event(event: bytes) -> bool:
+    is_object = event.startswith(_EVENT_BEGIN) and event.endswith(b"}")
+    return b"\n" not in event and (is_object or event.startswith(b":"))
 
 
 def _count_texts(events: bytes) -> int:

@@ -49,6 +49,7 @@ _BREAKER_OPEN_S = 1.0
 _MAX_SCOPES = 50_000
 _MAX_PLANS = 20_000
 _MAX_LEASES_PER_REQUEST = 8
+_TURN_OF_MINUTE_S = 0.005
 _SECONDS_PER_MINUTE = 60
 
 
@@ -219,6 +220,10 @@ class RateLimiter:
                 if self._take_share(meter, scope):
                     return _Share(window, None, meter.amount)
                 break
+            if self._clock.monotonic() >= window.ends_at:
+                # Redis's minute is not over yet, and by our own count, which is earlier by a round trip, it is: what it
+                # gives now is dead. Asking at once again would use up all tries before the next minute begins.
+                await asyncio.sleep(_TURN_OF_MINUTE_S)
         raise self._refusal(meter, window)
 
     async def _lease(self, meter: Meter, scope: _Scope) -> bool:

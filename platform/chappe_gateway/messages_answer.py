@@ -6,7 +6,7 @@ import msgspec
 from msgspec import Struct
 
 from chappe_gateway.dialects import Text, read_events, read_whole
-from chappe_gateway.errors import ErrorAnswer, answer_for
+from chappe_gateway.errors import ErrorAnswer, answer_for, told
 from chappe_kernel.errors import ChappeError
 from chappe_kernel.rating import Counts
 from chappe_kernel.wire.control import UsageEvent
@@ -173,10 +173,11 @@ def messages_error(request_id: str, error: ChappeError) -> ErrorAnswer:
 
 def _naming_its_parameter(error: ChappeError) -> str:
     """Anthropic's error has no field for the parameter."""
-    if error.param is None:
-        return error.message
-    param = _PARAMS.get(error.param, error.param)
-    return error.message if f"`{param}`" in error.message else f"{param}: {error.message}"
+    message, param = told(error)
+    if param is None:
+        return message
+    param = _PARAMS.get(param, param)
+    return message if f"`{param}`" in message else f"{param}: {message}"
 
 
 def _usage(counts: Counts) -> _Usage:

@@ -225,9 +225,10 @@ class _Stream:
             if call.cut == WITHDRAWN:
                 # What had arrived by then is charged, and not delivered.
                 raise UpstreamLost("the call was cut")
+            delivered = events.text_chunks
             passing = events.feed(data)
             if self._told is not None and events.start is not None:
-                passing = self._tell(self._told, passing, events.start)
+                passing = self._tell(self._told, passing, events.start, delivered)
             if not passing:
                 continue
             if self._first_text_at is None and events.text_chunks:
@@ -240,12 +241,13 @@ class _Stream:
             else:
                 await self._begin(passing)
 
-    def _tell(self, told: Telling, passing: bytes, start: Start) -> bytes:
+    def _tell(self, told: Telling, passing: bytes, start: Start, delivered: int) -> bytes:
         try:
             return told.events(passing, start)
         except BadStream:
-            # The client does not get it: it must not be charged as complete, even if the end is here already.
+            # The client does not get it: it must not be charged, nor as complete, even if the end is here already.
             self._events.end = None
+            self._events.text_chunks = delivered
             raise
 
     async def _begin(self, first_events: bytes) -> None:

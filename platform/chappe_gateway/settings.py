@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from chappe_kernel.errors import Invalid
 from chappe_kernel.networks import parse_networks
 
 
@@ -26,6 +27,11 @@ class GatewaySettings:
     left behind. It is created when missing."""
     host: str = "127.0.0.1"
     port: int = 8411
+    tls_certificate_file: str = ""
+    """A PEM file with the gateway's certificate and whatever is between it and a root. With it and its key, clients
+    are served over TLS and in no other way."""
+    tls_key_file: str = field(default="", repr=False)
+    """The PEM file of its private key, without a password."""
     metrics_host: str = "127.0.0.1"
     metrics_port: int = 0
     """Where Prometheus asks this process, in the clear and unasked who it is: never an address that tenants reach.
@@ -48,7 +54,12 @@ class GatewaySettings:
     max_in_flight: int = 2048
     """Requests admitted at once, all tenants together; more are refused with 503."""
     max_connections: int = 8192
-    """Open client connections; more are closed at once."""
+    """Open client connections. For one more, those that have been idle longest are closed, else itself."""
+    max_connections_per_address: int = 0
+    """Open connections from one address; more are closed at once. 0 is no bound: behind a proxy or a load balancer
+    that is not among `trusted_proxies`, all clients have its address. Those of `trusted_proxies` have no bound."""
+    head_timeout_s: float = 15.0
+    """How long a client may take to send a request's head. A connection that is idle after a request has 75 s."""
     queue_wait_s: float = 30.0
     """How long a request waits for its turn at a busy deployment; then it is refused with 429."""
     queue_total: int = 1024
@@ -88,5 +99,7 @@ class GatewaySettings:
     """Free disk space below which new work is refused."""
 
     def __post_init__(self) -> None:
-        """Raises `Invalid` for `trusted_proxies` that are no networks."""
+        """Raises `Invalid` for `trusted_proxies` that are no networks, and for a certificate without its key."""
         parse_networks(self.trusted_proxies)
+        if bool(self.tls_certificate_file) != bool(self.tls_key_file):
+            raise Invalid("CHAPPE_TLS_CERTIFICATE_FILE and CHAPPE_TLS_KEY_FILE go together", code="invalid_setting")

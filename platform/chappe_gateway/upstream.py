@@ -13,8 +13,9 @@ from urllib.parse import urlsplit
 import httptools
 
 MAX_HEAD_BYTES = 64 * 1024
-BUFFER_BYTES = 1024 * 1024
-"""What one answer may have waiting for a slow reader before its connection is paused."""
+BUFFER_BYTES = 256 * 1024
+"""What one answer may have waiting for a slow reader before its connection is paused: a thousand tokens. As much again
+is on its way through the relay, and written and not taken."""
 _MAX_IDLE_CONNECTIONS = 256
 _FIRST_FINAL_STATUS = 200
 

@@ -55,12 +55,12 @@ def client_address(
     not theirs is the client's own story.
     """
     address = None if peer is None else parse_address(peer)
-    if address is None or not _is_one_of(address, proxies):
+    if address is None or not is_one_of(address, proxies):
         return address
     listed = b",".join(value for name, value in headers if name == _FORWARDED_FOR)
     for hop in reversed(listed.decode("latin-1").split(",") if listed else ()):
         address = parse_address(hop.strip())
-        if address is None or not _is_one_of(address, proxies):
+        if address is None or not is_one_of(address, proxies):
             return address
     return address
 
@@ -68,7 +68,7 @@ def client_address(
 def is_within(address: Address | None, networks: Sequence[str]) -> bool:
     """Whether one of these networks holds the address. None of them holds one that is not known; what is no network
     holds nobody."""
-    return address is not None and _is_one_of(address, _parse_all(tuple(networks)))
+    return address is not None and is_one_of(address, _parse_all(tuple(networks)))
 
 
 def site_of(address: Address) -> str:
@@ -81,7 +81,7 @@ def _site_of(packed: bytes) -> str:
     return str(ipaddress.ip_network((packed, _SITE_BITS[4 if len(packed) == _IPV4_BYTES else 6]), strict=False))
 
 
-def _is_one_of(address: Address, networks: Sequence[Network]) -> bool:
+def is_one_of(address: Address, networks: Sequence[Network]) -> bool:
     return any(address in network for network in networks)
 
 

@@ -7,6 +7,7 @@ the bare upstream: `make bench-gateway`, one run, the same upstream and core for
 import asyncio
 import contextlib
 import os
+import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
@@ -17,7 +18,7 @@ import msgspec
 import uvloop
 
 from tests.bench.load import OTHER_CORE, Measured, drive, need
-from tests.bench.systems import System, chappe, litellm, portkey, target
+from tests.bench.systems import System, chappe, chappe_tls, install_matplotlib, litellm, portkey, target
 from tests.bench.upstream import CHUNKS, STREAM, UNARY, Ports, nginx_version, pass_through, upstream
 
 RESULTS = Path(__file__).parents[2] / ".chappe" / "bench"
@@ -52,7 +53,14 @@ async def nginx(folder: Path, ports: Ports) -> AsyncIterator[System]:
         yield System("nginx", nginx_version(), target(unary, UNARY), target(stream, STREAM), (pid,))
 
 
-SYSTEMS: dict[str, Open] = {"upstream": bare, "nginx": nginx, "chappe": chappe, "portkey": portkey, "litellm": litellm}
+SYSTEMS: dict[str, Open] = {
+    "upstream": bare,
+    "nginx": nginx,
+    "chappe": chappe,
+    "chappe_tls": chappe_tls,
+    "portkey": portkey,
+    "litellm": litellm,
+}
 NOTHING = Measured(0.0, 0.0, 0.0)
 QUICK = ("upstream", "nginx", "chappe")
 
@@ -127,8 +135,14 @@ def main(quick: bool, only: tuple[str, ...], seconds: int) -> None:
     os.sched_setaffinity(0, {OTHER_CORE})
     names = ("upstream", *(name for name in only if name != "upstream")) if only else QUICK if quick else tuple(SYSTEMS)
     results = uvloop.run(run_all(names, seconds or (2 if quick else 4)))
-    (RESULTS / "gateway.json").write_bytes(msgspec.json.format(msgspec.json.encode(results)))
+    written = RESULTS / "gateway.json"
+    written.write_bytes(msgspec.json.format(msgspec.json.encode(results)))
     click.echo(table(results))
+    if not quick:
+        subprocess.run(
+            [str(install_matplotlib()), str(Path(__file__).with_name("plot.py")), str(written), str(RESULTS)],
+            check=True,
+        )
 
 
 if __name__ == "__main__":

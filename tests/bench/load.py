@@ -22,10 +22,11 @@ wrk.method = "POST"
 wrk.body = {body}
 {headers}
 function done(summary, latency, requests)
-  local failed = summary.errors.connect + summary.errors.read + summary.errors.write
-    + summary.errors.status + summary.errors.timeout
-  io.write(string.format('{{"requests":%d,"microseconds":%d,"p50_us":%d,"p99_us":%d,"failed":%d}}\\n',
-    summary.requests, summary.duration, latency:percentile(50), latency:percentile(99), failed))
+  local failed = summary.errors
+  io.write(string.format('{{"requests":%d,"microseconds":%d,"p50_us":%d,"p99_us":%d,"failed":' ..
+    '{{"connect":%d,"read":%d,"write":%d,"status":%d,"timeout":%d}}}}\\n',
+    summary.requests, summary.duration, latency:percentile(50), latency:percentile(99),
+    failed.connect, failed.read, failed.write, failed.status, failed.timeout))
 end
 """
 
@@ -51,7 +52,8 @@ class _Summary(msgspec.Struct):
     microseconds: int
     p50_us: int
     p99_us: int
-    failed: int
+    failed: dict[str, int]
+    """How many, by what of them failed."""
 
 
 def pinned(core: int, *command: str) -> list[str]:
@@ -76,8 +78,9 @@ def drive(target: Target, *, connections: int, seconds: float, pids: tuple[int, 
         command[command.index(f"-d{seconds}s")] = f"-d{max(1, round(seconds))}s"
         output = subprocess.run([*command, "-s", script.name, target.url], check=True, capture_output=True).stdout
     summary = msgspec.json.decode(output.splitlines()[-1], type=_Summary)
-    if summary.failed or not summary.requests:
-        raise click.ClickException(f"{summary.failed} of {summary.requests} requests to {target.url} failed")
+    if any(summary.failed.values()) or not summary.requests:
+        failed = ", ".join(f"{count} by {what}" for what, count in summary.failed.items() if count)
+        raise click.ClickException(f"of {summary.requests} requests to {target.url} failed {failed or 'all'}")
     return Measured(
         1_000_000 * summary.requests / summary.microseconds,
         summary.p50_us / 1000,

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import click
 import httpx
 import msgspec
+import psutil
 
 from chappe_kernel.ids import new_id
 from chappe_kernel.rating import Price
@@ -30,6 +31,7 @@ from chappe_kernel.wire.control import (
 )
 from tests.bench.load import SYSTEM_CORE, Target, pinned
 from tests.bench.upstream import STREAM, UNARY, Ports
+from tests.gateway.certificates import Certificate, new_certificate
 from tests.gateway.fake_control import CREDENTIAL, STARTED, FakeControl
 from tests.gateway.servers import app_config, free_port, serving, valkey_server
 
@@ -37,9 +39,11 @@ _ROOT = Path(__file__).parents[2]
 PEERS = _ROOT / ".chappe" / "bench" / "peers"
 LITELLM = "1.106.2"
 PORTKEY = "1.15.2"
+MATPLOTLIB = "3.11.2"
 _PATH = "/v1/chat/completions"
 _START_S = 240.0
 _SERVER_ERROR = 500
+_MASTER_KEY = "sk-bench"
 
 
 class System(NamedTuple):
@@ -96,8 +100,9 @@ def target(port: int, kind: str, **headers: str) -> Target:
 
 
 @contextlib.asynccontextmanager
-async def chappe(folder: Path, ports: Ports) -> AsyncIterator[System]:
+async def chappe(folder: Path, ports: Ports, certificate: Certificate | None = None) -> AsyncIterator[System]:
     """Everything on: key, residency, four limits of requests and tokens, monthly budget, hold, records, spool."""
+    name = "chappe" if certificate is None else "chappe_tls"
     port, control_port = free_port(), free_port()
     control = BenchControl({"fr-par": f"http://127.0.0.1:{port}", "de-fra": f"http://127.0.0.1:{free_port()}"})
     key = key_with_everything(control)
@@ -111,22 +116,31 @@ async def chappe(folder: Path, ports: Ports) -> AsyncIterator[System]:
                 "REGION_CREDENTIAL": CREDENTIAL,
                 "SERVING_URL": f"http://127.0.0.1:{ports.engine}",
                 "REDIS_URL": redis_url,
-                "SPOOL_DIR": str(folder / "spool"),
+                "SPOOL_DIR": str(folder / f"{name}-spool"),
                 "MAX_CONNECTIONS": "12000",
                 "MAX_IN_FLIGHT": "12000",
+                "TLS_CERTIFICATE_FILE": str(certificate.certificate) if certificate else "",
+                "TLS_KEY_FILE": str(certificate.key) if certificate else "",
             }
             environ = {**os.environ, **{f"CHAPPE_{name}": value for name, value in settings.items()}}
             command = pinned(SYSTEM_CORE, str(Path(sys.executable).with_name("chappe")), "gateway")
-            with _process(command, folder / "chappe.log", environ) as pid:
-                await answers(f"http://127.0.0.1:{port}/healthz")
-                bearer = f"Bearer {key}"
-                yield System(
-                    "chappe",
-                    _commit(),
-                    target(port, UNARY, authorization=bearer),
-                    target(port, STREAM, authorization=bearer),
-                    (pid,),
-                )
+            with _process(command, folder / f"{name}.log", environ) as pid:
+                scheme = "https" if certificate else "http"
+                await answers(f"{scheme}://127.0.0.1:{port}/healthz", pid)
+                asked = [
+                    target(port, kind, authorization=f"Bearer {key}")._replace(
+                        url=f"{scheme}://127.0.0.1:{port}{_PATH}"
+                    )
+                    for kind in (UNARY, STREAM)
+                ]
+                yield System(name, _commit(), asked[0], asked[1], (pid,))
+
+
+@contextlib.asynccontextmanager
+async def chappe_tls(folder: Path, ports: Ports) -> AsyncIterator[System]:
+    """The same with the gateway's own TLS, on connections that stay open."""
+    async with chappe(folder, ports, new_certificate(folder)) as system:
+        yield system
 
 
 def key_with_everything(control: FakeControl) -> str:
@@ -146,7 +160,7 @@ def key_with_everything(control: FakeControl) -> str:
 
 @contextlib.asynccontextmanager
 async def litellm(folder: Path, ports: Ports) -> AsyncIterator[System]:
-    """Its proxy without a database: no keys, no budgets, nothing written."""
+    """Its proxy without a database: one key, which it does not start without; no budgets, nothing written."""
     install_litellm()
     port = free_port()
     models = [
@@ -161,15 +175,23 @@ async def litellm(folder: Path, ports: Ports) -> AsyncIterator[System]:
     config.write_bytes(msgspec.json.encode({"model_list": models, "litellm_settings": {"telemetry": False}}))
     program = PEERS / "litellm" / "bin" / "litellm"
     options = ("--config", str(config), "--host", "127.0.0.1", "--port", str(port), "--num_workers", "1")
-    environ = {**os.environ, "LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_LOG": "ERROR"}
+    environ = {
+        **os.environ,
+        "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+        "LITELLM_LOG": "ERROR",
+        "LITELLM_MASTER_KEY": _MASTER_KEY,
+    }
     with _process(pinned(SYSTEM_CORE, str(program), *options), folder / "litellm.log", environ) as pid:
-        await answers(f"http://127.0.0.1:{port}/health/liveliness")
-        yield System("litellm", LITELLM, target(port, UNARY), target(port, STREAM), (pid,))
+        await answers(f"http://127.0.0.1:{port}/health/liveliness", pid)
+        bearer = f"Bearer {_MASTER_KEY}"
+        unary, stream = (target(port, kind, authorization=bearer) for kind in (UNARY, STREAM))
+        yield System("litellm", LITELLM, unary, stream, (pid,))
 
 
 @contextlib.asynccontextmanager
 async def portkey(folder: Path, ports: Ports) -> AsyncIterator[System]:
-    """Its open gateway: no keys, no budgets, nothing written."""
+    """Its open gateway: no keys, no budgets, nothing written. With an upstream of one's own it answers streams with
+    500: it appends to headers that Node does not let it change."""
     install_portkey()
     port = free_port()
     start = PEERS / "portkey" / "node_modules" / "@portkey-ai" / "gateway" / "build" / "start-server.js"
@@ -177,7 +199,7 @@ async def portkey(folder: Path, ports: Ports) -> AsyncIterator[System]:
     command = pinned(SYSTEM_CORE, node, str(start), f"--port={port}", "--headless")
     environ = {**os.environ, "NODE_ENV": "production"}
     with _process(command, folder / "portkey.log", environ) as pid:
-        await answers(f"http://127.0.0.1:{port}/")
+        await answers(f"http://127.0.0.1:{port}/", pid)
         common = {"x_portkey_provider": "openai", "authorization": "Bearer x"}
         yield System(
             "portkey",
@@ -188,14 +210,16 @@ async def portkey(folder: Path, ports: Ports) -> AsyncIterator[System]:
         )
 
 
-async def answers(url: str) -> None:
+async def answers(url: str, pid: int) -> None:
     """Wait until it does, whatever it says."""
     give_up_at = time.monotonic() + _START_S
-    async with httpx.AsyncClient() as http:
+    async with httpx.AsyncClient(verify=False) as http:  # noqa: S501  # a certificate that was made a moment ago
         while time.monotonic() < give_up_at:
             with contextlib.suppress(httpx.TransportError):
                 if (await http.get(url)).status_code < _SERVER_ERROR:
                     return
+            if psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
+                break
             await asyncio.sleep(0.05)
     raise click.ClickException(f"nothing answers at {url}")
 
@@ -220,14 +244,24 @@ def _process(command: list[str], log: Path, environ: dict[str, str]) -> Iterator
 
 def install_litellm() -> None:
     """Into an environment of its own, for this benchmark only."""
-    home = PEERS / "litellm"
-    mark = home / LITELLM
+    install("litellm", f"litellm[proxy]=={LITELLM}", LITELLM)
+
+
+def install_matplotlib() -> Path:
+    """Likewise, for the plot. Returns its Python."""
+    install("matplotlib", f"matplotlib=={MATPLOTLIB}", MATPLOTLIB)
+    return PEERS / "matplotlib" / "bin" / "python"
+
+
+def install(name: str, requirement: str, version: str) -> None:
+    home = PEERS / name
+    mark = home / version
     if mark.exists():
         return
     uv = str(Path(sys.executable).with_name("uv"))
     subprocess.run([uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(home)], check=True)
     python = str(home / "bin" / "python")
-    subprocess.run([uv, "pip", "install", "--quiet", "--python", python, f"litellm[proxy]=={LITELLM}"], check=True)
+    subprocess.run([uv, "pip", "install", "--quiet", "--python", python, requirement], check=True)
     mark.touch()
 
 

@@ -155,6 +155,23 @@ async def test_a_process_that_was_held_up_does_not_take_redis_for_gone(gateway_r
     await client.aclose()
 
 
+async def test_the_turn_of_a_minute_refuses_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A block ends a round trip before Redis's minute does: whatever is leased in between is dead when it comes."""
+    async with open_redis("unix:///nowhere") as client:
+        limiter = RateLimiter(client, SystemClock())
+        turns_at = time.monotonic() + 0.02
+
+        async def lease(**_: object) -> list[int]:
+            left_ms = int(1000 * (turns_at - time.monotonic()))
+            return [1, 200, left_ms, 1000] if left_ms > 0 else [2, 200, 60_000, 1000]
+
+        monkeypatch.setattr(limiter, "_script", lease)
+        limits = (RateLimit("tenant:x", 600_000),)
+        await limiter.admit(limits)
+        limiter._scopes["tenant:x"].window.ends_at = time.monotonic()
+        await limiter.admit(limits)
+
+
 async def test_remaining_counts_down(world: World, gateway: RunningGateway) -> None:
     key = world.control.new_key(world.control.new_tenant(), requests_per_minute=600)
     remaining = []
