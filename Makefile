@@ -23,7 +23,7 @@ help:
 	@echo "make bench-portal   how long every page takes with a million requests in the log"
 	@echo "make chaos    kill parts at random under load and check the books (MINUTES=10 SEED=…)"
 	@echo "make fuzz     send a gateway whatever a bad client might (MINUTES=10 SEED=…)"
-	@echo "make simulate replay a seed of the simulator (SEED=7, SCENARIO=mixed, flood or cells)"
+	@echo "make simulate replay a seed of the simulator (SEED=7, SCENARIO=mixed, flood, region, cells or regions)"
 	@echo "make messages collect the pages' texts for translation into platform/chappe_control/locale/"
 	@echo "make wheel    build the wheel into dist/"
 	@echo "make screenshots   take the pictures in docs/screenshots/ again"

@@ -24,6 +24,7 @@ from chappe_gateway.metrics_page import MetricsPage
 from chappe_gateway.peers import Peers
 from chappe_gateway.records import EngineRecords
 from chappe_gateway.region_redis import open_redis
+from chappe_gateway.region_turns import RegionTurns
 from chappe_gateway.repeats import Repeats, RepeatSeal
 from chappe_gateway.rights import Rights, touched_by
 from chappe_gateway.settings import GatewaySettings
@@ -37,6 +38,7 @@ from chappe_gateway.witnesses import Witnesses
 from chappe_kernel.breaker import BreakerState
 from chappe_kernel.clock import Clock, SystemClock
 from chappe_kernel.errors import Unauthenticated, Unavailable
+from chappe_kernel.ids import new_id
 from chappe_kernel.networks import parse_networks
 from chappe_kernel.trace_context import TraceContext, read_trace
 from chappe_kernel.wire.control import DeploymentLoad, UsageEvent
@@ -58,6 +60,8 @@ class Gateway:
     def __init__(self, settings: GatewaySettings, clock: Clock | None = None) -> None:
         self.settings = settings
         self.clock = clock or SystemClock()
+        self.name_in_region = f"{settings.gateway_id}:{new_id().hex}"
+        """This life of the process: what one that was killed had leased is not its successor's."""
         self.engines = HttpClient(settings.serving_url)
         self.control = ControlClient(settings.control_url, settings.region_credential)
         self.health = EngineHealthMonitor(HttpClient(settings.serving_url))
@@ -79,10 +83,13 @@ class Gateway:
         self.spans = Spans(settings) if settings.otlp_url else None
         self.breakers = Breakers(self.clock)
         self.peers = Peers(settings, self.clock)
-        self.limiter = RateLimiter(self.redis, self.clock, settings.gateways_in_region)
+        self.limiter = RateLimiter(
+            self.redis, self.clock, name=self.name_in_region, peers=lambda: self.turns.office.peers
+        )
         self.records = EngineRecords(self.redis)
         seal = RepeatSeal(settings.region_credential, settings.region)
-        self.turns = Turns(settings, self.clock, self.control)
+        self.turns = Turns(settings, self.clock, self.control, self.name_in_region)
+        self.region_turns = RegionTurns(self.redis, self.clock, settings.region, self.turns)
         self.repeats = Repeats(self.redis, seal, self.clock)
         self.grants = GrantKeeper(self.control, self.clock, settings.gateway_id, settings.grant_block_nano)
         name = _UNSAFE_IN_FILE_NAME.sub("_", settings.gateway_id)
@@ -117,6 +124,7 @@ class Gateway:
         self.key_feed.on_change(self.snapshots.keys_changed)
         await self.key_feed.poll()
         await self.snapshots.poll()
+        await self.region_turns.look()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(1):
                 await self.health.check()
@@ -130,7 +138,9 @@ class Gateway:
             self.peers.run(),
             self.records.run(),
             self.repeats.run(),
+            self.limiter.concurrency.run(),
             self.turns.run(),
+            self.region_turns.run(),
             self.grants.run_returns(),
             self.grants.run_recalls(),
             self.shipper.run(),
@@ -153,6 +163,8 @@ class Gateway:
         self.spool.close()
         self.engines.close()
         self.control.close()
+        await self.limiter.concurrency.close()
+        await self.region_turns.close()
         self.peers.close()
         await self.redis.aclose()
         if self._metrics_page is not None:

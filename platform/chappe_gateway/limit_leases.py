@@ -1,5 +1,5 @@
 """Rate limits over any number of gateways: blocks of requests and tokens, leased from the region's Redis by one atomic
-script.
+script. Requests at once are taken here too, and counted in `concurrency_leases`.
 
 Without Redis a gateway goes on with its own share of the limit, so that a tenant gets at most one extra limit in that
 minute; a breaker keeps the time-out from being paid by every request.
@@ -8,30 +8,35 @@ minute; a breaker keeps the time-out from being paid by every request.
 import asyncio
 import math
 from collections import OrderedDict
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import redis.asyncio
 import structlog
 from redis.exceptions import RedisError
 
+from chappe_gateway.concurrency import Gauge
+from chappe_gateway.concurrency_leases import ConcurrencyLimiter
 from chappe_gateway.errors import Headers, RequestLimitExceeded, rate_headers
-from chappe_gateway.limits import LocalShare, Meter, Unit, Window, block_size, meters
+from chappe_gateway.limits import LocalShare, Meter, Unit, Window, meters
+from chappe_gateway.region_redis import answered
 from chappe_kernel.clock import Clock
 from chappe_kernel.wire.control import RateLimit
 
 _log = structlog.get_logger()
 
-# KEYS[1] the count, ARGV[1] the limit, ARGV[2] how much is wanted, ARGV[3] with how much less than that nobody is
-# served. Redis's own clock names the minute, so that all gateways mean the same one. A counter that FLUSHALL took away
-# starts at nothing.
+# KEYS[1] the count, ARGV[1] the limit, ARGV[2] how much those who wait want, ARGV[3] with how much less than that
+# nobody is served, ARGV[4] how much to lease beyond what is wanted: the less is left, the less of that, so that little
+# is left over in one gateway that another could use. Redis's own clock names the minute, so that all gateways mean the
+# same one. A counter that FLUSHALL took away starts at nothing.
 _LEASE = """
 local time = redis.call('TIME')
 local minute = math.floor(time[1] / 60)
 local key = KEYS[1] .. ':' .. minute
 local free = math.max(0, tonumber(ARGV[1]) - tonumber(redis.call('GET', key) or '0'))
-local granted = math.min(tonumber(ARGV[2]), free)
+local spare = math.min(tonumber(ARGV[4]), math.floor(free / 32))
+local granted = math.min(ARGV[2] + spare, free)
 if granted < tonumber(ARGV[3]) then
   granted = 0
 end
@@ -43,8 +48,6 @@ local left_ms = 60000 - ((time[1] % 60) * 1000 + math.floor(time[2] / 1000))
 return {minute, granted, left_ms, free - granted}
 """
 _KEY_PREFIX = "chappe:rate:"
-_REDIS_TIMEOUT_S = 0.15
-_LOOKS = 3
 _BREAKER_OPEN_S = 1.0
 _MAX_SCOPES = 50_000
 _MAX_PLANS = 20_000
@@ -86,14 +89,26 @@ class _Plan(NamedTuple):
     limits: Sequence[RateLimit]
     requests: tuple[_Counted, ...]
     tokens: tuple[_Counted, ...]
+    gauges: tuple[Gauge, ...]
 
 
 class Taken:
     """What one admitted request took of all its limits, and the headers that say how much is left."""
 
-    __slots__ = ("_clock", "_requests", "_tokens", "headers")
+    __slots__ = ("_clock", "_concurrency", "_gauges", "_requests", "_tokens", "headers")
 
-    def __init__(self, requests: Sequence[_Share], tokens: Sequence[_Share], clock: Clock, now: float) -> None:
+    def __init__(
+        self,
+        requests: Sequence[_Share],
+        tokens: Sequence[_Share],
+        clock: Clock,
+        now: float,
+        *,
+        concurrency: ConcurrencyLimiter,
+        gauges: Sequence[Gauge],
+    ) -> None:
+        self._concurrency = concurrency
+        self._gauges = gauges
         self._requests = requests
         self._tokens = tokens
         self._clock = clock
@@ -104,8 +119,15 @@ class Taken:
             headers += _headers(tokens, now, Unit.TOKENS.value)
         self.headers = headers
 
+    def end(self) -> None:
+        """The request does not run any more. Safe to repeat."""
+        if self._gauges:
+            gauges, self._gauges = self._gauges, ()
+            self._concurrency.release(gauges)
+
     def settle(self, tokens: int) -> None:
-        """The request used so many tokens: the rest of its bound is free again for others in the same minute."""
+        """It has ended and used so many tokens: the rest of its bound is free again for others in the same minute."""
+        self.end()
         now = self._clock.monotonic()
         for window, minute, amount in self._tokens:
             if minute is not None and tokens < amount:
@@ -113,6 +135,7 @@ class Taken:
 
     def undo(self) -> None:
         """The request goes nowhere, because another limit refused it."""
+        self.end()
         now = self._clock.monotonic()
         for window, minute, amount in (*self._requests, *self._tokens):
             if minute is not None:
@@ -122,10 +145,19 @@ class Taken:
 class RateLimiter:
     """All counts of one gateway process."""
 
-    def __init__(self, redis_client: "redis.asyncio.Redis", clock: Clock, gateways_in_region: int = 1) -> None:
+    def __init__(
+        self,
+        redis_client: "redis.asyncio.Redis",
+        clock: Clock,
+        *,
+        name: str = "",
+        peers: Callable[[], int] = lambda: 1,
+    ) -> None:
+        """`name` is this process's, unique in the region; `peers` says how many share each limit without Redis."""
+        self.concurrency = ConcurrencyLimiter(redis_client, clock, name, peers)
         self._script = redis_client.register_script(_LEASE)
         self._clock = clock
-        self._gateways_in_region = max(1, gateways_in_region)
+        self._peers = peers
         self._scopes: OrderedDict[str, _Scope] = OrderedDict()
         self._plans: dict[tuple[int, str], _Plan] = {}
         """By the identity of a key's limits, which each plan keeps alive, and model."""
@@ -138,32 +170,49 @@ class RateLimiter:
         return self._broken_until > 0.0
 
     async def admit(self, limits: Sequence[RateLimit], *, model: str = "", tokens: int = 0) -> Taken:
-        """Take one request for `model`, and the tokens that it may use, of every limit, or of none.
+        """Take one request for `model`, and the tokens that it may use, of every limit, or of none. Who gets a `Taken`
+        must settle it.
 
-        Raises `RequestLimitExceeded`.
+        Raises `RequestLimitExceeded`; `LimitExceeded` when too many run at once.
         """
         now = self._clock.monotonic()
         plan = self._plans.get((id(limits), model))
-        if plan is not None and _has_room(plan, tokens, now):
+        if (
+            plan is not None
+            and _has_room(plan, tokens, now)
+            and (not plan.gauges or self.concurrency.take_at_once(plan.gauges))
+        ):
             return Taken(
                 self._take_at_once(plan.requests, 1, now),
                 self._take_at_once(plan.tokens, tokens, now),
                 self._clock,
                 now,
+                concurrency=self.concurrency,
+                gauges=plan.gauges,
             )
+        # First, since it gives back whole what it took: who runs too much at once uses nothing up of its minutes.
+        gauges = self.concurrency.gauges(limits, model)
+        await self.concurrency.take(gauges)
         parts: dict[Unit, list[_Share]] = {Unit.REQUESTS: [], Unit.TOKENS: []}
         asked = meters(limits, model, tokens)
         try:
             for meter in asked:
                 parts[meter.unit].append(await self._take(meter))
         except BaseException:
-            self._taken(parts).undo()
+            self._taken(parts, gauges).undo()
             raise
-        self._remember(limits, model, asked)
-        return self._taken(parts)
+        self._remember(limits, model, asked, gauges)
+        return self._taken(parts, gauges)
 
-    def _taken(self, parts: dict[Unit, list[_Share]]) -> Taken:
-        return Taken(parts[Unit.REQUESTS], parts[Unit.TOKENS], self._clock, self._clock.monotonic())
+    def _taken(self, parts: dict[Unit, list[_Share]], gauges: tuple[Gauge, ...]) -> Taken:
+        return Taken(
+            parts[Unit.REQUESTS],
+            parts[Unit.TOKENS],
+            self._clock,
+            self._clock.monotonic(),
+            concurrency=self.concurrency,
+            gauges=gauges,
+        )
 
     def _take_at_once(self, counted: Sequence[_Counted], amount: int, now: float) -> list[_Share]:
         shares = []
@@ -179,7 +228,9 @@ class RateLimiter:
         if (scope.lease is None or scope.lease.done()) and self._clock.monotonic() >= self._broken_until:
             scope.lease = asyncio.create_task(self._ask(meter, scope))
 
-    def _remember(self, limits: Sequence[RateLimit], model: str, asked: Sequence[Meter]) -> None:
+    def _remember(
+        self, limits: Sequence[RateLimit], model: str, asked: Sequence[Meter], gauges: tuple[Gauge, ...]
+    ) -> None:
         counted: dict[Unit, list[_Counted]] = {Unit.REQUESTS: [], Unit.TOKENS: []}
         for meter in asked:
             scope = self._scopes.get(meter.key)
@@ -188,7 +239,9 @@ class RateLimiter:
             counted[meter.unit].append(_Counted(scope.window, meter.limit, scope, meter))
         if len(self._plans) >= _MAX_PLANS:
             self._plans.clear()
-        self._plans[id(limits), model] = _Plan(limits, tuple(counted[Unit.REQUESTS]), tuple(counted[Unit.TOKENS]))
+        self._plans[id(limits), model] = _Plan(
+            limits, tuple(counted[Unit.REQUESTS]), tuple(counted[Unit.TOKENS]), gauges
+        )
 
     def _scope(self, meter: Meter) -> _Scope:
         scope = self._scopes.get(meter.key)
@@ -244,10 +297,11 @@ class RateLimiter:
         window = scope.window
         here = window.left if sent_at < window.ends_at else 0
         least = max(1, meter.amount - here)
-        wanted = max(least, block_size(meter.limit, scope.waiting - here, meter.unit, window.pace(sent_at)))
+        wanted = max(least, scope.waiting - here)
+        spare = window.spare(sent_at, meter.unit)
         try:
-            minute, granted, left_ms, left_elsewhere = await _answered(
-                self._script(keys=[_KEY_PREFIX + meter.key], args=[meter.limit, wanted, least])
+            minute, granted, left_ms, left_elsewhere = await answered(
+                self._script(keys=[_KEY_PREFIX + meter.key], args=[meter.limit, wanted, least, spare])
             )
         except (RedisError, OSError, TimeoutError) as error:
             if self._broken_until == 0.0:
@@ -260,7 +314,7 @@ class RateLimiter:
 
     def _take_share(self, meter: Meter, scope: _Scope) -> bool:
         minute = int(self._clock.now().timestamp()) // _SECONDS_PER_MINUTE
-        taken = scope.share.take(minute, max(1, meter.limit // self._gateways_in_region), meter.amount)
+        taken = scope.share.take(minute, max(1, meter.limit // max(1, self._peers())), meter.amount)
         self.taken_alone += taken
         return taken
 
@@ -275,22 +329,6 @@ class RateLimiter:
         else:
             message = f"{what} is used up; try again in {math.ceil(retry_after_s)} s"
         return RequestLimitExceeded(message, retry_after_s=retry_after_s, limit=meter.limit, unit=meter.unit)
-
-
-async def _answered(call: Coroutine[Any, Any, Any]) -> Any:
-    """What Redis answers. Raises `TimeoutError` after `_REDIS_TIMEOUT_S` in which this process ran: one that was held
-    up for longer finds an answer that has come meanwhile, and must not take Redis for gone."""
-    asking = asyncio.ensure_future(call)
-    try:
-        for _ in range(_LOOKS):
-            await asyncio.wait([asking], timeout=_REDIS_TIMEOUT_S / _LOOKS)
-            if asking.done():
-                return asking.result()
-        raise TimeoutError
-    finally:
-        if not asking.done():
-            asking.cancel()
-            await asyncio.wait([asking])
 
 
 def _has_room(plan: _Plan, tokens: int, now: float) -> bool:

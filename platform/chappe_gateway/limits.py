@@ -13,6 +13,8 @@ from chappe_kernel.wire.control import RateLimit
 
 # A block is this part of the limit at most, so that few gateways hoard little, within these bounds.
 _BLOCKS_PER_LIMIT = 20
+# The first one is this part of it; each that is used up fast is followed by one twice as large.
+_FIRST_BLOCKS_PER_LIMIT = 200
 _FAST_S = 1.0
 """A block that is used up faster than this is followed by a larger one, which is asked for before its end."""
 
@@ -71,6 +73,8 @@ class Window:
     """When that lease was asked for."""
     after_lease: int = 0
     """What was here after it."""
+    last_spare: int = 0
+    """How much that lease asked for beyond what was waited for."""
 
     def take(self, now: float, amount: int = 1) -> bool:
         """Use `amount` of the block, if there is as much in this minute."""
@@ -100,6 +104,14 @@ class Window:
         self.refused = granted == 0
         self.leased_at = sent_at
         self.after_lease = self.left
+
+    def spare(self, now: float, unit: Unit) -> int:
+        """How much to lease now beyond what is waited for."""
+        first = max(1, self.limit // _FIRST_BLOCKS_PER_LIMIT)
+        soon = self.last_spare > 0 and now - self.leased_at < _FAST_S
+        most = block_size(self.limit, 0, unit, self.pace(now))
+        self.last_spare = min(most, 2 * self.last_spare if soon else first)
+        return self.last_spare
 
     def is_running_out(self, now: float) -> bool:
         """Whether half of what the last lease left here is used already, soon after it, and the region has most of this

@@ -62,13 +62,14 @@ async def _serve_count(gateway: Gateway, call: Call) -> None:
         return
     taken = await gateway.limiter.admit(visitor.facts.limits, model=offer.listing.name)
     call.extra_headers = taken.headers
-    gateway.enter(call)
     try:
+        gateway.enter(call)
         call.listing = offer.listing
         await gateway.rights.settle_in(call, visitor)
         tokens = await count_exactly(gateway, offer.deployment, CountRequest(messages=request.messages))
     finally:
         gateway.leave(call)
+        taken.settle(0)
     await call.respond(200, [], msgspec.json.encode({"input_tokens": tokens}))
 
 

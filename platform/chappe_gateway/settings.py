@@ -50,7 +50,8 @@ class GatewaySettings:
     grant_block_nano: int = 50_000_000
     """What is leased ahead for a tenant with traffic."""
     gateways_in_region: int = 1
-    """Into how many parts a rate limit is split while Redis is away, and always what Serve takes of each deployment."""
+    """How many gateways the region has at least: into so many parts limits and what Serve takes of each deployment are
+    split while Redis is away. Otherwise gateways know each other by it."""
     max_in_flight: int = 2048
     """Requests admitted at once, all tenants together; more are refused with 503."""
     max_connections: int = 8192

@@ -83,6 +83,7 @@ def begin_settling(
         admitted.taken.settle(event.counts.prompt_tokens + event.counts.completion_tokens)
         settled: asyncio.Future[UsageEvent | None] = gateway.spool.put(event, partial(_leave, gateway, call))  # type: ignore[assignment]  # invariant
     except BaseException:
+        admitted.taken.end()
         _leave(gateway, call)
         raise
     return gateway.settling(settled)
@@ -111,6 +112,7 @@ async def settle(gateway: Gateway, call: Call, admitted: Admitted, ending: Endin
         await _end_claim(gateway, call, ending, event)
         await gateway.spool.commit(event)
     finally:
+        admitted.taken.end()
         _leave(gateway, call)
     return event
 

@@ -45,7 +45,7 @@ def _turns(room: int) -> Turns:
     settings = GatewaySettings(
         "fr-par", "gw-1", "http://127.0.0.1", "x", "http://127.0.0.1", "x", "x", max_in_flight=room, queue_total=2000
     )
-    return Turns(settings, SystemClock(), ControlClient("http://127.0.0.1", "x"))
+    return Turns(settings, SystemClock(), ControlClient("http://127.0.0.1", "x"), "gw-1")
 
 
 def uncontended_us(requests: int, tenants: int = 10) -> float:

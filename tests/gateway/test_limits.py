@@ -12,7 +12,7 @@ import redis.asyncio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chappe_gateway import limit_leases
+from chappe_gateway import region_redis
 from chappe_gateway.errors import RequestLimitExceeded
 from chappe_gateway.limit_leases import RateLimiter
 from chappe_gateway.limits import LocalShare, Unit, Window, block_size
@@ -101,10 +101,15 @@ def test_the_local_share_is_one_limit_per_minute(gaps: list[float], share: int) 
     assert max(taken.values()) <= share
 
 
-@given(st.integers(1, 10**6), st.integers(0, 500))
-def test_a_block_is_a_small_part_but_enough_for_all_who_wait(limit: int, waiting: int) -> None:
-    size = block_size(limit, waiting)
-    assert max(1, waiting) <= size <= max(1, waiting, limit // 20)
+@given(st.integers(1, 10**6), st.lists(st.floats(0.01, 3), max_size=30))
+def test_blocks_grow_with_traffic_and_stay_a_small_part(limit: int, gaps: list[float]) -> None:
+    window, now, last = Window(limit), 100.0, 0
+    for gap in gaps:
+        spare = window.spare(now, Unit.REQUESTS)
+        assert spare <= max(1, limit // 20)
+        assert spare <= max(1, limit // 200, 2 * last)
+        now, last = now + gap, spare
+    assert Window(limit).spare(now, Unit.REQUESTS) * 8 <= max(8, limit // 20)
 
 
 async def many(gateways: list[RunningGateway], key: str, count: int) -> list[httpx.Response]:
@@ -115,7 +120,7 @@ async def many(gateways: list[RunningGateway], key: str, count: int) -> list[htt
 
 async def test_two_gateways_never_exceed_one_limit(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     # While Redis answers, and on a machine without CPU time to spare that may take it longer than a gateway waits.
-    monkeypatch.setattr(limit_leases, "_REDIS_TIMEOUT_S", 10.0)
+    monkeypatch.setattr(region_redis, "TIMEOUT_S", 10.0)
     key = world.control.new_key(world.control.new_tenant(), requests_per_minute=40)
     async with world.gateway() as one, world.gateway("de-fra", "gw-2") as two:
         answers = await many([one, two], key, 100)
@@ -201,7 +206,7 @@ async def test_a_refusal_of_one_limit_takes_nothing_of_the_others(gateway_redis_
 async def test_without_redis_a_gateway_has_its_share_per_minute_and_little_delay(world: World) -> None:
     client = open_redis(f"redis://127.0.0.1:{free_port()}")
     clock = FakeClock()
-    limiter = RateLimiter(client, clock, gateways_in_region=2)
+    limiter = RateLimiter(client, clock, peers=lambda: 2)
     limit = RateLimit("tenant:t", 20)
     for minute in range(2):
         clock.seconds = 60.0 * minute

@@ -20,11 +20,13 @@ PATH = "/v1/chat/completions"
 
 
 @contextlib.contextmanager
-def process(world: World, log: Path) -> "Iterator[subprocess.Popen[bytes]]":
+def process(
+    world: World, log: Path, gateway_id: str = "gw-1", port: int | None = None
+) -> "Iterator[subprocess.Popen[bytes]]":
     settings = {
         "REGION": "fr-par",
-        "GATEWAY_ID": "gw-1",
-        "PORT": str(world.ports["fr-par"]),
+        "GATEWAY_ID": gateway_id,
+        "PORT": str(port or world.ports["fr-par"]),
         "CONTROL_URL": f"http://127.0.0.1:{world.control_port}",
         "REGION_CREDENTIAL": CREDENTIAL,
         "SERVING_URL": f"http://127.0.0.1:{world.engine.port}",
@@ -46,14 +48,19 @@ def process(world: World, log: Path) -> "Iterator[subprocess.Popen[bytes]]":
 @contextlib.asynccontextmanager
 async def started(world: World, log: Path) -> "AsyncIterator[subprocess.Popen[bytes]]":
     with process(world, log) as running:
-        async with httpx.AsyncClient() as http, asyncio.timeout(15):
-            while True:
-                with contextlib.suppress(httpx.TransportError):
-                    if (await http.get(f"http://127.0.0.1:{world.ports['fr-par']}/healthz")).status_code == 200:
-                        break
-                assert running.poll() is None
-                await asyncio.sleep(0.02)
+        await is_up(running, world.ports["fr-par"])
         yield running
+
+
+async def is_up(running: "subprocess.Popen[bytes]", port: int, within_s: float = 15) -> None:
+    """Wait until a gateway serves."""
+    async with httpx.AsyncClient() as http, asyncio.timeout(within_s):
+        while True:
+            with contextlib.suppress(httpx.TransportError):
+                if (await http.get(f"http://127.0.0.1:{port}/healthz")).status_code == 200:
+                    return
+            assert running.poll() is None
+            await asyncio.sleep(0.02)
 
 
 async def test_sigkill_in_mid_stream_loses_no_event_of_an_ended_answer(world: World, tmp_path: Path) -> None:

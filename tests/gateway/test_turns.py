@@ -23,7 +23,7 @@ def ask(gateway: RunningGateway, key: str, content: str = "hello", **fields: Any
 
 def in_line(gateway: RunningGateway) -> tuple[int, int]:
     """Running, waiting."""
-    dispatcher = gateway.gateway.turns._dispatchers[CHAT]
+    dispatcher = gateway.gateway.turns.office.posts[CHAT].dispatcher
     return dispatcher.running, dispatcher.waiting
 
 

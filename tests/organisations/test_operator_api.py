@@ -52,6 +52,8 @@ async def test_a_tenant_is_created_with_all_that_is_known_of_it(world: Organisat
         "reference": number,
         "contract_reference": "2026/17",
         "parent": None,
+        "verified": True,
+        "share": None,
         "relation": None,
         "is_reseller": False,
         "credit_limit": "0.000000000",

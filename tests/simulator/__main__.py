@@ -1,4 +1,4 @@
-"""Replay one seed: `make simulate SEED=7`, with `SCENARIO=flood`, `cells` or `regions` another kind of world.
+"""Replay one seed: `make simulate SEED=7`, with `SCENARIO=flood`, `region`, `cells` or `regions` another kind of world.
 
 Prints who got what, and how close the bound was.
 """
@@ -9,6 +9,7 @@ from collections import Counter
 
 from tests.simulator.cells import REGIONS, Cells
 from tests.simulator.pair import PairWatch
+from tests.simulator.region import RegionWorld, gateways_of, regional
 from tests.simulator.regions import Regions
 from tests.simulator.scenarios import PAIR, flood, mixed
 from tests.simulator.world import Report, World
@@ -19,7 +20,7 @@ _COLUMNS = ("tenant", "asked", "done", "refused", "timed out", "left", "broken o
 def main() -> None:
     parser = argparse.ArgumentParser(prog="tests.simulator", description=__doc__)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--scenario", choices=("mixed", "flood", "cells", "regions"), default="mixed")
+    parser.add_argument("--scenario", choices=("mixed", "flood", "region", "cells", "regions"), default="mixed")
     asked = parser.parse_args()
     if asked.scenario == "cells":
         _replay_cells(asked.seed)
@@ -36,7 +37,10 @@ def main() -> None:
         _say(f"p99 TTFT of good alone {alone.p99_ttft_s():.3f} s, beside the flood {ratio:.2f} times that")
         return
     watch = PairWatch()
-    world = World(mixed(asked.seed), watch)
+    if asked.scenario == "region":
+        world = RegionWorld(regional(asked.seed), gateways_of(asked.seed), watch=watch)
+    else:
+        world = World(mixed(asked.seed), watch)
     world.run()
     _print(world)
     _say(

@@ -10,7 +10,7 @@ from random import Random
 from uuid import UUID
 
 from chappe_gateway.grants import Hold, LeasedGrant, TenantBook
-from chappe_gateway.limits import LocalShare, Unit, Window, block_size
+from chappe_gateway.limits import LocalShare, Unit, Window
 from chappe_kernel.residency import Elsewhere, Here, decide
 
 REGIONS = ("fr-par", "de-fra")
@@ -149,7 +149,7 @@ class Cells:
         here = window.left if self.now < window.ends_at else 0
         least = max(1, tokens - here)
         free = max(0, self.limit - self.counted[gateway.region, minute])
-        granted = min(max(least, block_size(self.limit, least, Unit.TOKENS)), free)
+        granted = min(least + min(window.spare(self.now, Unit.TOKENS), free // 32), free)
         granted = 0 if granted < least else granted
         self.counted[gateway.region, minute] += granted
         window.lease(self.now, minute, granted, _MINUTE_S - self.now % _MINUTE_S, free - granted)

@@ -83,7 +83,9 @@ class Report:
 
 
 @dataclass(slots=True, eq=False)
-class _Asked:
+class Asked:
+    """One request, from when it came until its ticket's state says that it is over."""
+
     tenant: Tenant
     ticket: Ticket
     job: Job
@@ -101,9 +103,9 @@ class World:
         """The most weighted tokens that were in flight at once, by their bounds: the U of the theorem."""
         self.most_running = 0
         self.least_limit = scenario.capacity
-        self.running: dict[Ticket, _Asked] = {}
+        self.running: dict[Ticket, Asked] = {}
         self._reserved = 0
-        self._asked: dict[Ticket, _Asked] = {}
+        self._asked: dict[Ticket, Asked] = {}
         self._random = Random(scenario.seed)  # noqa: S311  # a simulation
         # Each tenant's own, so that it asks the same whoever else is there.
         self._draws = {tenant.name: Random(f"{scenario.seed} {tenant.name}") for tenant in scenario.tenants}  # noqa: S311
@@ -167,10 +169,10 @@ class World:
             priority=tenant.priority,
             deadline=now + self.scenario.patience_s,
         )
-        asked = _Asked(tenant, ticket, job)
+        asked = Asked(tenant, ticket, job)
         self.reports[tenant.name].asked += 1
         try:
-            at_once = self.dispatcher.enter(ticket, now)
+            at_once = self._enter(asked, now)
         except LimitExceeded:
             self.reports[tenant.name].refused += 1
             return
@@ -181,6 +183,17 @@ class World:
             self._send(ticket, now)
         else:
             self._at(ticket.deadline, lambda _: None)
+
+    def _enter(self, asked: Asked, now: float) -> bool:
+        return self.dispatcher.enter(asked.ticket, now)
+
+    def _finish(self, asked: Asked, cost: int) -> None:
+        self.dispatcher.leave(asked.ticket)
+        self.dispatcher.finish(asked.ticket, cost)
+
+    def _observe(self, asked: Asked, now: float) -> None:
+        self.dispatcher.in_flight.observe(asked.job.sent_at, now, asked.job.prompt_tokens)
+        self.least_limit = min(self.least_limit, self.dispatcher.in_flight.limit)
 
     def _pump(self, now: float) -> None:
         for ticket in self.dispatcher.expired(now):
@@ -199,18 +212,17 @@ class World:
         if asked.tenant.keeps_waiting and now < min(asked.tenant.until_s, self.scenario.lasts_s):
             self._ask(asked.tenant, now)
 
-    def _first(self, asked: _Asked, now: float) -> None:
+    def _first(self, asked: Asked, now: float) -> None:
         self.reports[asked.tenant.name].ttft_s.append(now - asked.ticket.arrived_at)
-        self.dispatcher.in_flight.observe(asked.job.sent_at, now, asked.job.prompt_tokens)
-        self.least_limit = min(self.least_limit, self.dispatcher.in_flight.limit)
+        self._observe(asked, now)
 
-    def _end(self, asked: _Asked, now: float) -> None:
+    def _end(self, asked: Asked, now: float) -> None:
         self._over(asked, now)
         self.reports[asked.tenant.name].done += 1
 
-    def _leave(self, asked: _Asked, now: float) -> None:
+    def _leave(self, asked: Asked, now: float) -> None:
         if asked.ticket.state is State.WAITING:
-            self.dispatcher.leave(asked.ticket)
+            self._finish(asked, 0)
             del self._asked[asked.ticket]
         elif asked.ticket.state is State.RUNNING:
             self.engine.stop(asked.job, now)
@@ -227,12 +239,12 @@ class World:
             self._over(asked, now)
             self.reports[asked.tenant.name].broken_off += 1
 
-    def _over(self, asked: _Asked, now: float) -> None:
+    def _over(self, asked: Asked, now: float) -> None:
         cost = cost_of(*asked.job.tokens_at(now))
         del self.running[asked.ticket]
         self._reserved -= asked.ticket.bound
         self.reports[asked.tenant.name].tokens += cost
-        self.dispatcher.finish(asked.ticket, cost)
+        self._finish(asked, cost)
 
     def _change_capacity(self, _: float) -> None:
         capacity = self.scenario.capacity

@@ -175,6 +175,7 @@ FILL = {
         INSERT INTO rated_usage_receipt (id, sequence, kind) VALUES (uuidv7(), 1, 'acknowledged');
     """,
     "0022": "UPDATE instance SET lends_from = now()",
+    "0027": "UPDATE tenant SET share = 3; UPDATE plan SET share = 2",
     "0026": """
         INSERT INTO usage_event (request_id, tenant_id, project_id, key_id, grant_id, region, gateway, listing_id,
                                  price_version_id, outcome, prompt_tokens, cached_tokens, completion_tokens,

@@ -57,6 +57,8 @@ async def create_tenant(session: AsyncSession, asked: CreateTenant, defaults: De
             contract_reference=asked.contract_reference,
             is_reseller=asked.is_reseller,
             parent=read_parent(asked.parent),
+            # Whom the operator makes active at once, it knows.
+            verified=asked.state != "applied",
         ),
         details=_details(asked),
     )

@@ -110,7 +110,9 @@ async def change_plan(
     async with services.database.operator(origin_of(request)) as session:
         check_match(request, show_plan(await service.get_plan(session, plan, lock=True)))
         quotas = await _quotas(session, data.quotas)
-        return with_etag(show_plan(await service.change_plan(session, plan, title=data.title, quotas=quotas)))
+        return with_etag(
+            show_plan(await service.change_plan(session, plan, title=data.title, share=data.share, quotas=quotas))
+        )
 
 
 @delete(
@@ -130,7 +132,9 @@ async def remove_plan(request: OperatorRequest, services: Given, plan: PlanPath,
 
 async def _create(session: AsyncSession, asked: CreatePlan) -> PlanView:
     quotas = await _quotas(session, asked.quotas)
-    return show_plan(await service.create_plan(session, name=asked.name, title=asked.title, quotas=quotas))
+    return show_plan(
+        await service.create_plan(session, name=asked.name, title=asked.title, share=asked.share, quotas=quotas)
+    )
 
 
 async def _quotas(session: AsyncSession, asked: Sequence[PlanQuotaTerms]) -> list[tuple[str | None, Values]]:

@@ -13,7 +13,7 @@ from chappe_tenants.api_keys.service import KeyOrder, create_key, import_key
 from chappe_tenants.members.service import Role, put_member
 from chappe_tenants.operators.service import OperatorRole, put_operator
 from chappe_tenants.organisations.queries import find_by_reference
-from chappe_tenants.organisations.service import Seller, create_organisation
+from chappe_tenants.organisations.service import Contract, Seller, create_organisation
 from chappe_tenants.projects.queries import find_by_name
 from chappe_tenants.projects.service import create_project
 
@@ -58,7 +58,7 @@ async def create_tenant(
 ) -> tuple[TenantId, dict[KeyKind, str]]:
     """A new tenant and the secrets of its first two keys. Without regions it may use all that there are."""
     terms = Terms(Seller(currency=currency), requests_per_minute, welcome_credit_nano, allowed_regions)
-    opened = await open_organisation(session, name=name, terms=terms)
+    opened = await open_organisation(session, name=name, terms=terms, contract=Contract(verified=True))
     secrets = {}
     for kind in KeyKind:
         order = KeyOrder(name=kind.value, kind=kind)
@@ -80,6 +80,7 @@ async def _organisation(session: AsyncSession, seed: Seed) -> TenantScope:
         allowed_regions=seed.tenant.allowed_regions,
         requests_per_minute=seed.tenant.requests_per_minute,
         reference=reference,
+        contract=Contract(verified=True),
     )
 
 

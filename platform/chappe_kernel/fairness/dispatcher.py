@@ -43,12 +43,21 @@ class QueueBounds:
     of_account: int = 256
 
 
+def busy_refusal(after_s: float, code: str) -> LimitExceeded:
+    """What to tell one who is not served."""
+    return LimitExceeded(
+        f"the model is busy with other requests; try again in {math.ceil(after_s)} s", retry_after_s=after_s, code=code
+    )
+
+
 class Dispatcher:
     """Each operation is O(log n) in those who wait."""
 
     def __init__(self, in_flight: InFlightLimit, bounds: QueueBounds | None = None) -> None:
         self.in_flight = in_flight
         self.running = 0
+        self.lent = 0
+        """Places that others use by themselves: those of other processes' blocks."""
         self._bounds = bounds or QueueBounds()
         self._line = Line()
         self._batch = Line()
@@ -66,9 +75,24 @@ class Dispatcher:
     def waiting(self) -> int:
         return self._line.waiting + self._batch.waiting
 
+    @property
+    def in_use(self) -> int:
+        """How many places of the in-flight budget are taken."""
+        return self.running + self.lent
+
+    def adopt(self, ticket: Ticket, now: float) -> None:
+        """It runs already, by somebody else's leave: it is counted and charged as if it had passed here."""
+        ticket.cost = max(1, int(ticket.bound * self._used_part))
+        self._see(ticket.account, now)
+        sent_at = ticket.dispatched_at or now
+        self._line_of(ticket).adopt(ticket, now)
+        ticket.dispatched_at = sent_at
+        self.running += 1
+
     def enter(self, ticket: Ticket, now: float) -> bool:
-        """Whether it may run at once; otherwise it waits. Raises `LimitExceeded` when too many do."""
-        ticket.arrived_at = now
+        """Whether it may run at once; otherwise it waits. One that came elsewhere before keeps its `arrived_at`. Raises
+        `LimitExceeded` when too many wait."""
+        ticket.arrived_at = ticket.arrived_at or now
         ticket.cost = max(1, int(ticket.bound * self._used_part))
         self._see(ticket.account, now)
         line = self._line_of(ticket)
@@ -127,12 +151,7 @@ class Dispatcher:
 
     def refusal(self, account: Hashable, now: float, *, code: str = "queue_full") -> LimitExceeded:
         """What to tell one who is not served: when those of its account who wait now will have been."""
-        after_s = self.retry_after_s(account, now)
-        return LimitExceeded(
-            f"the model is busy with other requests; try again in {math.ceil(after_s)} s",
-            retry_after_s=after_s,
-            code=code,
-        )
+        return busy_refusal(self.retry_after_s(account, now), code)
 
     def retry_after_s(self, account: Hashable, now: float) -> float:
         """About when a request of this account would be served if it came last in its queue: its turn comes once in as
@@ -154,7 +173,7 @@ class Dispatcher:
         """Whether the in-flight budget has room for one more of this account. Nobody is ever served in its place: only
         so the counters stay close together."""
         limit = self.in_flight.limit
-        if self.running < limit - limit // _KEPT_PART or self._light_waiting:
+        if self.running + self.lent < limit - limit // _KEPT_PART or self._light_waiting:
             return True
         waiting = self._line.waiting_accounts + self._batch.waiting_accounts
         others = len(self._seen) - max(waiting, 1)
@@ -174,7 +193,7 @@ class Dispatcher:
 
     def _next_line(self, coming: Priority | None = None) -> Line | None:
         """The line that is served next, if anything may run: with one more of the kind that is `coming`."""
-        if self.running >= self.in_flight.limit:
+        if self.running + self.lent >= self.in_flight.limit:
             return None
         batch = self._batch.waiting or coming is Priority.BATCH
         others = self._line.waiting or (coming is not None and coming is not Priority.BATCH)
@@ -182,7 +201,7 @@ class Dispatcher:
             return self._batch
         if others:
             return self._line
-        return self._batch if batch and self.running < self._room_for_batch() else None
+        return self._batch if batch and self.running + self.lent < self._room_for_batch() else None
 
     def _room_for_batch(self) -> int:
         limit = self.in_flight.limit

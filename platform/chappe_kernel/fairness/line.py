@@ -133,6 +133,15 @@ class Line:
         if not self.waiting:
             self.counters.level = queue.account.counter
 
+    def adopt(self, ticket: Ticket, now: float) -> None:
+        """It runs already: charged as the others are, though it was nobody's turn."""
+        queue = self._queue(ticket.account)
+        if not queue.account.waiting:
+            self.counters.lift(queue.account, self._floor())
+        self._begin(queue, ticket, now)
+        if not self.waiting:
+            self.counters.level = max(self.counters.level, queue.account.counter)
+
     def leave(self, ticket: Ticket) -> None:
         """It does not wait any more. It was charged nothing."""
         queue = self._queues[ticket.account]

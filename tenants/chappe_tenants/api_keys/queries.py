@@ -16,7 +16,7 @@ from chappe_kernel.wire.control import KeyDigest
 from chappe_store.session import TenantScope
 from chappe_tenants.api_keys.models import ApiKey
 from chappe_tenants.organisations.models import Tenant
-from chappe_tenants.quotas.models import Quota
+from chappe_tenants.quotas.models import Plan, Quota
 
 
 class KeyRecord(Struct, frozen=True):
@@ -138,6 +138,16 @@ OWN_LIMIT = (
 _SHOWN = tuple(
     OWN_LIMIT if name == "requests_per_minute" else getattr(ApiKey, name) for name in KeyRecord.__struct_fields__
 )
+
+
+class Holder(Struct, frozen=True):
+    """What a gateway is told of a key's tenant. `share` is its contract's, or its plan's."""
+
+    answers_kept_for_s: int
+    verified: bool
+    share: int
+
+
 LEAKED = "leaked"
 """Why a key was `revoked_for`: somebody found its text where it should not be."""
 
@@ -146,7 +156,11 @@ _IS_ACTIVE = (ApiKey.revoked_at.is_(None), or_(ApiKey.expires_at.is_(None), ApiK
 _DIGESTS = (bindparam("versions", type_=ARRAY(BIGINT)), bindparam("digests", type_=ARRAY(BYTEA)))
 _FIND = text("SELECT * FROM find_secret(:versions, :digests)").bindparams(*_DIGESTS)
 # Built once: a gateway waits for it.
-_ANSWERS_KEPT = select(Tenant.answers_kept_for_s).where(Tenant.id == bindparam("tenant_id"))
+_STANDING = (
+    select(Tenant.answers_kept_for_s, Tenant.verified, func.coalesce(Tenant.share, Plan.share).label("share"))
+    .join(Plan, Plan.name == Tenant.plan)
+    .where(Tenant.id == bindparam("tenant_id"))
+)
 _FIND_LEAKED = text("SELECT * FROM find_leaked_secret(:versions, :digests)").bindparams(*_DIGESTS)
 
 
@@ -156,9 +170,10 @@ async def find_key(session: AsyncSession, digests: Sequence[KeyDigest]) -> Found
     return None if row is None else FoundKey(**row)
 
 
-async def read_answers_kept(session: AsyncSession, tenant_id: UUID) -> int:
-    """Of the tenant of a key that somebody has just shown to have: seconds."""
-    return await session.scalar(_ANSWERS_KEPT, {"tenant_id": tenant_id}) or 0
+async def read_holder(session: AsyncSession, tenant_id: UUID) -> Holder:
+    """The tenant of a key that somebody has just shown to have."""
+    row = (await session.execute(_STANDING, {"tenant_id": tenant_id})).mappings().one()
+    return Holder(**row)
 
 
 async def find_leaked(session: AsyncSession, digests: Sequence[KeyDigest]) -> FoundLeak | None:

@@ -25,7 +25,7 @@ from chappe_store.session import TenantScope
 from chappe_tenants.api_keys import queries
 from chappe_tenants.api_keys.expiry import check_expiry, successors_expiry
 from chappe_tenants.api_keys.narrowing import clean_networks
-from chappe_tenants.api_keys.queries import FoundKey, KeyRecord, NewKey
+from chappe_tenants.api_keys.queries import FoundKey, Holder, KeyRecord, NewKey
 from chappe_tenants.naming import clean_name
 from chappe_tenants.organisations.lifecycle import effect_of
 from chappe_tenants.organisations.service import get_organisation
@@ -122,8 +122,8 @@ async def resolve(
     if found is None:
         return None
     quotas = await read_key_quotas(session, tenant_id=found.tenant_id, project_id=found.project_id, key_id=found.key_id)
-    kept_for_s = await queries.read_answers_kept(session, found.tenant_id)
-    return _facts(found, quotas, jurisdiction_of, answers_kept_for_s=kept_for_s)
+    holder = await queries.read_holder(session, found.tenant_id)
+    return _facts(found, quotas, holder, jurisdiction_of)
 
 
 async def create_key(
@@ -361,7 +361,7 @@ def _once_each(names: Sequence[str] | None) -> list[str] | None:
     return None if names is None else list(dict.fromkeys(names))
 
 
-def _facts(found: FoundKey, quotas: KeyQuotas, jurisdiction_of: dict[str, str], *, answers_kept_for_s: int) -> KeyFacts:
+def _facts(found: FoundKey, quotas: KeyQuotas, holder: Holder, jurisdiction_of: dict[str, str]) -> KeyFacts:
     return KeyFacts(
         key_id=found.key_id,
         project_id=found.project_id,
@@ -374,7 +374,9 @@ def _facts(found: FoundKey, quotas: KeyQuotas, jurisdiction_of: dict[str, str], 
         limits=quotas.limits,
         valid_for_s=found.valid_for_s,
         budgets=quotas.budgets,
-        answers_kept_for_s=float(answers_kept_for_s),
+        answers_kept_for_s=float(holder.answers_kept_for_s),
+        verified=holder.verified,
+        share=holder.share,
         quotas_hold_for_s=quotas.hold_for_s,
         networks=None if found.networks is None else tuple(found.networks),
     )

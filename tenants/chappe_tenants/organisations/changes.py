@@ -76,6 +76,8 @@ async def change_tenant(
         contract_reference=_or_else(change.contract_reference, tenant.contract_reference),
         is_reseller=_or_else(change.is_reseller, tenant.is_reseller),
         parent=read_parent(_or_else(change.parent, parent_of(tenant))),
+        verified=_or_else(change.verified, tenant.verified),
+        share=_or_else(change.share, tenant.share),
     )
     return await service.change_contract(session, tenant, contract)
 

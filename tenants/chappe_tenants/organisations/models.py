@@ -17,6 +17,8 @@ class Tenant(Base):
     `reference` is the operator's own number for this customer: what makes a repeated seed find it again.
     `requests_per_minute` is what the tenant begins with: a trigger makes it the contract's quota, and nobody else
     reads it. `legal_entity_id` is who of the operator sells to it, in its own currency: for good, once it has a budget.
+    `verified` is whether the operator knows who it is: all that are not have one share of a busy deployment together.
+    `share` is how many shares its contract gives it, instead of its plan's.
     `answers_kept_for_s` is how long a region may keep an answer for a repeat with the same `Idempotency-Key`.
     `parent_id` is its group or its reseller, as `relation` says. `state_changed_at` is the database's to write. Of the
     legal details some may be missing until the operator verifies them; the address's country is ISO 3166-1.
@@ -46,6 +48,8 @@ class Tenant(Base):
     plan: Mapped[str] = mapped_column(ForeignKey("plan.name"), server_default=text("'standard'"), index=True)
     requests_per_minute: Mapped[int]
     answers_kept_for_s: Mapped[int] = mapped_column(server_default=text("0"))
+    verified: Mapped[bool] = mapped_column(server_default=false())
+    share: Mapped[int | None]
     contract_reference: Mapped[str | None]
     legal_name: Mapped[str | None]
     address_line_1: Mapped[str | None]

@@ -15,6 +15,7 @@ from chappe_tenants.organisations.models import Tenant
 from chappe_tenants.organisations.relations import Relation
 from chappe_tenants.organisations.service import MAX_REGIONS, STANDARD_PLAN, Parent, Seller, standing_of
 
+Share = Annotated[int, Meta(ge=1, le=1000)]
 OrganisationId = Annotated[str, Meta(pattern="^ten_", max_length=40)]
 EntityId = Annotated[str, Meta(pattern="^ent_", max_length=40)]
 AllowedRegions = Annotated[
@@ -29,6 +30,17 @@ AnswersKept = Annotated[
         description="For so many seconds a region keeps a model's answer, encrypted, for a repeat of the request with "
         "the same Idempotency-Key. 0 keeps none: the repeat is told that it was completed.",
     ),
+]
+Verified = Annotated[
+    bool,
+    Meta(
+        description="Whether you know who it is. All that nobody has verified have one share of a busy model together. "
+        "The state `verified` sets it."
+    ),
+]
+OwnShare = Annotated[
+    Share | None,
+    Meta(description="How many shares of a busy model its contract gives it; null is its plan's."),
 ]
 CreditLimit = Annotated[
     str, Meta(pattern=r"^[0-9]{1,10}(\.[0-9]{1,9})?$", description="A decimal string, in the organisation's currency.")
@@ -57,6 +69,8 @@ class ChangeTenant(ChangeOrganisation, frozen=True, kw_only=True, forbid_unknown
     contract_reference: Name | UnsetType | None = UNSET
     is_reseller: bool | UnsetType = UNSET
     parent: ParentRef | UnsetType | None = UNSET
+    verified: Verified | UnsetType = UNSET
+    share: OwnShare | UnsetType = UNSET
 
 
 class CreateCustomer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -148,6 +162,8 @@ class TenantView(CustomerView, frozen=True, kw_only=True):
     legal_entity_id: Annotated[EntityId, Meta(description="Who sells to it.")]
     reference: str | None
     parent: ParentRef | None
+    verified: Verified
+    share: OwnShare
     credit_limit: Amount
 
 
@@ -166,6 +182,8 @@ def show_tenant(tenant: Tenant, credit_limit_nano: int) -> TenantView:
         legal_entity_id=encode_id(LEGAL_ENTITY, tenant.legal_entity_id),
         reference=tenant.reference,
         parent=parent_of(tenant),
+        verified=tenant.verified,
+        share=tenant.share,
         credit_limit=format_nano(credit_limit_nano),
     )
 

@@ -38,6 +38,10 @@ class Contract(Struct, frozen=True, kw_only=True):
     contract_reference: str | None = None
     is_reseller: bool = False
     parent: Parent | None = None
+    verified: bool = False
+    """Whether the operator knows who it is."""
+    share: int | None = None
+    """How many shares of a busy deployment it has; None is the plan's."""
 
 
 class Seller(Struct, frozen=True):
@@ -88,6 +92,8 @@ async def create_organisation(
         **_contract_columns(contract),
         **(details or {}),
     }
+    if state is TenantState.VERIFIED:
+        values["verified"] = True
     if not await queries.insert_tenant(session, tenant_id, values):
         raise Conflict("another organisation has this reference", code="reference_taken", param="reference")
     return TenantScope(tenant_id)
@@ -139,9 +145,10 @@ async def change_state(
     if to is TenantState.CLOSED:
         # Before the keys' revision is taken, as who makes a key does it: the other order would be a deadlock.
         await queries.lock_projects(session, scope)
-    changed = await queries.update_tenant(
-        session, scope.tenant_id, {"state": to, "state_reason": reason, "state_by": authority}
-    )
+    values: dict[str, Any] = {"state": to, "state_reason": reason, "state_by": authority}
+    if to is TenantState.VERIFIED:
+        values["verified"] = True
+    changed = await queries.update_tenant(session, scope.tenant_id, values)
     if to is TenantState.CLOSED:
         await queries.revoke_all_keys(session, scope)
     return changed
@@ -206,6 +213,8 @@ def _contract_columns(contract: Contract) -> dict[str, Any]:
         "plan": clean_name(contract.plan, param="plan"),
         "contract_reference": _optional_name(contract.contract_reference, param="contract_reference"),
         "is_reseller": contract.is_reseller,
+        "verified": contract.verified,
+        "share": contract.share,
         "parent_id": None if contract.parent is None else contract.parent.tenant_id,
         "relation": None if contract.parent is None else contract.parent.relation,
     }

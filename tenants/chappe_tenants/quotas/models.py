@@ -12,13 +12,14 @@ from chappe_store.base import Base
 
 class Plan(Base):
     """What tenants are sold; `name` is what a tenant's row says, `title` what people read. `id` orders
-    them by their age."""
+    them by their age. `share` is how many shares of a busy deployment each tenant of it has."""
 
     __tablename__ = "plan"
 
     name: Mapped[str] = mapped_column(primary_key=True)
     id: Mapped[UUID] = mapped_column(unique=True, server_default=func.uuidv7())
     title: Mapped[str]
+    share: Mapped[int] = mapped_column(server_default=text("1"))
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 

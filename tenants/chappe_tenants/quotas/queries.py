@@ -248,15 +248,18 @@ async def read_plan_quotas(session: AsyncSession, names: Sequence[str]) -> dict[
     return found
 
 
-async def insert_plan(session: AsyncSession, name: str, title: str) -> bool:
+async def insert_plan(session: AsyncSession, name: str, title: str, share: int) -> bool:
     """False, and nothing inserted, if there is a plan of this name."""
-    statement = insert(Plan).values(name=name, title=title).on_conflict_do_nothing(index_elements=["name"])
+    statement = insert(Plan).values(name=name, title=title, share=share).on_conflict_do_nothing(index_elements=["name"])
     return await session.scalar(statement.returning(Plan.name)) is not None
 
 
-async def rename_plan(session: AsyncSession, name: str, title: str) -> None:
+async def update_plan(session: AsyncSession, name: str, title: str, share: int) -> None:
     await session.execute(
-        update(Plan).where(Plan.name == name).values(title=title).execution_options(synchronize_session=False)
+        update(Plan)
+        .where(Plan.name == name)
+        .values(title=title, share=share)
+        .execution_options(synchronize_session=False)
     )
 
 

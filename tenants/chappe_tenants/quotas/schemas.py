@@ -46,6 +46,9 @@ Model = Annotated[
 ]
 Reason = Annotated[str, Meta(min_length=1, max_length=MAX_REASON_LENGTH)]
 PlanKey = Annotated[str, Meta(pattern="^[a-z0-9][a-z0-9_-]{0,62}$", description="What tenants' rows say.")]
+Share = Annotated[
+    int, Meta(ge=1, le=1000, description="How many shares of a busy model each organisation of the plan has.")
+]
 PlanName = Annotated[str, Meta(min_length=1, max_length=MAX_NAME_LENGTH, description="Without control characters.")]
 
 
@@ -98,12 +101,14 @@ class ChangePlan(Struct, frozen=True, forbid_unknown_fields=True):
     """All that the plan says from now on."""
 
     title: PlanName
+    share: Share = 1
     quotas: Annotated[list[PlanQuotaTerms], Meta(max_length=MAX_MODELS_PER_PLAN + 1)] = []
 
 
 class CreatePlan(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     name: PlanKey
     title: PlanName
+    share: Share = 1
     quotas: Annotated[list[PlanQuotaTerms], Meta(max_length=MAX_MODELS_PER_PLAN + 1)] = []
 
 
@@ -143,6 +148,7 @@ class PlanQuotaView(LimitsView, frozen=True, kw_only=True):
 class PlanView(Struct, frozen=True):
     name: str
     title: str
+    share: Share
     quotas: list[PlanQuotaView]
 
 
@@ -222,6 +228,7 @@ def show_plan(terms: PlanTerms) -> PlanView:
     return PlanView(
         name=terms.plan.name,
         title=terms.plan.title,
+        share=terms.plan.share,
         quotas=[
             PlanQuotaView(
                 model=model,

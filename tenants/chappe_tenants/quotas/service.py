@@ -116,11 +116,12 @@ async def end_raise(session: AsyncSession, scope: TenantScope, raise_id: QuotaRa
 
 
 async def create_plan(
-    session: AsyncSession, *, name: str, title: str, quotas: Sequence[tuple[str | None, Values]]
+    session: AsyncSession, *, name: str, title: str, quotas: Sequence[tuple[str | None, Values]], share: int = 1
 ) -> PlanTerms:
-    """Raises `Conflict` for a name in use, `Invalid` for a model twice."""
+    """`share` is how many shares of a busy deployment its tenants have. Raises `Conflict` for a name in use, `Invalid`
+    for a model twice."""
     name = clean_name(name, param="name")
-    if not await queries.insert_plan(session, name, clean_name(title, param="title")):
+    if not await queries.insert_plan(session, name, clean_name(title, param="title"), share):
         raise Conflict("there is a plan of this name", code="name_taken", param="name")
     return await _set_plan_quotas(session, name, quotas)
 
@@ -134,10 +135,10 @@ async def get_plan(session: AsyncSession, name: str, *, lock: bool = False) -> P
 
 
 async def change_plan(
-    session: AsyncSession, name: str, *, title: str, quotas: Sequence[tuple[str | None, Values]]
+    session: AsyncSession, name: str, *, title: str, quotas: Sequence[tuple[str | None, Values]], share: int = 1
 ) -> PlanTerms:
     """The plan says exactly this afterwards, to every tenant that has it."""
-    await queries.rename_plan(session, name, clean_name(title, param="title"))
+    await queries.update_plan(session, name, clean_name(title, param="title"), share)
     return await _set_plan_quotas(session, name, quotas)
 
 
