@@ -1,13 +1,16 @@
 """A circuit breaker for what is called over a network: pure, time in monotonic seconds and chance are passed in.
 
-Closed, everything passes. Failures open it when they are many and at least half of what was tried lately. Open, nothing
-passes until its time is over. Half-open, one call passes and decides: closed again, or open for twice as long.
+Closed, everything passes. Failures open it when they are many, at least half of what was tried lately, and go on for a
+while: all streams of one replica that dies break off at once, and the other replicas are well. Open, nothing passes
+until its time is over. Half-open, one call passes and decides: closed again, or open for twice as long.
 """
 
+import math
 from enum import IntEnum
 
 _WINDOW_S = 10.0
 _FEWEST_FAILURES = 5
+_LASTING_S = 0.25
 _FIRST_OPEN_S = 1.0
 _LONGEST_OPEN_S = 30.0
 # A probe that is never heard of again is given up for lost after this.
@@ -25,14 +28,24 @@ class BreakerState(IntEnum):
 class Breaker:
     """One of them for each thing that can fail by itself."""
 
-    __slots__ = ("_failures", "_open_s", "_probe_until", "_successes", "_until", "_window_ends_at", "is_closed")
+    __slots__ = (
+        "_failing_since",
+        "_failures",
+        "_open_s",
+        "_probe_until",
+        "_successes",
+        "_until",
+        "_window_ends_at",
+        "is_closed",
+    )
 
     def __init__(self) -> None:
         self.is_closed = True
         """Whoever finds it so need not ask anything else."""
         self._failures = 0
         self._successes = 0
-        self._window_ends_at = 0.0
+        self._failing_since = 0.0
+        self._window_ends_at = -math.inf
         self._open_s = _FIRST_OPEN_S
         self._until = 0.0
         self._probe_until = 0.0
@@ -74,8 +87,11 @@ class Breaker:
             return
         if now >= self._window_ends_at:
             self._begin_window(now)
+        if self._failures == 0:
+            self._failing_since = now
         self._failures += 1
-        if self._failures >= _FEWEST_FAILURES and self._failures >= self._successes:
+        lasts = now - self._failing_since >= _LASTING_S
+        if lasts and self._failures >= _FEWEST_FAILURES and self._failures >= self._successes:
             self._open(now, draw)
 
     def forget(self) -> None:
@@ -90,7 +106,7 @@ class Breaker:
     def _close(self) -> None:
         self.is_closed = True
         self._open_s = _FIRST_OPEN_S
-        self._window_ends_at = 0.0
+        self._window_ends_at = -math.inf
 
     def _begin_window(self, now: float) -> None:
         self._window_ends_at = now + _WINDOW_S

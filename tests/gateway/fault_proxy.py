@@ -27,6 +27,8 @@ class FaultProxy:
             yield self
         finally:
             self.cut()
+            # Whoever was accepted a moment ago gets to his task, which closes him.
+            await asyncio.sleep(0.01)
             for task in tuple(self._tasks):
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)

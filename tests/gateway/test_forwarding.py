@@ -16,6 +16,7 @@ from anthropic import AsyncAnthropic
 
 from chappe_gateway.peer_seal import PeerSeal
 from chappe_kernel.api_keys import Pepper
+from chappe_kernel.breaker import Breaker
 from chappe_kernel.ids import REQUEST, decode_id, new_id
 from chappe_kernel.rating import Counts, Outcome
 from chappe_kernel.wire.peer import PeerStatus, Ticket
@@ -144,8 +145,11 @@ async def test_a_region_that_is_not_allowed_is_never_asked(pair: Pair, narrowed_
 async def test_a_model_that_fails_here_runs_elsewhere_if_that_is_allowed(pair: Pair) -> None:
     pinned = pair.world.control.new_key(pair.world.tenant, regions=("fr-par",))
     await until(lambda: pair.knows(CHAT))
-    for _ in range(5):
-        pair.here.gateway.breakers.failed(CHAT)
+    breaker = Breaker()
+    pair.here.gateway.breakers._breakers[CHAT] = breaker
+    now = pair.here.gateway.clock.monotonic()
+    for before_s in (0.8, 0.6, 0.4, 0.2, 0.0):
+        breaker.failed(now - before_s, 0.99)
     moved = await pair.here.http.post(PATH, json=chat_body(), headers=auth(pair.world.key))
     assert (moved.status_code, moved.headers["x-chappe-region"]) == (200, "de-fra")
     refused = await pair.here.http.post(PATH, json=chat_body(), headers=auth(pinned))

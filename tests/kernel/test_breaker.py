@@ -8,9 +8,9 @@ from chappe_kernel.breaker import Breaker, BreakerState
 
 def opened(now: float = 0.0, draw: float = 0.5) -> Breaker:
     breaker = Breaker()
-    for _ in range(5):
-        assert breaker.take(now)
-        breaker.failed(now, draw)
+    for before_s in (0.4, 0.3, 0.2, 0.1, 0.0):
+        assert breaker.take(now - before_s)
+        breaker.failed(now - before_s, draw)
     return breaker
 
 
@@ -19,9 +19,21 @@ def test_few_failures_open_nothing() -> None:
     for _ in range(4):
         breaker.failed(0.0, 0.5)
     assert breaker.state(0.0) is BreakerState.CLOSED
-    breaker.failed(0.0, 0.5)
-    assert breaker.state(0.0) is BreakerState.OPEN
-    assert not breaker.take(0.9)
+    breaker.failed(0.3, 0.5)
+    assert breaker.state(0.3) is BreakerState.OPEN
+    assert not breaker.take(1.2)
+
+
+def test_many_failures_at_once_open_nothing() -> None:
+    """One of several replicas has died, or this process was held up."""
+    breaker = Breaker()
+    for _ in range(100):
+        breaker.failed(0.0, 0.5)
+    assert breaker.is_closed
+    for _ in range(102):
+        breaker.succeeded(0.2)
+    breaker.failed(0.3, 0.5)
+    assert breaker.is_closed
 
 
 def test_failures_among_many_successes_open_nothing() -> None:
