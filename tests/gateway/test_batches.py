@@ -14,7 +14,7 @@ from chappe_kernel.ids import new_id
 from chappe_kernel.rating import Outcome, Price, charge, discounted
 from chappe_kernel.wire.control import RateLimit
 from chappe_kernel.wire.engine import EmbedRequest, EngineError, GenerateRequest
-from tests.gateway.fake_control import CHAT, EMBEDDINGS, PRICE
+from tests.gateway.fake_control import CHAT, ELSEWHERE_ONLY, EMBEDDINGS, PRICE
 from tests.gateway.openai_document import check, document_path
 from tests.gateway.test_answers_shape import check_error
 from tests.gateway.test_files import jsonl, line, upload
@@ -48,13 +48,15 @@ async def test_the_package_runs_a_batch_from_its_file_to_its_answers(keeping: Wo
     lines = [line(number, max_tokens=3 + number) for number in range(12)]
     lines.append(line(12, model="no-such-model"))
     lines.append(line(13, temperature=9))
+    # What is kept here is run here: a line is not sent on.
+    lines.append(line(14, model=ELSEWHERE_ONLY))
     async with keeping.openai(gateway.url) as client:
         batch = await begin(client, lines, metadata={"mine": "yes"})
         assert batch.status in ("validating", "in_progress")
         done = await until_over(client, batch)
         assert done.status == "completed", done
         assert done.request_counts is not None
-        assert done.request_counts.to_dict() == {"total": 14, "completed": 12, "failed": 2}
+        assert done.request_counts.to_dict() == {"total": 15, "completed": 12, "failed": 3}
         assert (done.metadata, done.endpoint) == ({"mine": "yes"}, "/v1/chat/completions")
         assert done.expires_at == done.created_at + 24 * 3600
         answers = await lines_of(client, done.output_file_id)
@@ -70,8 +72,8 @@ async def test_the_package_runs_a_batch_from_its_file_to_its_answers(keeping: Wo
     assert [answer["custom_id"] for answer in answers] == [f"line-{number}" for number in range(12)]
     assert {answer["response"]["status_code"] for answer in answers} == {200}
     assert {answer["error"] for answer in answers} == {None}
-    assert [error["custom_id"] for error in errors] == ["line-12", "line-13"]
-    assert [error["response"]["status_code"] for error in errors] == [404, 400]
+    assert [error["custom_id"] for error in errors] == ["line-12", "line-13", "line-14"]
+    assert [error["response"]["status_code"] for error in errors] == [404, 400, 404]
     assert errors[1]["response"]["body"]["error"]["param"] == "temperature"
     events = await keeping.events(12)
     told = {answer["response"]["request_id"] for answer in answers}
