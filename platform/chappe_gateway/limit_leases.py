@@ -52,7 +52,7 @@ _BREAKER_OPEN_S = 1.0
 _MAX_SCOPES = 50_000
 _MAX_PLANS = 20_000
 _MAX_LEASES_PER_REQUEST = 8
-_TURN_OF_MINUTE_S = 0.005
+_LONGEST_TURN_S = 0.25
 _SECONDS_PER_MINUTE = 60
 
 
@@ -273,10 +273,11 @@ class RateLimiter:
                 if self._take_share(meter, scope):
                     return _Share(window, None, meter.amount)
                 break
-            if self._clock.monotonic() >= window.ends_at:
-                # Redis's minute is not over yet, and by our own count, which is earlier by a round trip, it is: what it
-                # gives now is dead. Asking at once again would use up all tries before the next minute begins.
-                await asyncio.sleep(_TURN_OF_MINUTE_S)
+            now = self._clock.monotonic()
+            if now >= window.ends_at:
+                # Redis's minute is not over yet, and by our own count, which is earlier by the longest round trip in it,
+                # it is: what it gives now is dead. Asking on would use up all tries before the next minute begins.
+                await asyncio.sleep(min(_LONGEST_TURN_S, max(0.0, window.turns_at - now)))
         raise self._refusal(meter, window)
 
     async def _lease(self, meter: Meter, scope: _Scope) -> bool:
@@ -310,6 +311,7 @@ class RateLimiter:
             return False
         self._broken_until = 0.0
         window.lease(sent_at, int(minute), int(granted), int(left_ms) / 1000, int(left_elsewhere))
+        window.turns_at = self._clock.monotonic() + int(left_ms) / 1000
         return True
 
     def _take_share(self, meter: Meter, scope: _Scope) -> bool:

@@ -65,6 +65,8 @@ class Window:
     minute: int = -1
     """The number of the minute by Redis's clock that the block belongs to."""
     ends_at: float = 0.0
+    turns_at: float = 0.0
+    """When that minute is over for Redis too, at the latest."""
     left_elsewhere: int = 0
     """What the region still had after our last lease."""
     refused: bool = False

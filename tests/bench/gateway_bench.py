@@ -79,7 +79,7 @@ async def measure(system: System, seconds: float) -> Result:
         """With one connection, and with the best number of them."""
         try:
             # Whatever is made at the first request is made before it is measured.
-            await asyncio.to_thread(drive, system.unary if kind == UNARY else system.stream, connections=32, seconds=1)
+            await asyncio.to_thread(drive, system.unary if kind == UNARY else system.stream, connections=32, seconds=3)
             return await run(kind, 1), max([await run(kind, connections) for connections in CONNECTIONS])
         except click.ClickException as failure:
             click.echo(f"{system.name} does not serve {kind}: {failure.message}", err=True)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import msgspec
 
 from chappe_kernel.rating import Counts
-from chappe_kernel.wire.engine import END_HEADER, END_MARK, START_MARK, End, Start
+from chappe_kernel.wire.engine import END_HEADER, END_MARK, START_MARK, End, EngineHealth, Start
 from tests.bench.load import OTHER_CORE, SYSTEM_CORE, pinned
 from tests.gateway.servers import free_port
 
@@ -43,7 +43,7 @@ _UPSTREAM = """
   server {{ listen 127.0.0.1:{engine}; root .;
     location /unary/ {{ error_page 405 =200 /unary.json; rewrite ^ /unary.json break; }}
     location /stream/ {{ error_page 405 =200 /engine.txt; rewrite ^ /engine.txt break; }}
-    location ~ /health$ {{ return 200 "{{}}"; }}
+    location ~ /health$ {{ return 200 '{health}'; }}
     location = /unary.json {{ add_header {header} '{end}'; }}
     location = /engine.txt {{ default_type text/event-stream; types {{ }} }} }}
 """
@@ -72,7 +72,8 @@ def upstream(folder: Path) -> Iterator[Ports]:
     _write_answers(folder)
     ports = Ports(free_port(), free_port(), free_port())
     end = msgspec.json.encode(End("completed", COUNTS, "stop")).decode()
-    servers = _UPSTREAM.format(**ports._asdict(), header=END_HEADER, end=end)
+    health = msgspec.json.encode(EngineHealth("canned", 2048, 0)).decode()
+    servers = _UPSTREAM.format(**ports._asdict(), header=END_HEADER, end=end, health=health)
     with _nginx(folder, "upstream", servers, OTHER_CORE):
         yield ports
 

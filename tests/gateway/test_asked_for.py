@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from anthropic import AsyncAnthropic
 from mistralai.client import Mistral
-from openai import AsyncOpenAI
+from openai import AsyncOpenAI, BadRequestError
 
 from chappe_gateway.extras import prompt_allowance
 from chappe_gateway.requests import decode_chat
@@ -262,6 +262,36 @@ async def test_functions_of_the_responses_api(world: World, client: AsyncOpenAI,
     formatted: Any = {"format": {"type": "json_schema", "name": "place", "schema": CITY}}
     told = await client.responses.create(model=CHAT, input=talk, text=formatted, max_output_tokens=80)
     jsonschema_rs.validate(CITY, msgspec.json.decode(told.output_text))
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+async def test_a_result_answers_a_call_of_a_kept_response(world: World, client: AsyncOpenAI, streaming: bool) -> None:
+    world.control.change_key(world.key, content_kept_for_s=3600.0)
+    tools: Any = [{"type": "function", "strict": True, **WEATHER}]
+    choice: Any = {"type": "function", "name": "get_weather"}
+    fields: Any = {"model": CHAT, "tools": tools, "tool_choice": choice, "max_output_tokens": 80}
+    if streaming:
+        async with client.responses.stream(input="Weather in Paris?", **fields) as stream:
+            first: Any = await stream.get_final_response()
+    else:
+        first = await client.responses.create(input="Weather in Paris?", **fields)
+    [call] = first.output
+    assert call.type == "function_call"
+    kept: Any = await client.responses.retrieve(first.id)
+    assert kept.output == first.output
+    result: Any = {"type": "function_call_output", "call_id": call.call_id, "output": "22 degrees"}
+    told = await client.responses.create(model=CHAT, input=[result], previous_response_id=first.id, max_output_tokens=8)
+    assert told.usage is not None and told.usage.input_tokens > first.usage.output_tokens
+    items: Any = await client.responses.input_items.list(told.id)
+    assert [(item.type, item.call_id, item.output) for item in items.data] == [
+        ("function_call_output", call.call_id, "22 degrees")
+    ]
+    with pytest.raises(BadRequestError) as stray:
+        await client.responses.create(
+            model=CHAT, input=[{**result, "call_id": "call_of_nobody"}], previous_response_id=first.id
+        )
+    assert stray.value.param == "input"
+    await world.events(2)
 
 
 async def test_mistrals_tools(world: World, gateway: RunningGateway) -> None:
