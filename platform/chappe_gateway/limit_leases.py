@@ -275,8 +275,8 @@ class RateLimiter:
                 break
             now = self._clock.monotonic()
             if now >= window.ends_at:
-                # Redis's minute is not over yet, and by our own count, which is earlier by the longest round trip in it,
-                # it is: what it gives now is dead. Asking on would use up all tries before the next minute begins.
+                # Redis's minute is not over yet, and by our own count, which is earlier by its longest round trip, it
+                # is: what it gives now is dead. Asking on would use up all tries before the next minute begins.
                 await asyncio.sleep(min(_LONGEST_TURN_S, max(0.0, window.turns_at - now)))
         raise self._refusal(meter, window)
 
