@@ -17,7 +17,7 @@ import click
 import msgspec
 import uvloop
 
-from tests.bench.load import OTHER_CORE, Measured, drive, need
+from tests.bench.load import NOTHING, OTHER_CORE, Measured, drive, need
 from tests.bench.systems import System, chappe, chappe_tls, install_matplotlib, litellm, portkey, target
 from tests.bench.upstream import CHUNKS, STREAM, UNARY, Ports, nginx_version, pass_through, upstream
 
@@ -61,7 +61,6 @@ SYSTEMS: dict[str, Open] = {
     "portkey": portkey,
     "litellm": litellm,
 }
-NOTHING = Measured(0.0, 0.0, 0.0)
 QUICK = ("upstream", "nginx", "chappe")
 
 
@@ -79,7 +78,7 @@ async def measure(system: System, seconds: float) -> Result:
         """With one connection, and with the best number of them."""
         try:
             # Whatever is made at the first request is made before it is measured.
-            await asyncio.to_thread(drive, system.unary if kind == UNARY else system.stream, connections=32, seconds=3)
+            await asyncio.to_thread(drive, system.unary if kind == UNARY else system.stream, connections=8, seconds=3)
             return await run(kind, 1), max([await run(kind, connections) for connections in CONNECTIONS])
         except click.ClickException as failure:
             click.echo(f"{system.name} does not serve {kind}: {failure.message}", err=True)

@@ -47,6 +47,10 @@ class Measured(NamedTuple):
     """Of the measured processes, for each request."""
 
 
+NOTHING = Measured(0.0, 0.0, 0.0)
+"""No answer came in the time that there was."""
+
+
 class _Summary(msgspec.Struct):
     requests: int
     microseconds: int
@@ -78,9 +82,11 @@ def drive(target: Target, *, connections: int, seconds: float, pids: tuple[int, 
         command[command.index(f"-d{seconds}s")] = f"-d{max(1, round(seconds))}s"
         output = subprocess.run([*command, "-s", script.name, target.url], check=True, capture_output=True).stdout
     summary = msgspec.json.decode(output.splitlines()[-1], type=_Summary)
-    if any(summary.failed.values()) or not summary.requests:
+    if any(summary.failed.values()):
         failed = ", ".join(f"{count} by {what}" for what, count in summary.failed.items() if count)
-        raise click.ClickException(f"of {summary.requests} requests to {target.url} failed {failed or 'all'}")
+        raise click.ClickException(f"of {summary.requests} requests to {target.url} failed {failed}")
+    if not summary.requests:
+        return NOTHING
     return Measured(
         1_000_000 * summary.requests / summary.microseconds,
         summary.p50_us / 1000,
