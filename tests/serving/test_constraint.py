@@ -139,3 +139,8 @@ def test_calls_are_read_whole_however_they_are_cut(
 def test_a_call_that_was_cut_off_is_told_as_far_as_it_came() -> None:
     assert _told(_read([F.removesuffix("1}}\n</tool_call>")])) == ("", [("f", '{"a": ')])
     assert _told(_read(["hello <tool_"])) == ("hello <tool_", [])
+
+
+@pytest.mark.parametrize("end", ["", "}", "}\n", "}\n</tool_c"])
+def test_a_call_that_was_cut_off_within_its_end_has_whole_arguments(end: str) -> None:
+    assert _told(_read([F.removesuffix("}\n</tool_call>") + end])) == ("", [("f", '{"a": 1}')])

@@ -10,7 +10,9 @@ The grammar (`constraint.py`) leaves no other way to write the part before the a
 newline stands between values only, and no value begins with `<`: so the arguments' end cannot be forged inside them.
 """
 
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias, TypeVar
+
+import msgspec
 
 BEGIN = "<tool_call>\n"
 END = "}\n</tool_call>"
@@ -43,6 +45,7 @@ class Arguments(NamedTuple):
 
 
 Piece: TypeAlias = Text | Begin | Arguments
+_Said = TypeVar("_Said", Text, Arguments)
 
 
 class CallReader:
@@ -51,6 +54,8 @@ class CallReader:
     def __init__(self) -> None:
         self._waiting = ""
         self._where = self._in_text
+        self._said = ""
+        """Of the open call's arguments."""
         self.calls = 0
         self.is_open = False
         """Whether a call has begun that has not ended."""
@@ -69,7 +74,8 @@ class CallReader:
         if not waiting or self._where == self._in_head:
             return []
         if self._where == self._in_arguments:
-            return [Arguments(waiting.removesuffix(END))]
+            # Arguments that are whole have ended: what waits is the beginning of their end.
+            return [] if _is_json(self._said) else [Arguments(waiting)]
         return [Text(waiting)] if self.calls == 0 else []
 
     def _in_text(self) -> Piece | None:
@@ -87,6 +93,7 @@ class CallReader:
             return None
         self._waiting, self._where = rest, self._in_arguments
         self.calls += 1
+        self._said = ""
         return Begin(head.removeprefix(_NAME))
 
     def _in_arguments(self) -> Piece | None:
@@ -94,9 +101,12 @@ class CallReader:
         if found:
             self._waiting, self._where, self.is_open = rest, self._in_text, False
             return Arguments(arguments)
-        return self._all_but_a_beginning_of(END, Arguments)
+        piece = self._all_but_a_beginning_of(END, Arguments)
+        if piece is not None:
+            self._said += piece.text
+        return piece
 
-    def _all_but_a_beginning_of(self, mark: str, kind: type[Text] | type[Arguments]) -> Piece | None:
+    def _all_but_a_beginning_of(self, mark: str, kind: type[_Said]) -> _Said | None:
         longest = min(len(mark) - 1, len(self._waiting))
         keep = next((size for size in range(longest, 0, -1) if self._waiting.endswith(mark[:size])), 0)
         cut = len(self._waiting) - keep
@@ -104,3 +114,11 @@ class CallReader:
             return None
         text, self._waiting = self._waiting[:cut], self._waiting[cut:]
         return kind(text)
+
+
+def _is_json(text: str) -> bool:
+    try:
+        msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        return False
+    return True

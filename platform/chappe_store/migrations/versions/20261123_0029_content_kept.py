@@ -19,7 +19,7 @@ _TENANT_COLUMNS = (
     *("name", "legal_name", "address_line_1", "address_line_2", "postal_code", "city", "country", "vat_number"),
     *("contact_name", "contact_email", "contact_phone", "allowed_regions", "answers_kept_for_s", "content_kept_for_s"),
     *("parent_id", "relation", "is_reseller", "reference", "state", "state_reason", "state_by", "currency"),
-    *("requests_per_minute", "plan", "contract_reference", "legal_entity_id"),
+    *("requests_per_minute", "plan", "contract_reference", "legal_entity_id", "verified", "share"),
 )
 
 _PRICE_COLUMNS = (
