@@ -36,6 +36,11 @@ from tests.gateway.world import auth, chat_body
 from tests.restore.conftest import Place, until
 
 REGION = "fr-par"
+# Nobody waits for a turn: long streams run beside a load.
+ROOMY = {
+    **MANIFEST,
+    "deployments": [{**deployment, "max_ongoing_requests": 64} for deployment in MANIFEST["deployments"]],
+}
 _SHORT = Script(tokens=8, delay_s=0.002)
 _LOAD_TOKENS = 20
 
@@ -222,7 +227,7 @@ async def running_estate(place: Place, *gateways: str) -> AsyncIterator[Estate]:
             port=free_port(),
         )
         async with opened(place) as database, database.operator() as session:
-            await apply_catalogue(session, read_manifest(msgspec.json.encode(MANIFEST)), CREDENTIALS)
+            await apply_catalogue(session, read_manifest(msgspec.json.encode(ROOMY)), CREDENTIALS)
         estate = Estate(place, settings, http, engine, redis_url)
         (place.root / "spool").mkdir()
         await estate.start_control()

@@ -149,6 +149,8 @@ class Holder(Struct, frozen=True):
     share: int
 
 
+_NOBODY = Holder(answers_kept_for_s=0, content_kept_for_s=0, verified=False, share=1)
+
 LEAKED = "leaked"
 """Why a key was `revoked_for`: somebody found its text where it should not be."""
 
@@ -177,9 +179,9 @@ async def find_key(session: AsyncSession, digests: Sequence[KeyDigest]) -> Found
 
 
 async def read_holder(session: AsyncSession, tenant_id: UUID) -> Holder:
-    """The tenant of a key that somebody has just shown to have."""
-    row = (await session.execute(_STANDING, {"tenant_id": tenant_id})).mappings().one()
-    return Holder(**row)
+    """The tenant of a key that somebody has just shown to have. Whoever may not see it learns nothing in its favour."""
+    row = (await session.execute(_STANDING, {"tenant_id": tenant_id})).mappings().first()
+    return _NOBODY if row is None else Holder(**row)
 
 
 async def find_leaked(session: AsyncSession, digests: Sequence[KeyDigest]) -> FoundLeak | None:
