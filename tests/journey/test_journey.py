@@ -152,8 +152,13 @@ def test_each_region_lists_only_what_it_serves(instance: Instance) -> None:
     names = {region: {model.id for model in instance.openai(region).models.list()} for region in REGIONS}
     chat, embeddings = instance.run["models"]["chat"], instance.run["models"]["embeddings"]
     assert names == {"fr-par": {chat, embeddings}, "de-fra": {chat}}
-    with pytest.raises(openai.NotFoundError, match="fr-par"):
-        instance.openai("de-fra").embeddings.create(model=embeddings, input="hello")
+    client = instance.openai("de-fra")
+    # The caller allows both regions, so the one that has the model answers; pinned to this one, nobody else may.
+    raw = client.embeddings.with_raw_response.create(model=embeddings, input="hello")
+    assert raw.headers["x-chappe-region"] == "fr-par"
+    assert event_of(instance, raw.headers["x-request-id"])["region"] == "fr-par"
+    with pytest.raises(openai.NotFoundError):
+        client.embeddings.create(model=embeddings, input="hello", extra_headers={"x-chappe-region": "de-fra"})
 
 
 def test_twelve_at_once_queue_and_none_is_refused(instance: Instance) -> None:
@@ -219,7 +224,7 @@ BAD_BODIES = {
     "unknown model": b'{"model": "gpt-5", "messages": [{"role": "user", "content": "a"}]}',
     "unknown field": b'{"model": "MODEL", "messages": [{"role": "user", "content": "a"}], "colour": "blue"}',
     "tools": b'{"model": "MODEL", "messages": [{"role": "user", "content": "a"}], "tools": [{"type": "function"}]}',
-    "two answers": b'{"model": "MODEL", "messages": [{"role": "user", "content": "a"}], "n": 2}',
+    "a hundred answers": b'{"model": "MODEL", "messages": [{"role": "user", "content": "a"}], "n": 100}',
     "negative maximum": b'{"model": "MODEL", "messages": [{"role": "user", "content": "a"}], "max_tokens": -1}',
     "huge maximum": b'{"model": "MODEL", "messages": [{"role": "user", "content": "a"}], "max_tokens": 99999999}',
     "over-long prompt": b'{"model": "MODEL", "messages": [{"role": "user", "content": "' + b"word " * 20_000 + b'"}]}',
