@@ -94,7 +94,8 @@ class Courier:
             async with session.post(endpoint["url"], data=payload, headers=headers, allow_redirects=False) as reply:
                 status = reply.status
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            _log.info("webhook_not_delivered", event_type=event["type"], error=type(error).__name__)
+            if tried == 0:
+                _log.info("webhook_not_delivered", event_type=event["type"], error=type(error).__name__)
         attempts = tried + 1
         if status is not None and status // 100 == 2:  # noqa: PLR2004 -- 2xx
             self._note(seq, "delivered", attempts, 0, status)
