@@ -4,7 +4,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from stripe._encode import _api_encode
 
@@ -23,6 +23,7 @@ def encoded(values: dict[str, Any]) -> bytes:
     return urlencode(list(_api_encode(values))).encode()
 
 
+@settings(max_examples=50)
 @given(st.dictionaries(NAMES, VALUES, min_size=1, max_size=4))
 def test_what_the_sdk_encodes_is_read_back(values: dict[str, Any]) -> None:
     assert decode(encoded(values)) == values
