@@ -159,6 +159,10 @@ ACCEPTED: dict[str, dict[str, str]] = {
         "ban-drop-constraint": "the one in its place takes all that it took, and more",
         "constraint-missing-not-valid": "there are few price versions: to look at them all takes milliseconds",
     },
+    "0030": {
+        "ban-drop-constraint": "the one in its place takes all that it took, and more",
+        "constraint-missing-not-valid": "ledger transactions are few beside events: one for a batch and tenant",
+    },
     "0025": {
         "ban-drop-constraint": "the one in its place takes all that it took, and more",
         "constraint-missing-not-valid": "ledger transactions are few beside events: one for a batch and tenant",

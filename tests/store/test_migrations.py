@@ -136,6 +136,7 @@ FILL = {
                                    discount_basis_points)
             VALUES (uuidv7(), '00000000-0000-7000-8000-000000000004', 'fr-par', 'EUR', now(), 1, 1, 1, 1, true, 5000);
     """,
+    "0030": "UPDATE legal_entity SET payments = 'stripe'",
     "0011": """
         INSERT INTO service_account (tenant_id, id, project_id, name, scopes)
             VALUES ('00000000-0000-7000-8000-000000000001', '00000000-0000-7000-8000-00000000000a',
