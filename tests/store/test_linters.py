@@ -35,6 +35,7 @@ EXEMPT: dict[str, dict[str, str]] = {
         r"public\.(region_credential|deployment_state|gateway_heartbeat)": "no tenant's",
         r"public\.operator_(user|session|token|idempotency_record)": "no tenant's",
         r"public\.(instance|keys_revision|usage_kept)": "one row, no tenant's",
+        r"public\.dunning_policy": "of the operator's companies; only its role reads it",
         r"public\.usage_sealed_month": "sums of all tenants; only the operator's role reads it",
         r"public\.legal_entity": "who sells, for everybody who buys",
         r"public\.publisher_share": "publishers', and no tenant's to see",

@@ -137,6 +137,31 @@ FILL = {
             VALUES (uuidv7(), '00000000-0000-7000-8000-000000000004', 'fr-par', 'EUR', now(), 1, 1, 1, 1, true, 5000);
     """,
     "0030": "UPDATE legal_entity SET payments = 'stripe'",
+    "0034": """
+        INSERT INTO alert_settings (tenant_id, emails) VALUES ('00000000-0000-7000-8000-000000000001', '{a@example.org}');
+        INSERT INTO alert (tenant_id, id, kind, subject, figures)
+            VALUES ('00000000-0000-7000-8000-000000000001', uuidv7(), 'balance.low', 'amount', '{}');
+        INSERT INTO payment_failure (tenant_id, id, amount_nano, currency, reason)
+            VALUES ('00000000-0000-7000-8000-000000000001', uuidv7(), 1, 'EUR', 'card_declined');
+        INSERT INTO webhook_endpoint (tenant_id, id, url, description, kinds, secret)
+            VALUES ('00000000-0000-7000-8000-000000000001', '00000000-0000-7000-8000-000000000020',
+                    'https://hooks.example.org/', '', '{balance.low}', 's');
+        INSERT INTO webhook_event (tenant_id, id, kind, body)
+            VALUES ('00000000-0000-7000-8000-000000000001', '00000000-0000-7000-8000-000000000021', 'test', '{}');
+        INSERT INTO webhook_delivery (tenant_id, id, endpoint_id, event_id)
+            VALUES ('00000000-0000-7000-8000-000000000001', '00000000-0000-7000-8000-000000000022',
+                    '00000000-0000-7000-8000-000000000020', '00000000-0000-7000-8000-000000000021');
+        INSERT INTO webhook_attempt (tenant_id, delivery_id, attempt, status, duration_ms)
+            VALUES ('00000000-0000-7000-8000-000000000001', '00000000-0000-7000-8000-000000000022', 1, 204, 12);
+        INSERT INTO dunning_policy (legal_entity_id, enabled, notice_days, retry_days, grace_days)
+            VALUES ('00000000-0000-7000-8000-000000000000', true, '{1}', '{}', 7);
+        INSERT INTO dunning_pause (tenant_id, id, reason, until)
+            VALUES ('00000000-0000-7000-8000-000000000001', uuidv7(), 'promised', now() + interval '1 day');
+        INSERT INTO dunning_step (tenant_id, invoice_id, kind, level, open_nano, currency, number, due_at)
+            VALUES ('00000000-0000-7000-8000-000000000001', uuidv7(), 'notice', 1, 1, 'EUR', 'F-1', now());
+        INSERT INTO dunning_suspension (tenant_id, id, invoice_id)
+            VALUES ('00000000-0000-7000-8000-000000000001', uuidv7(), uuidv7());
+    """,
     "0011": """
         INSERT INTO service_account (tenant_id, id, project_id, name, scopes)
             VALUES ('00000000-0000-7000-8000-000000000001', '00000000-0000-7000-8000-00000000000a',
