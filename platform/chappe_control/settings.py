@@ -55,6 +55,9 @@ class ControlSettings:
 
     What is posted goes into the rated-usage feed `feed_every_s`, in batches of about `feed_records`. They are written
     into `feed_folder`; without one the API alone has them.
+
+    Tenants' webhooks go to public addresses over https alone. For development `webhooks_to_loopback` lets them go to
+    this machine too, over http: never set it where others have an account.
     """
 
     database_url: str = field(repr=False)
@@ -89,6 +92,7 @@ class ControlSettings:
     feed_folder: str = ""
     feed_every_s: float = 60.0
     feed_records: int = 10_000
+    webhooks_to_loopback: bool = False
 
     def __post_init__(self) -> None:
         """Raises `Invalid` for a `portal_url` that no browser would send as an origin, for mail from nobody, and for

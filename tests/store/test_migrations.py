@@ -138,7 +138,8 @@ FILL = {
     """,
     "0030": "UPDATE legal_entity SET payments = 'stripe'",
     "0034": """
-        INSERT INTO alert_settings (tenant_id, emails) VALUES ('00000000-0000-7000-8000-000000000001', '{a@example.org}');
+        INSERT INTO alert_settings (tenant_id, emails)
+            VALUES ('00000000-0000-7000-8000-000000000001', '{a@example.org}');
         INSERT INTO alert (tenant_id, id, kind, subject, figures)
             VALUES ('00000000-0000-7000-8000-000000000001', uuidv7(), 'balance.low', 'amount', '{}');
         INSERT INTO payment_failure (tenant_id, id, amount_nano, currency, reason)
