@@ -158,10 +158,44 @@ FILL = {
             VALUES ('00000000-0000-7000-8000-000000000000', true, '{1}', '{}', 7);
         INSERT INTO dunning_pause (tenant_id, id, reason, until)
             VALUES ('00000000-0000-7000-8000-000000000001', uuidv7(), 'promised', now() + interval '1 day');
-        INSERT INTO dunning_step (tenant_id, invoice_id, kind, level, open_nano, currency, number, due_at)
-            VALUES ('00000000-0000-7000-8000-000000000001', uuidv7(), 'notice', 1, 1, 'EUR', 'F-1', now());
+        INSERT INTO dunning_step (tenant_id, invoice_id, kind, level, open_nano, currency, number, due_on)
+            VALUES ('00000000-0000-7000-8000-000000000001', uuidv7(), 'notice', 1, 1, 'EUR', 'F-1', '2026-12-01');
         INSERT INTO dunning_suspension (tenant_id, id, invoice_id)
             VALUES ('00000000-0000-7000-8000-000000000001', uuidv7(), uuidv7());
+    """,
+    "0032": """
+        INSERT INTO vat_rate (id, country, starts_on, rate_bp, source)
+            VALUES (uuidv7(), 'FR', DATE '2027-01-01', 2100, 'a law');
+        INSERT INTO entity_tax (legal_entity_id, one_stop_shop)
+            VALUES ('00000000-0000-7000-8000-000000000000', true);
+        INSERT INTO tax_ruling (tenant_id, id, starts_on, category, rate_bp, reason)
+            VALUES ('00000000-0000-7000-8000-000000000001', uuidv7(), DATE '2027-01-01', 'S', 850, 'overseas');
+        INSERT INTO vat_answer (tenant_id, id, vat_number, outcome, source, consultation_number)
+            VALUES ('00000000-0000-7000-8000-000000000001', uuidv7(), 'DE123456789', 'confirmed', 'vies', 'WAPI');
+        INSERT INTO vat_check (tenant_id, vat_number)
+            VALUES ('00000000-0000-7000-8000-000000000001', 'DE123456789');
+    """,
+    "0031": """
+        INSERT INTO billing_profile (tenant_id, purchase_order, buyer_reference, invoice_email)
+            VALUES ('00000000-0000-7000-8000-000000000001', 'PO-4711', '04011000-1234512345-06', 'ap@example.org');
+        INSERT INTO invoice_run (id, legal_entity_id, month, cut_off_at)
+            VALUES ('00000000-0000-7000-8000-00000000001a', '00000000-0000-7000-8000-000000000000', '2026-10-01',
+                    '2026-11-01 00:00Z');
+        INSERT INTO invoice_run_tenant (run_id, tenant_id)
+            VALUES ('00000000-0000-7000-8000-00000000001a', '00000000-0000-7000-8000-000000000001');
+        INSERT INTO invoice_counter VALUES ('00000000-0000-7000-8000-000000000000', 'INV-2026', 1);
+        INSERT INTO invoice (id, kind, legal_entity_id, tenant_id, currency, minor_digits, series, ordinal, number,
+                             issued_on, cut_off_at, net_minor, tax_minor, gross_minor, content)
+            VALUES ('00000000-0000-7000-8000-00000000001b', 'invoice', '00000000-0000-7000-8000-000000000000',
+                    '00000000-0000-7000-8000-000000000001', 'EUR', 2, 'INV-2026', 1, 'INV-2026-000001', '2026-11-01',
+                    '2026-11-01 00:00Z', 100, 20, 120, '{}');
+        INSERT INTO invoice_cut (id, tenant_id, cut_off_at, charged_nano)
+            VALUES ('00000000-0000-7000-8000-00000000001c', '00000000-0000-7000-8000-000000000001',
+                    '2026-11-01 00:00Z', 1000000000);
+        INSERT INTO invoice_part (invoice_id, tenant_id, cut_id, charged_nano, rounding_nano, lines_minor, gifts_minor,
+                                  advances_minor, net_minor, tax_minor, gross_minor)
+            VALUES ('00000000-0000-7000-8000-00000000001b', '00000000-0000-7000-8000-000000000001',
+                    '00000000-0000-7000-8000-00000000001c', 1000000000, 0, 100, 0, 0, 100, 20, 120);
     """,
     "0011": """
         INSERT INTO service_account (tenant_id, id, project_id, name, scopes)

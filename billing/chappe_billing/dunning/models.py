@@ -1,9 +1,9 @@
 """The tables of dunning: policies, pauses, and the log of every step."""
 
-from datetime import datetime
+from datetime import date, datetime
 from uuid import UUID
 
-from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, func, text
+from sqlalchemy import BigInteger, CheckConstraint, Date, ForeignKey, Index, func, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -64,7 +64,7 @@ class DunningStep(Base):
     open_nano: Mapped[int]
     currency: Mapped[str]
     number: Mapped[str]
-    due_at: Mapped[datetime]
+    due_on: Mapped[date] = mapped_column(Date)
     taken_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 

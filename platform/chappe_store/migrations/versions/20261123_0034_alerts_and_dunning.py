@@ -10,7 +10,7 @@ from chappe_store.row_security import make_append_only, protect_operator_table, 
 from chappe_store.session import Role
 
 revision = "0034"
-down_revision = "0030"
+down_revision = "0032"
 branch_labels = None
 depends_on = None
 
@@ -264,7 +264,7 @@ def _create_dunning_log() -> None:
             open_nano bigint NOT NULL,
             currency text NOT NULL,
             number text NOT NULL,
-            due_at timestamptz NOT NULL,
+            due_on date NOT NULL,
             taken_at timestamptz NOT NULL DEFAULT now(),
             -- Each step once, whoever takes it and however often it is begun.
             CONSTRAINT pk_dunning_step PRIMARY KEY (tenant_id, invoice_id, kind, level)
