@@ -9,6 +9,7 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from chappe_billing.alerts.service import check_alerts
+from chappe_billing.dunning.service import dun_all
 from chappe_control.notices.service import Office, tell_waiting
 from chappe_control.webhooks.delivery import Courier
 from chappe_kernel.errors import ChappeError
@@ -32,6 +33,7 @@ async def telling(database: Database, office: Office, courier: Courier) -> Async
                 ("notices", lambda: tell_waiting(database, office), _TELL_EVERY_S),
                 ("webhooks", courier.deliver_due, _TELL_EVERY_S),
                 ("alerts", lambda: check_alerts(database), _WATCH_EVERY_S),
+                ("dunning", lambda: dun_all(database), _WATCH_EVERY_S),
                 ("webhook_log", courier.drop_old, _TIDY_EVERY_S),
             ):
                 await stack.enter_async_context(_repeating(name, work, every_s))

@@ -19,7 +19,7 @@ from chappe_control.notices.letters import NOTICE
 from chappe_control.pages.languages import DEFAULT_LANGUAGE
 from chappe_control.webhooks import service as webhooks
 from chappe_control.webhooks.kinds import EventKind
-from chappe_kernel.ids import TENANT, decode_id
+from chappe_kernel.ids import INVOICE, TENANT, decode_id, encode_id
 from chappe_kernel.money import parse_nano
 from chappe_store import outbox
 from chappe_store.session import Database
@@ -65,8 +65,8 @@ async def _pass_on(session: AsyncSession, office: Office, topic: str, message: o
     if topic == NOTICE_TOPIC:
         kind, data, worth_a_letter = EventKind(payload["kind"]), payload["data"], True
     else:
-        kind, data = EventKind(topic), payload
-        worth_a_letter = await _note_payment(session, tenant_id, topic, message.id, data)
+        kind, data = EventKind(topic), _public(payload)
+        worth_a_letter = await _note_payment(session, tenant_id, topic, message.id, payload)
     await webhooks.publish(session, tenant_id, message.id, kind, data)
     if worth_a_letter and office.mail.is_open:
         await _order_letters(session, office, tenant_id, kind, data)
@@ -113,6 +113,14 @@ async def _order_letters(
     }
     for email, language in languages.items():
         await office.mail.order(session, Order(NOTICE, email, language, values), useful_for=_USEFUL_FOR)
+
+
+def _public(payload: Mapping[str, Any]) -> dict[str, Any]:
+    """Ids as the API shows them, and none of a payment, which it does not show."""
+    data = {name: value for name, value in payload.items() if name != "payment_id"}
+    if data.get("invoice_id") is not None:
+        data["invoice_id"] = encode_id(INVOICE, read_uuid(str(data["invoice_id"])))
+    return data
 
 
 def read_tenant(text: str) -> UUID:
