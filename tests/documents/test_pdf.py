@@ -119,7 +119,8 @@ def test_every_character_that_counts_as_printable_has_a_glyph() -> None:
     every = "".join(chr(code) for first, last in bounds for code in range(ord(first), ord(last or first) + 1))
     letters = "".join(each for each in every if unicodedata.category(each) != "Cn")
     assert printable(letters).count("?") <= unicodedata.normalize("NFC", letters).count("?")
-    render_pdf(invoice(note=letters))
+    # A name is set in bold.
+    render_pdf(invoice(note=letters, buyer=msgspec.structs.replace(SELLER, name=letters)))
 
 
 def test_markup_in_a_name_is_text() -> None:
