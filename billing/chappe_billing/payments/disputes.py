@@ -1,0 +1,63 @@
+"""Payments that a bank may take back."""
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from chappe_billing.funds import queries as funds
+from chappe_billing.ledger.postings import TransactionKind
+from chappe_billing.payments import posting, queries
+from chappe_billing.payments.models import DisputeState, Payment, PaymentDispute, Purpose
+from chappe_billing.payments.port import DisputeSeen
+from chappe_billing.payments.settling import unsettle
+from chappe_kernel.ids import TenantId
+
+
+async def settle(session: AsyncSession, payment: Payment, seen: DisputeSeen, *, unit_nano: int) -> str:
+    """Under the lock on the tenant's budget. What was lost may have been spent: then it is debt, and nothing more is
+    admitted. A dispute that is won after all gives back what it took."""
+    await queries.insert_dispute(session, payment, seen)
+    dispute = await queries.lock_dispute(session, seen.dispute_id)
+    if dispute is None or dispute.payment_id != payment.id:
+        return "ignored"
+    match seen.state:
+        case DisputeState.LOST if dispute.chargeback_id is None:
+            await _charge_back(session, payment, dispute, seen.amount_minor * unit_nano)
+        case DisputeState.WON if dispute.chargeback_id is not None and dispute.reversal_id is None:
+            await _give_back(session, payment, dispute)
+        case state if state == dispute.state or dispute.state in {DisputeState.LOST, DisputeState.WON}:
+            return "nothing_new"
+        case _:
+            await queries.update_dispute(session, dispute.service_id, state=seen.state)
+    return f"dispute_{seen.state}"
+
+
+async def _charge_back(session: AsyncSession, payment: Payment, dispute: PaymentDispute, gross_nano: int) -> None:
+    reference = f"stripe {dispute.service_id}"
+    if payment.purpose == Purpose.INVOICE:
+        chargeback_id = await unsettle(session, payment, gross_nano, reference=reference)
+    else:
+        net_nano = await _net_of(session, payment, gross_nano)
+        chargeback_id, _ = await posting.take_back(
+            session, payment, TransactionKind.CHARGEBACK, net_nano, reference=reference, reason=dispute.reason
+        )
+    await queries.update_dispute(session, dispute.service_id, state=DisputeState.LOST, chargeback_id=chargeback_id)
+
+
+async def _net_of(session: AsyncSession, payment: Payment, gross_nano: int) -> int:
+    """What of the disputed amount is net: all that is left of the payment, if the bank took all of it."""
+    whole_nano = payment.net_nano + payment.tax_nano
+    left_nano = payment.net_nano
+    if payment.transaction_id is not None:
+        left_nano += await funds.sum_taken_back(session, payment.transaction_id)
+    return min(left_nano, payment.net_nano * min(gross_nano, whole_nano) // whole_nano)
+
+
+async def _give_back(session: AsyncSession, payment: Payment, dispute: PaymentDispute) -> None:
+    if dispute.chargeback_id is None:
+        return
+    reversal_id = await posting.give_back(
+        session,
+        TenantId(payment.tenant_id),
+        dispute.chargeback_id,
+        reference=f"stripe {dispute.service_id} won",
+    )
+    await queries.update_dispute(session, dispute.service_id, state=DisputeState.WON, reversal_id=reversal_id)
