@@ -51,6 +51,10 @@ QUOTA = "quo"
 QUOTA_RAISE = "rse"
 PRICE_DRAFT = "prd"
 CONTRACT_TERM = "ctm"
+PAYMENT = "pay"
+REFUND = "rfd"
+PAYMENT_CALL = "pcl"
+QUARANTINED_PAYMENT = "qpm"
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _PAIRS = tuple(high + low for high in _ALPHABET for low in _ALPHABET)

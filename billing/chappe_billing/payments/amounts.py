@@ -41,14 +41,3 @@ def check_bounds(net_nano: int, least_nano: int, most_nano: int) -> None:
     if not least_nano <= net_nano <= most_nano:
         text = f"an amount is between {format_nano(least_nano)} and {format_nano(most_nano)}"
         raise Invalid(text, code="amount_out_of_bounds", param="amount")
-
-
-def tax_of_part(net_nano: int, *, of_net_nano: int, of_tax_nano: int, taken_net_nano: int, taken_tax_nano: int) -> int:
-    """The tax that goes back with `net_nano` of a payment of which `taken` went back before.
-
-    In proportion, cut off to the nano and counted from the whole each time: so all parts together take all the tax,
-    and never more.
-    """
-    if not 0 < net_nano <= of_net_nano - taken_net_nano:
-        raise Invalid("there is not so much left of the payment", code="amount_too_large", param="amount")
-    return of_tax_nano * (taken_net_nano + net_nano) // of_net_nano - taken_tax_nano

@@ -10,10 +10,10 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from chappe_billing.budgets import queries as budgets
-from chappe_billing.payments import disputes, posting, queries, telling
+from chappe_billing.payments import disputes, patience, posting, queries, telling
 from chappe_billing.payments.amounts import nano_per_minor
 from chappe_billing.payments.deciding import Asked, Credit, Decision, Keep, Move, Quarantine, Why, decide, decide_page
-from chappe_billing.payments.models import Method, Payment, PaymentState, RefundState
+from chappe_billing.payments.models import Method, Payment, PaymentState, Purpose, RefundState
 from chappe_billing.payments.port import (
     CheckoutSeen,
     DisputeSeen,
@@ -70,7 +70,11 @@ async def fail_refund(session: AsyncSession, refund_id: UUID, problem: str) -> N
     if refund is None or refund.state == RefundState.FAILED:
         return
     reversal_id = await posting.give_back(
-        session, TenantId(refund.tenant_id), refund.transaction_id, reference=f"stripe refund {refund.id} failed"
+        session,
+        TenantId(refund.tenant_id),
+        refund.transaction_id,
+        reference=f"stripe refund {refund.id} failed",
+        reason="the payment service could not pay it out",
     )
     await queries.update_refund(
         session, refund_id, state=RefundState.FAILED, problem=problem[:200], reversal_id=reversal_id
@@ -153,6 +157,8 @@ async def _move(session: AsyncSession, payment: Payment, move: Move, seen: Payme
     await queries.update_payment(session, payment.id, **values)
     if move.state is PaymentState.FAILED:
         await telling.tell_failed(session, payment, move.problem or "declined")
+        if payment.purpose == Purpose.AUTO_TOP_UP:
+            await patience.note_failure(session, payment)
 
 
 async def _credit(session: AsyncSession, payment: Payment, seen: PaymentSeen) -> None:
@@ -168,6 +174,8 @@ async def _credit(session: AsyncSession, payment: Payment, seen: PaymentSeen) ->
         transaction_id=transaction_id,
     )
     await telling.tell_succeeded(session, payment)
+    if payment.purpose == Purpose.AUTO_TOP_UP:
+        await patience.note_success(session, payment)
 
 
 _MEANT_FOR_IT: Mapping[Why, bool] = {Why.WRONG_AMOUNT: True, Why.WRONG_CURRENCY: True}

@@ -113,15 +113,12 @@ async def wait_again(session: AsyncSession, call_id: UUID) -> None:
 
 async def _update(session: AsyncSession, call_id: UUID, values: dict[str, Any]) -> None:
     await session.execute(
-        update(PaymentCall)
-        .where(PaymentCall.id == call_id)
-        .values(values)
-        .execution_options(synchronize_session=False)
+        update(PaymentCall).where(PaymentCall.id == call_id).values(values).execution_options(synchronize_session=False)
     )
 
 
 async def note_attempt(
-    session: AsyncSession, tenant_id: UUID, call_id: UUID, attempt: int, outcome: str, detail: str | None
+    session: AsyncSession, tenant_id: UUID, call_id: UUID, *, attempt: int, outcome: str, detail: str | None
 ) -> None:
     statement = upsert(PaymentCallAttempt).values(
         tenant_id=tenant_id, call_id=call_id, attempt=attempt, outcome=outcome, detail=detail and detail[:500]

@@ -9,6 +9,7 @@ import msgspec
 import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from chappe_billing.funds.once import clean_reason
 from chappe_billing.payments import applying, call_queries, queries
 from chappe_billing.payments.call_queries import ClaimedCall
 from chappe_billing.payments.models import CallKind, CallState
@@ -165,7 +166,9 @@ async def _is_still_waiting(session: AsyncSession, call: ClaimedCall) -> bool:
 
 
 async def _note(session: AsyncSession, call: ClaimedCall, outcome: str, detail: str | None) -> None:
-    await call_queries.note_attempt(session, call.tenant_id, call.id, call.attempts, outcome, detail)
+    await call_queries.note_attempt(
+        session, call.tenant_id, call.id, attempt=call.attempts, outcome=outcome, detail=detail
+    )
 
 
 async def try_again(session: AsyncSession, call_id: UUID, *, reason: str) -> None:
@@ -177,4 +180,6 @@ async def try_again(session: AsyncSession, call_id: UUID, *, reason: str) -> Non
     if call.state != CallState.POISONED:
         raise Conflict("this call is not poisoned", code="not_poisoned")
     await call_queries.wait_again(session, call_id)
-    await call_queries.note_attempt(session, call.tenant_id, call_id, call.attempts, "again", reason)
+    await call_queries.note_attempt(
+        session, call.tenant_id, call_id, attempt=call.attempts, outcome="again", detail=clean_reason(reason)
+    )

@@ -68,13 +68,10 @@ def decide(asked: Asked, seen: PaymentSeen, *, live: bool) -> Decision:
             return _moved(asked, PaymentState.PROCESSING)
         case IntentState.CANCELLED:
             return _moved(asked, PaymentState.EXPIRED)
-        case _ if seen.problem is None:
-            return Keep()
-        case _ if asked.by_page and asked.state is not PaymentState.PROCESSING:
-            # The page stays open, and another card may do.
-            return Keep()
         case _:
-            return _moved(asked, PaymentState.FAILED, seen.problem)
+            # While a page is open, another card may do.
+            tries_on = asked.by_page and asked.state is not PaymentState.PROCESSING
+            return Keep() if seen.problem is None or tries_on else _moved(asked, PaymentState.FAILED, seen.problem)
 
 
 def decide_page(asked: Asked, seen: CheckoutSeen, *, live: bool) -> Decision:

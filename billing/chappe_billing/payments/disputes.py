@@ -2,7 +2,6 @@
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from chappe_billing.funds import queries as funds
 from chappe_billing.ledger.postings import TransactionKind
 from chappe_billing.payments import posting, queries
 from chappe_billing.payments.models import DisputeState, Payment, PaymentDispute, Purpose
@@ -35,20 +34,21 @@ async def _charge_back(session: AsyncSession, payment: Payment, dispute: Payment
     if payment.purpose == Purpose.INVOICE:
         chargeback_id = await unsettle(session, payment, gross_nano, reference=reference)
     else:
-        net_nano = await _net_of(session, payment, gross_nano)
-        chargeback_id, _ = await posting.take_back(
-            session, payment, TransactionKind.CHARGEBACK, net_nano, reference=reference, reason=dispute.reason
+        left_nano = await posting.left_of(session, payment)
+        if left_nano == 0:
+            # Paid back already: the bank took what the tenant has no more, and a person sees to it.
+            await queries.update_dispute(session, dispute.service_id, state=DisputeState.LOST)
+            return
+        taken = await posting.take_back(
+            session,
+            payment,
+            TransactionKind.CHARGEBACK,
+            min(gross_nano, left_nano),
+            reference=reference,
+            reason=dispute.reason,
         )
+        chargeback_id = taken.transaction_id
     await queries.update_dispute(session, dispute.service_id, state=DisputeState.LOST, chargeback_id=chargeback_id)
-
-
-async def _net_of(session: AsyncSession, payment: Payment, gross_nano: int) -> int:
-    """What of the disputed amount is net: all that is left of the payment, if the bank took all of it."""
-    whole_nano = payment.net_nano + payment.tax_nano
-    left_nano = payment.net_nano
-    if payment.transaction_id is not None:
-        left_nano += await funds.sum_taken_back(session, payment.transaction_id)
-    return min(left_nano, payment.net_nano * min(gross_nano, whole_nano) // whole_nano)
 
 
 async def _give_back(session: AsyncSession, payment: Payment, dispute: PaymentDispute) -> None:
@@ -59,5 +59,6 @@ async def _give_back(session: AsyncSession, payment: Payment, dispute: PaymentDi
         TenantId(payment.tenant_id),
         dispute.chargeback_id,
         reference=f"stripe {dispute.service_id} won",
+        reason="the dispute was won",
     )
     await queries.update_dispute(session, dispute.service_id, state=DisputeState.WON, reversal_id=reversal_id)

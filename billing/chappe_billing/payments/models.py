@@ -271,9 +271,7 @@ class PaymentCallAttempt(Base):
     """What came of one try. Append-only: the log that a person reads beside a poisoned call."""
 
     __tablename__ = "payment_call_attempt"
-    __table_args__ = (
-        ForeignKeyConstraint(["tenant_id", "call_id"], ["payment_call.tenant_id", "payment_call.id"]),
-    )
+    __table_args__ = (ForeignKeyConstraint(["tenant_id", "call_id"], ["payment_call.tenant_id", "payment_call.id"]),)
 
     tenant_id: Mapped[UUID] = mapped_column(primary_key=True)
     call_id: Mapped[UUID] = mapped_column(primary_key=True)
@@ -319,7 +317,7 @@ class PaymentEventLook(Base):
 
     __tablename__ = "payment_event_look"
 
-    only: Mapped[bool] = mapped_column(primary_key=True, server_default=true())
+    one: Mapped[bool] = mapped_column(primary_key=True, server_default=true())
     seen_until: Mapped[datetime]
 
 

@@ -6,14 +6,16 @@ from typing import Any
 from uuid import UUID
 
 from msgspec import Struct
-from sqlalchemy import func, insert, or_, select, update
+from sqlalchemy import exists, func, insert, or_, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from chappe_billing.budgets.models import Budget
 from chappe_billing.payments.models import (
     UNDER_WAY,
     AutoTopUp,
     CallKind,
+    DisputeState,
     Payment,
     PaymentCall,
     PaymentCustomer,
@@ -31,6 +33,7 @@ from chappe_billing.payments.port import DisputeSeen, Event, MethodSeen
 from chappe_kernel.ids import LegalEntityId, TenantId, new_id
 from chappe_store.session import TenantScope
 from chappe_tenants.legal_entities.models import LegalEntity, Payments
+from chappe_tenants.organisations.lifecycle import TenantState
 from chappe_tenants.organisations.models import Tenant
 
 _LIST_LIMIT = 100
@@ -67,14 +70,16 @@ async def read_payer(session: AsyncSession, scope: TenantScope) -> Payer | None:
     if row is None:
         return None
     tenant_id, entity_id, name, country, currency, payments, customer = row
-    return Payer(
-        TenantId(tenant_id), LegalEntityId(entity_id), name, country, currency, Payments(payments), customer
-    )
+    return Payer(TenantId(tenant_id), LegalEntityId(entity_id), name, country, currency, Payments(payments), customer)
 
 
-async def insert_customer(
-    session: AsyncSession, tenant_id: UUID, legal_entity_id: UUID, service_id: str
-) -> None:
+async def is_collected(session: AsyncSession) -> bool:
+    """Whether any legal entity collects by the service."""
+    statement = select(LegalEntity.id).where(LegalEntity.payments == Payments.STRIPE).limit(1)
+    return await session.scalar(statement) is not None
+
+
+async def insert_customer(session: AsyncSession, tenant_id: UUID, legal_entity_id: UUID, service_id: str) -> None:
     """As the operator. The first one stays: there is one for each tenant."""
     values = {"tenant_id": tenant_id, "legal_entity_id": legal_entity_id, "service_id": service_id}
     await session.execute(upsert(PaymentCustomer).values(values).on_conflict_do_nothing(index_elements=["tenant_id"]))
@@ -193,6 +198,31 @@ async def update_payment(session: AsyncSession, payment_id: UUID, **values: Any)
     )
 
 
+async def count_open(session: AsyncSession, scope: TenantScope) -> int:
+    """Payments that somebody began and has neither paid nor abandoned."""
+    statement = select(func.count()).where(
+        Payment.tenant_id == scope.tenant_id, Payment.state.in_((PaymentState.ASKED, PaymentState.OPEN))
+    )
+    return int((await session.execute(statement)).scalar_one())
+
+
+async def count_open_setups(session: AsyncSession, scope: TenantScope) -> int:
+    """Pages for saving a method that were opened within the last day, after which they are closed."""
+    statement = select(func.count()).where(
+        PaymentCall.tenant_id == scope.tenant_id,
+        PaymentCall.kind == CallKind.SETUP,
+        PaymentCall.created_at > func.now() - timedelta(days=1),
+    )
+    return int((await session.execute(statement)).scalar_one())
+
+
+async def has_open_dispute(session: AsyncSession, payment_id: UUID) -> bool:
+    statement = select(PaymentDispute.service_id).where(
+        PaymentDispute.payment_id == payment_id, PaymentDispute.state == DisputeState.OPEN
+    )
+    return await session.scalar(statement.limit(1)) is not None
+
+
 async def list_payments(
     session: AsyncSession, scope: TenantScope, *, limit: int, before: UUID | None = None
 ) -> list[Payment]:
@@ -290,7 +320,9 @@ async def list_refunds(session: AsyncSession, *, payment_id: UUID | None = None)
     """Newest first; all of one payment, or the newest of all that this role sees."""
     statement = select(PaymentRefund).order_by(PaymentRefund.id.desc()).limit(_LIST_LIMIT)
     return list(
-        await session.scalars(statement if payment_id is None else statement.where(PaymentRefund.payment_id == payment_id))
+        await session.scalars(
+            statement if payment_id is None else statement.where(PaymentRefund.payment_id == payment_id)
+        )
     )
 
 
@@ -357,9 +389,7 @@ async def insert_event(session: AsyncSession, event: Event, effect: str) -> bool
     """Whether it is new. Of two that bring the same one, the second waits here for the first's end."""
     statement = (
         upsert(PaymentEvent)
-        .values(
-            id=event.id, kind=event.kind, object_id=event.object_id, happened_at=event.happened_at, effect=effect
-        )
+        .values(id=event.id, kind=event.kind, object_id=event.object_id, happened_at=event.happened_at, effect=effect)
         .on_conflict_do_nothing(index_elements=["id"])
         .returning(PaymentEvent.id)
     )
@@ -371,8 +401,8 @@ async def read_seen_until(session: AsyncSession) -> datetime | None:
 
 
 async def set_seen_until(session: AsyncSession, moment: datetime) -> None:
-    statement = upsert(PaymentEventLook).values(only=True, seen_until=moment)
-    await session.execute(statement.on_conflict_do_update(index_elements=["only"], set_={"seen_until": moment}))
+    statement = upsert(PaymentEventLook).values(one=True, seen_until=moment)
+    await session.execute(statement.on_conflict_do_update(index_elements=["one"], set_={"seen_until": moment}))
 
 
 async def put_into_quarantine(
@@ -438,3 +468,33 @@ async def count_auto_top_ups(session: AsyncSession, tenant_id: UUID) -> int:
         Payment.created_at >= func.date_trunc("month", func.now()),
     )
     return int((await session.execute(statement)).scalar_one())
+
+
+async def list_running_low(session: AsyncSession, tenant_id: UUID | None = None, *, limit: int = 100) -> list[UUID]:
+    """As the operator: who wants to be topped up, is below their mark, has a method, and has no such payment under way.
+    Of all, or whether one tenant is."""
+    under_way = exists().where(
+        Payment.tenant_id == AutoTopUp.tenant_id,
+        Payment.purpose == Purpose.AUTO_TOP_UP,
+        Payment.state.in_(UNDER_WAY),
+    )
+    statement = (
+        select(AutoTopUp.tenant_id)
+        .join(Budget, Budget.tenant_id == AutoTopUp.tenant_id)
+        .join(Tenant, Tenant.id == AutoTopUp.tenant_id)
+        .join(LegalEntity, LegalEntity.id == Tenant.legal_entity_id)
+        .join(PaymentMethod, (PaymentMethod.tenant_id == AutoTopUp.tenant_id) & PaymentMethod.is_default)
+        .where(
+            AutoTopUp.is_on,
+            AutoTopUp.next_at <= func.now(),
+            Budget.funds_nano - Budget.posted_nano < AutoTopUp.below_nano,
+            Tenant.state == TenantState.ACTIVE,
+            LegalEntity.payments == Payments.STRIPE,
+            ~under_way,
+        )
+        .order_by(AutoTopUp.next_at)
+        .limit(limit)
+    )
+    return list(
+        await session.scalars(statement if tenant_id is None else statement.where(AutoTopUp.tenant_id == tenant_id))
+    )

@@ -11,7 +11,7 @@ COMPARE_AFTER = timedelta(hours=23)
 
 def wait_s(attempts: int, retry_after_s: float | None) -> float:
     """After this many tries, the last of them just now: what the service asks for, if that is longer than ours."""
-    ours = min(_FIRST_WAIT_S * 2 ** min(attempts - 1, _MOST_DOUBLINGS), _LONGEST_WAIT_S)
+    ours = min(_FIRST_WAIT_S * (1 << min(attempts - 1, _MOST_DOUBLINGS)), _LONGEST_WAIT_S)
     return max(ours, min(retry_after_s or 0.0, _LONGEST_WAIT_S))
 
 

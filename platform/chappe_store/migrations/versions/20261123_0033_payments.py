@@ -10,7 +10,7 @@ from chappe_store.row_security import make_append_only, protect_operator_table, 
 from chappe_store.session import Role
 
 revision = "0033"
-down_revision = "0030"
+down_revision = "0032"
 branch_labels = None
 depends_on = None
 
@@ -212,9 +212,7 @@ def _create_refunds() -> None:
         """
     )
     op.execute("CREATE INDEX ix_payment_refund_tenant_id_payment_id ON payment_refund (tenant_id, payment_id)")
-    op.execute(
-        "CREATE INDEX ix_payment_refund_under_way ON payment_refund (id) WHERE state IN ('asked', 'processing')"
-    )
+    op.execute("CREATE INDEX ix_payment_refund_under_way ON payment_refund (id) WHERE state IN ('asked', 'processing')")
     protect_tenant_table(
         "payment_refund",
         {
@@ -397,8 +395,8 @@ def _create_events() -> None:
     op.execute(
         """
         CREATE TABLE payment_event_look (
-            only boolean DEFAULT true CONSTRAINT pk_payment_event_look PRIMARY KEY
-                CONSTRAINT ck_payment_event_look_only CHECK (only),
+            one boolean DEFAULT true CONSTRAINT pk_payment_event_look PRIMARY KEY
+                CONSTRAINT ck_payment_event_look_one CHECK (one),
             seen_until timestamptz NOT NULL
         )
         """
@@ -422,11 +420,18 @@ def _create_events() -> None:
         )
         """
     )
-    protect_operator_table(
-        "payment_quarantine", {Role.OPERATOR: "SELECT, INSERT, UPDATE (closed_at, resolution)"}
-    )
+    protect_operator_table("payment_quarantine", {Role.OPERATOR: "SELECT, INSERT, UPDATE (closed_at, resolution)"})
     audit_table(
         "payment_quarantine",
         subject=("id",),
-        shown=("service_id", "reason", "payment_id", "currency", "amount_minor", "opened_at", "closed_at", "resolution"),
+        shown=(
+            "service_id",
+            "reason",
+            "payment_id",
+            "currency",
+            "amount_minor",
+            "opened_at",
+            "closed_at",
+            "resolution",
+        ),
     )
