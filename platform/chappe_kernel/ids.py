@@ -31,6 +31,8 @@ QuotaId = NewType("QuotaId", UUID)
 QuotaRaiseId = NewType("QuotaRaiseId", UUID)
 PriceDraftId = NewType("PriceDraftId", UUID)
 ContractTermId = NewType("ContractTermId", UUID)
+InvoiceId = NewType("InvoiceId", UUID)
+InvoiceRunId = NewType("InvoiceRunId", UUID)
 
 TENANT = "ten"
 PROJECT = "prj"
@@ -55,6 +57,8 @@ PAYMENT = "pay"
 REFUND = "rfd"
 PAYMENT_CALL = "pcl"
 QUARANTINED_PAYMENT = "qpm"
+INVOICE = "ivc"
+INVOICE_RUN = "ivr"
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _PAIRS = tuple(high + low for high in _ALPHABET for low in _ALPHABET)

@@ -42,6 +42,7 @@ EXEMPT: dict[str, dict[str, str]] = {
         r"public\.usage_quarantine_decision": "of events whose tenant is unverified; no tenant's role reads it",
         r"public\.mail_link": "of people who belong to no tenant yet; only the operator's role reads it",
         r"public\.rated_usage_(waiting|batch|receipt)": "of the feed as a whole; only the operator's role reads them",
+        r"public\.invoice_(run|counter)": "of a legal entity; only the operator's role reads them",
         r"public\.outbox": "tenants' role may insert and never read",
         r"public\.audit_checkpoint": "hashes and signatures; only the operator's role reads it",
         r"public\.payment_(event|event_look)": "what a payment service told, of no tenant's; only the operator's role",
@@ -64,6 +65,8 @@ EXEMPT: dict[str, dict[str, str]] = {
         r"public\.price_withdrawal\.price_withdrawal_in_time": "the same",
         r"public\.payment\.payment_kept": "the same",
         r"public\.price_draft\.price_draft_ended": "the same",
+        r"public\.invoice\w*\.invoice_(credit_notes|funding_used|settlement_within)": "the same",
+        r"public\.billing_profile\.billing_profile_billed_to": "the same",
         r"public\.usage_event\.usage_event_add_to_price_days": "adds each row to its own tenant's sums",
         r"public\.usage_hour\.usage_hour_follow_(insert|update)": "adds rows to their own tenants' sums",
         r"public\.(ledger_transaction|usage_event)\.\w+_feed": "queues an id that only the operator's role reads",
@@ -92,6 +95,9 @@ EXEMPT: dict[str, dict[str, str]] = {
     "SEC035": {
         r"public\.(api_key|browser_token|member_session|invitation) \(uq_\w+_digest\)": "to collide is to know it",
         r"public\.ledger_transaction \(uq_ledger_transaction_id_currency\)": "ids are drawn, and tenants only read",
+        r"public\.invoice \(uq_invoice_(legal_entity_id_number|legal_entity_id_series_ordinal|source_id)\)": (
+            "only the operator's role issues, and tenants only read"
+        ),
         r"public\.(tenant|ledger_transaction) \(uq_\w+_reference\)": "only the operator's role writes references",
         r"public\.payment(_method|_customer|_refund)? \(uq_payment\w*_(service|intent|session)_id\)": (
             "a payment service's names of things, which only the operator's role writes"

@@ -171,6 +171,28 @@ FILL = {
         INSERT INTO payment_quarantine (id, service_id, reason, currency, amount_minor)
             VALUES (uuidv7(), 'pi_1', 'unknown_payment', 'EUR', 100);
     """,
+    "0031": """
+        INSERT INTO billing_profile (tenant_id, purchase_order, buyer_reference, invoice_email)
+            VALUES ('00000000-0000-7000-8000-000000000001', 'PO-4711', '04011000-1234512345-06', 'ap@example.org');
+        INSERT INTO invoice_run (id, legal_entity_id, month, cut_off_at)
+            VALUES ('00000000-0000-7000-8000-00000000001a', '00000000-0000-7000-8000-000000000000', '2026-10-01',
+                    '2026-11-01 00:00Z');
+        INSERT INTO invoice_run_tenant (run_id, tenant_id)
+            VALUES ('00000000-0000-7000-8000-00000000001a', '00000000-0000-7000-8000-000000000001');
+        INSERT INTO invoice_counter VALUES ('00000000-0000-7000-8000-000000000000', 'INV-2026', 1);
+        INSERT INTO invoice (id, kind, legal_entity_id, tenant_id, currency, minor_digits, series, ordinal, number,
+                             issued_on, cut_off_at, net_minor, tax_minor, gross_minor, content)
+            VALUES ('00000000-0000-7000-8000-00000000001b', 'invoice', '00000000-0000-7000-8000-000000000000',
+                    '00000000-0000-7000-8000-000000000001', 'EUR', 2, 'INV-2026', 1, 'INV-2026-000001', '2026-11-01',
+                    '2026-11-01 00:00Z', 100, 20, 120, '{}');
+        INSERT INTO invoice_cut (id, tenant_id, cut_off_at, charged_nano)
+            VALUES ('00000000-0000-7000-8000-00000000001c', '00000000-0000-7000-8000-000000000001',
+                    '2026-11-01 00:00Z', 1000000000);
+        INSERT INTO invoice_part (invoice_id, tenant_id, cut_id, charged_nano, rounding_nano, lines_minor, gifts_minor,
+                                  advances_minor, net_minor, tax_minor, gross_minor)
+            VALUES ('00000000-0000-7000-8000-00000000001b', '00000000-0000-7000-8000-000000000001',
+                    '00000000-0000-7000-8000-00000000001c', 1000000000, 0, 100, 0, 0, 100, 20, 120);
+    """,
     "0011": """
         INSERT INTO service_account (tenant_id, id, project_id, name, scopes)
             VALUES ('00000000-0000-7000-8000-000000000001', '00000000-0000-7000-8000-00000000000a',

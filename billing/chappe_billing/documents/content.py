@@ -47,6 +47,8 @@ class DocumentLine(Struct, frozen=True, kw_only=True):
     """
 
     description: str
+    section: str | None = None
+    """On a group's invoice: whose line it is."""
     project: str | None = None
     listing: str | None = None
     component: str | None = None

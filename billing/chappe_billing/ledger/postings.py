@@ -39,6 +39,10 @@ class AccountKind(StrEnum):
     """Money that came in and nobody knows yet for whom."""
 
 
+TENANT_ACCOUNTS = frozenset({AccountKind.TENANT_FUNDS, AccountKind.RECEIVABLE})
+"""A budget's funds are the sum of both: what was invoiced and is not paid uses up what may be spent."""
+
+
 class TransactionKind(StrEnum):
     WELCOME_CREDIT = "welcome_credit"
     USAGE = "usage"
@@ -167,5 +171,5 @@ class Posting:
 
     @property
     def funds_nano(self) -> int:
-        """What it does to the tenant's funds."""
-        return sum(line.amount_nano for line in self.lines if line.account.kind is AccountKind.TENANT_FUNDS)
+        """What it does to the tenant's funds, together with what the tenant owes by invoices."""
+        return sum(line.amount_nano for line in self.lines if line.account.kind in TENANT_ACCOUNTS)

@@ -4,8 +4,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from chappe_billing.ledger.postings import TransactionKind
 from chappe_billing.payments import posting, queries
-from chappe_billing.payments.models import DisputeState, Payment, PaymentDispute, Purpose
+from chappe_billing.payments.amounts import nano_per_minor
+from chappe_billing.payments.models import DisputeState, Method, Payment, PaymentDispute, Purpose
 from chappe_billing.payments.port import DisputeSeen
+from chappe_billing.payments.settling import settle as pay_invoice
 from chappe_billing.payments.settling import unsettle
 from chappe_kernel.ids import TenantId
 
@@ -31,8 +33,10 @@ async def settle(session: AsyncSession, payment: Payment, seen: DisputeSeen, *, 
 
 async def _charge_back(session: AsyncSession, payment: Payment, dispute: PaymentDispute, gross_nano: int) -> None:
     reference = f"stripe {dispute.service_id}"
-    if payment.purpose == Purpose.INVOICE:
-        chargeback_id = await unsettle(session, payment, gross_nano, reference=reference)
+    if payment.purpose == Purpose.INVOICE and payment.transaction_id is not None:
+        chargeback_id = await unsettle(
+            session, payment.transaction_id, gross_nano, reference=reference, reason=dispute.reason
+        )
     else:
         left_nano = await posting.left_of(session, payment)
         if left_nano == 0:
@@ -54,11 +58,16 @@ async def _charge_back(session: AsyncSession, payment: Payment, dispute: Payment
 async def _give_back(session: AsyncSession, payment: Payment, dispute: PaymentDispute) -> None:
     if dispute.chargeback_id is None:
         return
-    reversal_id = await posting.give_back(
-        session,
-        TenantId(payment.tenant_id),
-        dispute.chargeback_id,
-        reference=f"stripe {dispute.service_id} won",
-        reason="the dispute was won",
-    )
+    reference = f"stripe {dispute.service_id} won"
+    if payment.purpose == Purpose.INVOICE and payment.invoice_id is not None:
+        amount_nano = dispute.amount_minor * nano_per_minor(payment.currency)
+        rail = posting.RAILS[Method(payment.method)]
+        reversal_id = await pay_invoice(
+            session, payment.invoice_id, amount_nano=amount_nano, reference=reference, rail=rail
+        )
+    else:
+        tenant_id = TenantId(payment.tenant_id)
+        reversal_id = await posting.give_back(
+            session, tenant_id, dispute.chargeback_id, reference=reference, reason="the dispute was won"
+        )
     await queries.update_dispute(session, dispute.service_id, state=DisputeState.WON, reversal_id=reversal_id)

@@ -159,7 +159,7 @@ class Payment(Base):
     id: Mapped[UUID] = mapped_column(primary_key=True)
     legal_entity_id: Mapped[UUID]
     purpose: Mapped[str]
-    invoice_id: Mapped[UUID | None]
+    invoice_id: Mapped[UUID | None] = mapped_column(ForeignKey("invoice.id"))
     method: Mapped[str]
     currency: Mapped[str]
     net_nano: Mapped[int]

@@ -11,7 +11,7 @@ import structlog
 from sqlalchemy import event as events
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from chappe_billing.payments import applying, auto_top_ups, calling, queries
+from chappe_billing.payments import applying, auto_top_ups, calling, collecting, queries
 from chappe_billing.payments.origin import payment_origin
 from chappe_billing.payments.port import CheckoutSeen, Event, Impossible, PaymentService, Seen, Subject
 from chappe_billing.payments.service import Bounds
@@ -115,6 +115,9 @@ class PaymentOffice:
 
     async def top_up_all(self) -> int:
         return 0 if await self.service() is None else await auto_top_ups.top_up_all(self._database)
+
+    async def collect_all(self) -> int:
+        return 0 if await self.service() is None else await collecting.collect_all(self._database)
 
     @property
     def _live(self) -> bool:

@@ -16,6 +16,7 @@ _CALLS_EVERY_S = 2.0
 _LOOK_AFTER_EVERY_S = 10.0
 _CATCH_UP_EVERY_S = 60.0
 _TOP_UP_EVERY_S = 10.0
+_COLLECT_EVERY_S = 60.0
 
 Work = Callable[[], Awaitable[int]]
 
@@ -30,6 +31,7 @@ async def working_payments(office: PaymentOffice) -> AsyncIterator[None]:
                 ("look_after", office.look_after, _LOOK_AFTER_EVERY_S),
                 ("catch_up", office.catch_up, _CATCH_UP_EVERY_S),
                 ("auto_top_ups", office.top_up_all, _TOP_UP_EVERY_S),
+                ("invoices", office.collect_all, _COLLECT_EVERY_S),
             ):
                 await stack.enter_async_context(_running(_repeat(name, work, every_s)))
         yield

@@ -101,7 +101,7 @@ def _create_payments() -> None:
             legal_entity_id uuid NOT NULL,
             purpose text NOT NULL
                 CONSTRAINT ck_payment_purpose CHECK (purpose IN ('top_up', 'auto_top_up', 'invoice')),
-            invoice_id uuid,
+            invoice_id uuid CONSTRAINT fk_payment_invoice_id_invoice REFERENCES invoice,
             method text NOT NULL
                 CONSTRAINT ck_payment_method CHECK (method IN ('card', 'sepa_debit', 'bank_transfer')),
             currency text NOT NULL CONSTRAINT ck_payment_currency CHECK (currency ~ '^[A-Z]{{3}}$'),
