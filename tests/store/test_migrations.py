@@ -175,6 +175,28 @@ FILL = {
         INSERT INTO vat_check (tenant_id, vat_number)
             VALUES ('00000000-0000-7000-8000-000000000001', 'DE123456789');
     """,
+    "0033": """
+        INSERT INTO payment_customer (tenant_id, legal_entity_id, service_id)
+            SELECT id, legal_entity_id, 'cus_1' FROM tenant WHERE id = '00000000-0000-7000-8000-000000000001';
+        INSERT INTO payment_method (tenant_id, service_id, kind, label, is_default)
+            VALUES ('00000000-0000-7000-8000-000000000001', 'pm_1', 'card', 'Visa', true);
+        INSERT INTO payment (tenant_id, id, legal_entity_id, purpose, method, currency, net_nano, tax_nano, gross_minor,
+                             treatment)
+            SELECT tenant_id, '00000000-0000-7000-8000-0000000000e1', legal_entity_id, 'top_up', 'card', 'EUR',
+                   10000000000, 2000000000, 1200, '{"category": "S", "rate_bp": 2000}' FROM payment_customer;
+        INSERT INTO payment_call (tenant_id, id, legal_entity_id, kind, parameters, payment_id)
+            SELECT tenant_id, '00000000-0000-7000-8000-0000000000e2', legal_entity_id, 'checkout', '{}', id
+            FROM payment;
+        INSERT INTO payment_call_attempt (tenant_id, call_id, attempt, outcome)
+            SELECT tenant_id, id, 1, 'later' FROM payment_call;
+        INSERT INTO auto_top_up (tenant_id, is_on, below_nano, net_nano, most_per_month)
+            VALUES ('00000000-0000-7000-8000-000000000001', true, 1, 1, 1);
+        INSERT INTO payment_event (id, kind, happened_at, effect)
+            VALUES ('evt_1', 'charge.succeeded', now(), 'ignored');
+        INSERT INTO payment_event_look (seen_until) VALUES (now());
+        INSERT INTO payment_quarantine (id, service_id, reason, currency, amount_minor)
+            VALUES (uuidv7(), 'pi_1', 'unknown_payment', 'EUR', 100);
+    """,
     "0031": """
         INSERT INTO billing_profile (tenant_id, purchase_order, buyer_reference, invoice_email)
             VALUES ('00000000-0000-7000-8000-000000000001', 'PO-4711', '04011000-1234512345-06', 'ap@example.org');
