@@ -55,7 +55,7 @@ _LEDGER = (
 
 _BUDGETS = (
     Rule(
-        "a budget's funds are what was credited to the tenant's account",
+        "a budget's funds are what was credited to the tenant's accounts, less what it owes by invoices",
         """
         SELECT tenant_id, coalesce(credited, 0), b.funds_nano
         FROM budget b FULL JOIN (
@@ -63,7 +63,7 @@ _BUDGETS = (
             FROM ledger_entry e
             JOIN ledger_account a ON a.id = e.account_id
             JOIN ledger_transaction t ON t.id = e.transaction_id
-            WHERE a.kind = 'tenant_funds' AND t.kind <> 'usage' GROUP BY a.tenant_id
+            WHERE a.kind IN ('tenant_funds', 'receivable') AND t.kind <> 'usage' GROUP BY a.tenant_id
         ) l USING (tenant_id)
         WHERE b.funds_nano IS DISTINCT FROM coalesce(credited, 0)
         """,

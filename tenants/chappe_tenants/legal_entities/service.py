@@ -99,6 +99,8 @@ def _columns(change: ChangeLegalEntity, *, country: str | None) -> dict[str, Any
     if change.registration is not UNSET:
         text = change.registration
         values["registration"] = text and clean_name(text, param="registration")
+    if change.payments is not UNSET:
+        values["payments"] = change.payments
     return values
 
 
