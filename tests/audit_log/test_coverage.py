@@ -48,11 +48,13 @@ NOT_AUDITED = {
     "rated_usage_entry": "append-only, verified against the ledger",
     "usage_quarantine": "append-only, with region and gateway in each row",
     "gateway_heartbeat": "once a second",
+    "vat_check": "a queue of questions; the answers are audited",
     "deployment_state": "what a region reports of itself, not what somebody decided",
 }
 # Columns of audited tables that no trigger watches.
 NOT_WATCHED = {
     "created_at": "the entry's own time says it",
+    "vat_answer.checked_at": "the same",
     "api_key.last_used_at": "changes with use",
     "tenant.state_changed_at": "the database writes it with the state, at the entry's own time",
     "api_key.last_used_region": "the same",

@@ -37,6 +37,7 @@ EXEMPT: dict[str, dict[str, str]] = {
         r"public\.(instance|keys_revision|usage_kept)": "one row, no tenant's",
         r"public\.usage_sealed_month": "sums of all tenants; only the operator's role reads it",
         r"public\.legal_entity": "who sells, for everybody who buys",
+        r"public\.(vat_rate|entity_tax)": "how everybody is taxed who buys",
         r"public\.publisher_share": "publishers', and no tenant's to see",
         r"public\.usage_quarantine_decision": "of events whose tenant is unverified; no tenant's role reads it",
         r"public\.mail_link": "of people who belong to no tenant yet; only the operator's role reads it",
@@ -169,6 +170,7 @@ ACCEPTED: dict[str, dict[str, str]] = {
         "ban-drop-constraint": "the one in its place takes all that it took, and more",
         "constraint-missing-not-valid": "ledger transactions are few beside events: one for a batch and tenant",
     },
+    "0031": {"require-concurrent-index-creation": "ledger transactions are few beside events"},
     "0025": {
         "ban-drop-constraint": "the one in its place takes all that it took, and more",
         "constraint-missing-not-valid": "ledger transactions are few beside events: one for a batch and tenant",

@@ -159,6 +159,18 @@ FILL = {
             VALUES ('00000000-0000-7000-8000-00000000001b', '00000000-0000-7000-8000-000000000001',
                     '00000000-0000-7000-8000-00000000001c', 1000000000, 0, 100, 0, 0, 100, 20, 120);
     """,
+    "0032": """
+        INSERT INTO vat_rate (id, country, starts_on, rate_bp, source)
+            VALUES (uuidv7(), 'FR', DATE '2027-01-01', 2100, 'a law');
+        INSERT INTO entity_tax (legal_entity_id, one_stop_shop)
+            VALUES ('00000000-0000-7000-8000-000000000000', true);
+        INSERT INTO tax_ruling (tenant_id, id, starts_on, category, rate_bp, reason)
+            VALUES ('00000000-0000-7000-8000-000000000001', uuidv7(), DATE '2027-01-01', 'S', 850, 'overseas');
+        INSERT INTO vat_answer (tenant_id, id, vat_number, outcome, source, consultation_number)
+            VALUES ('00000000-0000-7000-8000-000000000001', uuidv7(), 'DE123456789', 'confirmed', 'vies', 'WAPI');
+        INSERT INTO vat_check (tenant_id, vat_number)
+            VALUES ('00000000-0000-7000-8000-000000000001', 'DE123456789');
+    """,
     "0011": """
         INSERT INTO service_account (tenant_id, id, project_id, name, scopes)
             VALUES ('00000000-0000-7000-8000-000000000001', '00000000-0000-7000-8000-00000000000a',

@@ -10,7 +10,7 @@ from chappe_store.row_security import make_append_only, protect_operator_table, 
 from chappe_store.session import Role
 
 revision = "0031"
-down_revision = "0030"
+down_revision = "0032"
 branch_labels = None
 depends_on = None
 
@@ -33,6 +33,10 @@ def upgrade() -> None:
     _create_fundings()
     _create_settlements()
     _guard_credit_notes()
+    # What is no usage is little, and looked for among all of a tenant's transactions.
+    op.execute(
+        "CREATE INDEX ix_ledger_transaction_not_usage ON ledger_transaction (tenant_id, id) WHERE kind <> 'usage'"
+    )
 
 
 def _create_profiles() -> None:
@@ -294,19 +298,20 @@ def _create_fundings() -> None:
     op.execute(
         """
         CREATE TABLE invoice_funding (
+            id uuid CONSTRAINT pk_invoice_funding PRIMARY KEY,
             invoice_id uuid NOT NULL,
             tenant_id uuid NOT NULL,
             funding_id uuid NOT NULL
                 CONSTRAINT fk_invoice_funding_funding_id_ledger_transaction REFERENCES ledger_transaction,
             amount_nano bigint NOT NULL CONSTRAINT ck_invoice_funding_amount_nano CHECK (amount_nano <> 0),
             created_at timestamptz NOT NULL DEFAULT now(),
-            CONSTRAINT pk_invoice_funding PRIMARY KEY (funding_id, invoice_id),
             CONSTRAINT fk_invoice_funding_invoice_id_tenant_id_invoice_part
                 FOREIGN KEY (invoice_id, tenant_id) REFERENCES invoice_part (invoice_id, tenant_id)
         )
         """
     )
     op.execute("CREATE INDEX ix_invoice_funding_tenant_id ON invoice_funding (tenant_id)")
+    op.execute("CREATE INDEX ix_invoice_funding_funding_id ON invoice_funding (funding_id)")
     op.execute("CREATE INDEX ix_invoice_funding_invoice_id ON invoice_funding (invoice_id)")
     make_append_only("invoice_funding")
     protect_tenant_table("invoice_funding", _ISSUED)
