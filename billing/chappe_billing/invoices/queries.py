@@ -46,10 +46,11 @@ class OpenInvoice(Struct, frozen=True):
 
 
 class OpenPart(Struct, frozen=True):
-    """What is open of one tenant's part of an invoice. `transaction_id` is what was posted when it was issued."""
+    """What is open of one tenant's part of an invoice. `transaction_id` is what was posted when it was issued, if
+    there was anything to post."""
 
     tenant_id: TenantId
-    transaction_id: UUID
+    transaction_id: UUID | None
     gross_nano: int
     open_nano: int
 
