@@ -17,7 +17,8 @@ from chappe_billing.funds.service import post_to_tenant
 from chappe_billing.invoice_runs.queries import Entry, list_log
 from chappe_billing.invoice_runs.service import begin_run, work_on
 from chappe_billing.invoices.queries import OpenInvoice, open_invoices
-from chappe_billing.invoicing.service import Draft, Issued, issue, preview
+from chappe_billing.invoicing.numbering import Issued
+from chappe_billing.invoicing.service import Draft, issue, preview
 from chappe_billing.ledger.postings import Account, AccountKind, Line, Posting, Rail, TransactionKind
 from chappe_billing.ledger.service import new_transaction_id
 from chappe_billing.usage.service import ingest

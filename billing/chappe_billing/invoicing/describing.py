@@ -17,6 +17,7 @@ from chappe_billing.documents.content import (
 )
 from chappe_billing.invoicing.charges import Component
 from chappe_billing.invoicing.fundings import Taken
+from chappe_billing.invoicing.numbering import digits_of
 from chappe_billing.invoicing.planning import PlannedInvoice, PlannedPart
 from chappe_billing.invoicing.queries import Group, Profile
 from chappe_billing.invoicing.wording import describe, text
@@ -112,11 +113,6 @@ def buyer_party(tenant: Tenant, profile: Profile) -> DocumentParty:
     )
 
 
-def digits_of(minor_nano: int) -> int:
-    """How many digits a currency has after the point, by what its minor unit is in nano."""
-    return 10 - len(str(minor_nano))
-
-
 def _lines(
     part: PlannedPart, treatment: TaxTreatment, language: str, section: str | None, minor_nano: int
 ) -> Iterator[DocumentLine]:
@@ -140,7 +136,7 @@ def _lines(
         (text(language, "gift_back"), taken, None) for taken in part.gifts if taken.minor < 0
     ]
     for taken in part.advances:
-        name = text(language, "advance" if taken.minor > 0 else "advance_back", number=taken.funding.number)
+        name = text(language, "advance" if taken.minor > 0 else "advance_back", number=taken.funding.number or "…")
         deductions.append((name, taken, "advance"))
     for name, taken, component in deductions:
         yield DocumentLine(

@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from datetime import date, datetime, timedelta
 from uuid import UUID
 
-from babel.numbers import get_currency_precision
 from msgspec import Struct, to_builtins
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from chappe_billing.advances.service import document_advances
 from chappe_billing.budgets import queries as budgets
 from chappe_billing.documents.content import DocumentContent, DocumentKind
 from chappe_billing.invoices.models import (
@@ -22,6 +22,7 @@ from chappe_billing.invoicing import queries
 from chappe_billing.invoicing.charges import Charge, charges_of, total_of
 from chappe_billing.invoicing.describing import Dates, content_of
 from chappe_billing.invoicing.fundings import standing
+from chappe_billing.invoicing.numbering import Issued, minor_nano_of, number_of, series_of
 from chappe_billing.invoicing.planning import Member, PlannedInvoice, PlannedPart, is_due, plan
 from chappe_billing.invoicing.queries import Group, Posted
 from chappe_billing.ledger import service as ledger
@@ -29,18 +30,11 @@ from chappe_billing.ledger.postings import Account, AccountKind, Line, Posting, 
 from chappe_billing.tax.service import treatment_of
 from chappe_kernel.errors import Conflict, NotFound
 from chappe_kernel.ids import InvoiceId, LegalEntityId, TenantId, new_id
-from chappe_kernel.money import NANO_PER_UNIT
 from chappe_store.queries import read_now
 from chappe_tenants.legal_entities.models import Payments
 from chappe_tenants.organisations.models import Tenant
 
-SERIES = {DocumentKind.INVOICE: "INV", DocumentKind.ADVANCE: "ADV", DocumentKind.CREDIT_NOTE: "CRN"}
 _FEES = frozenset({TransactionKind.VOLUME_DISCOUNT, TransactionKind.MINIMUM_FEE, TransactionKind.COMMITMENT_FEE})
-
-
-class Issued(Struct, frozen=True):
-    id: InvoiceId
-    number: str
 
 
 class Draft(Struct, frozen=True):
@@ -79,6 +73,9 @@ async def issue(
     """
     group = await _group(session, tenant_id)
     await budgets.lock_budgets(session, [member.id for member in group.members])
+    for member in group.members:
+        # What is deducted is named by the number of its own invoice.
+        await document_advances(session, member.id)
     draft = await _draft(session, group, cut_off_at or await read_now(session), run_id)
     if not draft.invoices:
         return []
@@ -177,7 +174,7 @@ async def _issue(
     for posting in to_post:
         if posting.tenant_id is not None and posting.funds_nano:
             await budgets.add_funds(session, posting.tenant_id, posting.funds_nano)
-    series = f"{SERIES[DocumentKind.INVOICE]}-{draft.dates.issued_on:%Y}"
+    series = series_of(DocumentKind.INVOICE, draft.dates.issued_on)
     ordinal = await queries.take_ordinal(session, group.seller.id, series)
     number = number_of(series, ordinal)
     content = content_of(invoice, group, draft.dates, number=number, minor_nano=draft.minor_nano)
@@ -285,15 +282,6 @@ def _paid(
             amount_nano=part.paid_minor * minor_nano,
         )
     ]
-
-
-def number_of(series: str, ordinal: int) -> str:
-    return f"{series}-{ordinal:06d}"
-
-
-def minor_nano_of(currency: str) -> int:
-    """What the currency's minor unit is in nano: 10,000,000 for a cent."""
-    return int(NANO_PER_UNIT // 10 ** get_currency_precision(currency))
 
 
 def _account(group: Group, kind: AccountKind, tenant_id: UUID | None = None) -> Account:
