@@ -23,6 +23,7 @@ DATABASE_READY = "database"
 """The step after which the database has its schema, the catalogue and the demo tenant."""
 
 BACKUP_VARIABLE = "CHAPPE_BACKUP_DIR"
+VIES_VARIABLE = "CHAPPE_VIES_URL"
 """With it, an instance streams its database's log into that folder."""
 
 _INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "SSL_CERT_FILE")
@@ -170,6 +171,8 @@ def all_parts(setting: Setting) -> list[Part]:
         parts.append(_redis(setting, "redis", passwords, valkey.CONTROL_USER))
     if not setting.replacements.smtp_url:
         parts.append(_mail(setting))
+    if VIES_VARIABLE not in setting.environ:
+        parts.append(_vies(setting))
     parts.append(_control(setting))
     for cell in setting.instance.cells:
         parts.extend(_cell_parts(setting, cell))
@@ -250,6 +253,18 @@ def _mail(setting: Setting) -> Part:
     )
 
 
+def _vies(setting: Setting) -> Part:
+    """Stands for the Commission's register of VAT numbers, which a laptop has nothing to ask."""
+    instance = setting.instance
+    return Part(
+        name="vies",
+        command=lambda: [sys.executable, "-m", "chappe_local.vies_stand_in", str(instance.vies_port)],
+        environment=setting.base_environment("vies"),
+        ready=lambda: probes.http_answers(f"{instance.vies_url}/check-status"),
+        stop_wave=3,
+    )
+
+
 def _control(setting: Setting) -> Part:
     instance = setting.instance
     socket = setting.redis_socket("redis")
@@ -267,6 +282,7 @@ def _control(setting: Setting) -> Part:
             "CHAPPE_SMTP_URL": setting.replacements.smtp_url or f"smtp://127.0.0.1:{instance.smtp_port}",
             "CHAPPE_MAIL_FROM": setting.replacements.mail_from or _MAIL_FROM,
             "CHAPPE_FEED_FOLDER": str(instance.state_dir / "rated-usage"),
+            VIES_VARIABLE: setting.environ.get(VIES_VARIABLE, instance.vies_url),
         },
         after=(DATABASE_READY, *(() if setting.replacements.redis_url else ("redis",))),
         ready=lambda: probes.http_answers(f"{instance.control_url}/healthz"),

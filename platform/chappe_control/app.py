@@ -54,6 +54,7 @@ from chappe_control.snapshot import SnapshotCache
 from chappe_control.state import Given, Services
 from chappe_control.throttle import Throttle
 from chappe_control.tmf.routes import make_router as make_tmf_router
+from chappe_control.vat_checks import checking_vat_numbers
 from chappe_kernel.clock import Clock, SystemClock
 from chappe_kernel.errors import Unavailable
 from chappe_kernel.networks import parse_networks
@@ -132,7 +133,8 @@ def create_app(settings: ControlSettings, clock: Clock | None = None) -> Litesta
             feed = feeding(database, settings.feed_folder, settings.feed_every_s, settings.feed_records)
             keeping = retaining(database, settings.usage_months, settings.usage_minute_days)
             restores, books = noticing_restores(database), keeping_books(database)
-            async with signing, feed, keeping, delivering(services.mail), restores, books:
+            numbers = checking_vat_numbers(database, settings.vies_url, settings.vat_recheck_days)
+            async with signing, feed, keeping, delivering(services.mail), restores, books, numbers:
                 yield
         finally:
             services.passwords.close()

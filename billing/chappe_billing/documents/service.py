@@ -14,7 +14,7 @@ from chappe_billing.documents import queries
 from chappe_billing.documents.cii import render_xml
 from chappe_billing.documents.content import DocumentContent
 from chappe_billing.documents.models import Paper
-from chappe_billing.documents.pdf import RENDERER, render_pdf
+from chappe_billing.documents.pdf import RENDERER, NotRendered, render_pdf
 from chappe_billing.documents.queries import Kept, Unrendered
 from chappe_billing.documents.rules import check
 from chappe_kernel.errors import Conflict, NotFound
@@ -47,7 +47,11 @@ def render(content: DocumentContent) -> Rendering:
     broken = check(content)
     if broken:
         return Rendering({}, tuple(f"{finding.rule}: {finding.text}" for finding in broken))
-    return Rendering({Paper.XML: render_xml(content), Paper.PDF: render_pdf(content)})
+    try:
+        return Rendering({Paper.XML: render_xml(content), Paper.PDF: render_pdf(content)})
+    except NotRendered as error:
+        # Of this one invoice alone: it must not keep those behind it waiting.
+        return Rendering({}, (f"letter: {error.message}",))
 
 
 def keep_until(issued_on: date) -> date:
