@@ -96,6 +96,11 @@ def day(locale: Locale, moment: datetime) -> str:
     return _day_text(locale, moment.astimezone(UTC).date())
 
 
+def day_of_month(locale: Locale, day: date) -> str:
+    """A day of the calendar, in no time zone."""
+    return _day_text(locale, day)
+
+
 def month(locale: Locale, moment: date) -> str:
     """Of a moment, in UTC, or of a day."""
     day = moment.astimezone(UTC) if isinstance(moment, datetime) else moment
