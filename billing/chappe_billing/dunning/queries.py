@@ -113,7 +113,8 @@ async def read_failures(session: AsyncSession, tenant_ids: Collection[UUID]) -> 
     )
     found: dict[UUID, dict[UUID, Failure]] = {}
     for tenant_id, invoice_id, first_at, times in await session.execute(query):
-        found.setdefault(tenant_id, {})[invoice_id] = Failure(first_at.astimezone(UTC).date(), times)
+        if invoice_id is not None:
+            found.setdefault(tenant_id, {})[invoice_id] = Failure(first_at.astimezone(UTC).date(), times)
     return found
 
 

@@ -78,7 +78,7 @@ async def dun(session: AsyncSession, tenant_id: TenantId) -> int:
     about = {tenant_id, *[one for found in first for one in await invoices.list_part_tenants(session, found.id)]}
     await lock_budgets(session, about)
     await lock_organisation(session, TenantScope(tenant_id))
-    owed = {tenant_id: await invoices.open_invoices(session, tenant_id=tenant_id)}
+    owed: dict[UUID, list[OpenInvoice]] = {tenant_id: await invoices.open_invoices(session, tenant_id=tenant_id)}
     debtor, case = (await _read_cases(session, [tenant_id], owed))[tenant_id]
     if debtor.stale_suspension_id is not None:
         # Somebody else decided about it since: it is theirs now.
