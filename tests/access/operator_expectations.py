@@ -55,9 +55,7 @@ OPERATOR_API = {
         CREDIT, of=things.a_tenant, body=lambda _: things.PAUSE
     ),
     "DELETE /api/v1/operator/tenants/{tenant_id}/dunning-pause": operator_api(CREDIT, 204, of=things.a_paused_tenant),
-    "GET /api/v1/operator/legal-entities/{entity_id}/dunning-policy": operator_api(
-        MONEY, of=things.a_legal_entity
-    ),
+    "GET /api/v1/operator/legal-entities/{entity_id}/dunning-policy": operator_api(MONEY, of=things.a_legal_entity),
     "PUT /api/v1/operator/legal-entities/{entity_id}/dunning-policy": operator_api(
         CREDIT, of=things.a_legal_entity, body=lambda _: things.DUNNING
     ),

@@ -100,7 +100,7 @@ async def note_sign_in(
     await session.execute(
         update(Member)
         .where(Member.tenant_id == scope.tenant_id, Member.id == member_id)
-        .values(last_signed_in_at=func.now(), language=func.coalesce(language, Member.language))
+        .values(last_signed_in_at=func.now(), **({} if language is None else {"language": language}))
     )
 
 
