@@ -55,6 +55,11 @@ class Permission(StrEnum):
     READ_CUSTOMERS = "read customers"
     MANAGE_CUSTOMERS = "manage customers"
 
+    READ_ALERTS = "read alerts"
+    MANAGE_ALERTS = "manage alerts"
+    READ_WEBHOOKS = "read webhooks"
+    MANAGE_WEBHOOKS = "manage webhooks"
+
     USE_CONSOLE = "use the console"
     SEE_REGIONS = "see regions"
     SEE_DEPLOYMENTS = "see deployments"
@@ -71,6 +76,8 @@ class Permission(StrEnum):
     MANAGE_INVOICES = "issue, credit and settle invoices"
     SEE_PAYOUTS = "see publishers' earnings"
     PAY_PUBLISHERS = "record publishers' payouts"
+    SEE_DUNNING = "see dunning"
+    MANAGE_DUNNING = "manage dunning"
     SEE_QUEUES = "see disputed usage"
     WORK_QUEUES = "decide about disputed usage"
     SEE_LEGAL_ENTITIES = "see legal entities"
@@ -121,6 +128,11 @@ ALLOWED: dict[Permission, frozenset[Holder]] = {
     Permission.USE_PLAYGROUND: _MAKERS,
     Permission.READ_CUSTOMERS: _HEADS | {Role.BILLING, Role.VIEWER} | _KEY,
     Permission.MANAGE_CUSTOMERS: _HEADS | _KEY,
+    Permission.READ_ALERTS: _MEMBERS | _KEY,
+    Permission.MANAGE_ALERTS: _HEADS | {Role.BILLING} | _KEY,
+    # Addresses that others' programs listen at often are secrets themselves.
+    Permission.READ_WEBHOOKS: _MAKERS | _KEY,
+    Permission.MANAGE_WEBHOOKS: _HEADS | _KEY,
     Permission.USE_CONSOLE: _OPERATOR,
     Permission.SEE_REGIONS: _OPERATIONS,
     Permission.SEE_DEPLOYMENTS: _OPERATIONS,
@@ -137,6 +149,8 @@ ALLOWED: dict[Permission, frozenset[Holder]] = {
     Permission.MANAGE_INVOICES: _TREASURY,
     Permission.SEE_PAYOUTS: _MONEY,
     Permission.PAY_PUBLISHERS: _TREASURY,
+    Permission.SEE_DUNNING: _MONEY,
+    Permission.MANAGE_DUNNING: _TREASURY,
     Permission.SEE_QUEUES: _MONEY,
     Permission.WORK_QUEUES: _TREASURY,
     Permission.SEE_LEGAL_ENTITIES: _OPERATOR,

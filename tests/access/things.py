@@ -7,6 +7,7 @@ import msgspec
 from sqlalchemy import select, text
 
 from chappe_billing.discrepancies.queries import list_newest
+from chappe_billing.dunning.service import pause
 from chappe_billing.feed.queries import read_last_batch
 from chappe_billing.feed.service import close_batch
 from chappe_billing.funds.service import post_to_tenant
@@ -47,6 +48,48 @@ TOMORROW = (datetime.now(UTC) + timedelta(days=1)).date().isoformat()
 RAISE = {"requests_per_minute": 6000, "reason": "launch", "ends_at": f"{TOMORROW}T00:00:00Z"}
 
 TERM = {"kind": "minimum", "first_month": "2090-01", "amount": "250.00"}
+PAUSE = {"reason": "promised", "until": f"{TOMORROW}T00:00:00Z"}
+DUNNING = {
+    "enabled": True,
+    "reminder_days": 3,
+    "notice_days": [1, 8],
+    "retry_days": [1],
+    "suspend_days": None,
+    "grace_days": 7,
+}
+WEBHOOK = {"url": "https://hooks.chappe.invalid/in", "kinds": ["balance.low"]}
+
+
+async def no_webhook(access: AccessWorld) -> dict[str, str]:
+    """There is room for one more."""
+    async with access.control.engine.connect() as connection:
+        await connection.exec_driver_sql("UPDATE webhook_endpoint SET removed_at = now()")
+    return {}
+
+
+async def a_webhook(access: AccessWorld) -> dict[str, str]:
+    await no_webhook(access)
+    made = await access.made(Caller.MANAGEMENT_KEY, "/api/v1/webhooks", WEBHOOK)
+    return {"webhook_id": made["webhook"]["id"]}
+
+
+async def a_delivery(access: AccessWorld) -> dict[str, str]:
+    """That was given up."""
+    webhook = await a_webhook(access)
+    made = await access.made(Caller.MANAGEMENT_KEY, f"/api/v1/webhooks/{webhook['webhook_id']}/test", {})
+    async with access.control.engine.connect() as connection:
+        await connection.exec_driver_sql(
+            "UPDATE webhook_delivery SET state = 'failed', ended_at = now() WHERE state = 'waiting'"
+        )
+    return {**webhook, "delivery_id": made["id"]}
+
+
+async def a_paused_tenant(access: AccessWorld) -> dict[str, str]:
+    tenant = await a_tenant(access)
+    async with access.control.database.operator() as session:
+        until = datetime.now(UTC) + timedelta(days=3)
+        await pause(session, TenantId(decode_id(TENANT, tenant["tenant_id"])), reason="promised", until=until)
+    return tenant
 
 
 async def a_key(access: AccessWorld) -> dict[str, str]:

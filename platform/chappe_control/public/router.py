@@ -6,6 +6,7 @@ from chappe_control.authentication import require_tenant_caller
 from chappe_control.bodies import check_body
 from chappe_control.permissions import require_permission
 from chappe_control.public import (
+    alerts,
     audit,
     balance,
     customers,
@@ -22,6 +23,7 @@ from chappe_control.public import (
     service_accounts,
     transactions,
     usage,
+    webhooks,
 )
 
 MANAGEMENT_KEY = "managementKey"
@@ -80,6 +82,19 @@ def make_router() -> Router:
             quotas.read_quota,
             quotas.change_quota,
             quotas.remove_quota,
+            alerts.list_alerts,
+            alerts.read_forecast,
+            alerts.read_settings,
+            alerts.put_settings,
+            webhooks.list_webhooks,
+            webhooks.create_webhook,
+            webhooks.get_webhook,
+            webhooks.change_webhook,
+            webhooks.remove_webhook,
+            webhooks.rotate_secret,
+            webhooks.send_test,
+            webhooks.list_deliveries,
+            webhooks.redeliver,
             audit.list_entries,
             marketplace.list_listings,
             marketplace.list_regions,
