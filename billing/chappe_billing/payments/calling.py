@@ -106,7 +106,7 @@ async def _postpone(database: Database, call: ClaimedCall, now: datetime, error:
         if await _is_still_waiting(session, call):
             await call_queries.postpone(session, call.id, now + timedelta(seconds=pause_s))
             await _note(session, call, "later", error.detail)
-    _log.warning("payment_call_postponed", call=str(call.id), attempts=call.attempts, wait_s=pause_s)
+    _log.warning("payment_call_postponed", call=str(call.id), reason=error.detail, wait_s=pause_s)
 
 
 async def _refuse(database: Database, call: ClaimedCall, error: Refused) -> None:

@@ -23,7 +23,7 @@ from chappe_local.stripe_stand_in.parameters import (
     text,
 )
 from chappe_local.stripe_stand_in.resources import customers, payment_intents, setup_intents
-from chappe_local.stripe_stand_in.resources.common import change, new_metadata
+from chappe_local.stripe_stand_in.resources.common import change, new_metadata, with_allowed_types
 from chappe_local.stripe_stand_in.resources.payment_intents import FUTURE_USE, METHOD_OPTIONS
 from chappe_local.stripe_stand_in.resources.payment_methods import TYPES, make
 from chappe_local.stripe_stand_in.routing import Route
@@ -39,6 +39,7 @@ _SLACK_S: Final = LATE_S
 
 
 def create(world: World, params: Json) -> Json:
+    params = with_allowed_types(params)
     mode = params.get("mode", "payment")
     _check(world, mode, params)
     items_of = [_item(line) for line in params.get("line_items", [])]
@@ -380,6 +381,7 @@ _CREATE: Final[dict[str, Spec]] = {
         transfer_group=text,
     ),
     "payment_method_options": METHOD_OPTIONS,
+    "allowed_payment_method_types": items(one_of(*TYPES)),
     "payment_method_types": items(one_of(*TYPES)),
     "phone_number_collection": fields(("enabled",), enabled=flag),
     "setup_intent_data": fields(description=text, metadata=metadata),

@@ -21,7 +21,7 @@ from chappe_local.stripe_stand_in.parameters import (
     text,
 )
 from chappe_local.stripe_stand_in.resources import cash
-from chappe_local.stripe_stand_in.resources.common import SHIPPING, change, new_metadata
+from chappe_local.stripe_stand_in.resources.common import SHIPPING, change, new_metadata, with_allowed_types
 from chappe_local.stripe_stand_in.resources.payment_methods import DATA, TYPES, make, resolve
 from chappe_local.stripe_stand_in.routing import Route
 from chappe_local.stripe_stand_in.world import World, new_id, random_text
@@ -57,6 +57,7 @@ _WRITABLE: Final[dict[str, Spec]] = {
 _CONFIRMING: Final[dict[str, Spec]] = {"off_session": flag, "return_url": name, "error_on_requires_action": flag}
 _CREATE: Final[dict[str, Spec]] = {
     **_WRITABLE,
+    "allowed_payment_method_types": items(one_of(*TYPES)),
     **_CONFIRMING,
     "automatic_payment_methods": fields(("enabled",), enabled=flag, allow_redirects=one_of("always", "never")),
     "capture_method": one_of("automatic", "automatic_async"),
@@ -71,6 +72,7 @@ _CONFIRM: Final[dict[str, Spec]] = {
 
 
 def create(world: World, params: Json) -> Json:
+    params = with_allowed_types(params)
     intent = new(world, params)
     if params.get("confirm"):
         return _confirm(world, intent, params)
