@@ -47,6 +47,7 @@ class Permission(StrEnum):
     MANAGE_QUOTAS = "manage quotas"
     READ_USAGE = "read usage"
     READ_BALANCE = "read the balance"
+    MANAGE_PAYMENTS = "manage payments"
     READ_MARKETPLACE = "read the marketplace"
     READ_AUDIT_LOG = "read the audit log"
     USE_PLAYGROUND = "use the playground"
@@ -65,6 +66,8 @@ class Permission(StrEnum):
     SET_CREDIT_LIMITS = "set credit limits"
     SEE_FUNDS = "see tenants' funds"
     MOVE_FUNDS = "move tenants' funds"
+    SEE_PAYMENTS = "see tenants' payments"
+    WORK_PAYMENTS = "work on payments"
     SEE_PAYOUTS = "see publishers' earnings"
     PAY_PUBLISHERS = "record publishers' payouts"
     SEE_QUEUES = "see disputed usage"
@@ -110,6 +113,8 @@ ALLOWED: dict[Permission, frozenset[Holder]] = {
     Permission.MANAGE_QUOTAS: _HEADS | _KEY,
     Permission.READ_USAGE: _MEMBERS | _KEY,
     Permission.READ_BALANCE: _MEMBERS | _KEY,
+    # Not for keys: whoever finds one must not be able to charge a saved card.
+    Permission.MANAGE_PAYMENTS: _HEADS | {Role.BILLING},
     Permission.READ_MARKETPLACE: _MEMBERS | _KEY,
     Permission.READ_AUDIT_LOG: _HEADS | _KEY,
     Permission.USE_PLAYGROUND: _MAKERS,
@@ -127,6 +132,8 @@ ALLOWED: dict[Permission, frozenset[Holder]] = {
     Permission.SET_CREDIT_LIMITS: _TREASURY,
     Permission.SEE_FUNDS: _OPERATOR,
     Permission.MOVE_FUNDS: _TREASURY,
+    Permission.SEE_PAYMENTS: _MONEY,
+    Permission.WORK_PAYMENTS: _TREASURY,
     Permission.SEE_PAYOUTS: _MONEY,
     Permission.PAY_PUBLISHERS: _TREASURY,
     Permission.SEE_QUEUES: _MONEY,
@@ -151,7 +158,8 @@ _READS = frozenset(p for p in _OF_TENANTS if p.name.startswith("READ_"))
 
 OPEN_IN: dict[Access, frozenset[Permission]] = {
     Access.NOTHING: frozenset(),
-    Access.READ: _READS,
+    # Who was suspended for what they owe can pay it.
+    Access.READ: _READS | {Permission.MANAGE_PAYMENTS},
     Access.APPLY: _READS | {Permission.MANAGE_ORGANISATION},
     Access.PREPARE: _OF_TENANTS - {Permission.USE_PLAYGROUND},
     Access.EVERYTHING: _OF_TENANTS,

@@ -5,12 +5,15 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import update
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.pool import NullPool
 
 from chappe_billing.payments.service import Bounds
 from chappe_billing.payments.stripe_service import StripeSettings
 from chappe_control.payments.office import PaymentOffice
 from chappe_store.session import Database
 from chappe_tenants.legal_entities.models import DEFAULT_LEGAL_ENTITY_ID, LegalEntity
+from tests.conftest import DatabaseUrls
 from tests.control.world import HandClock
 from tests.payments.world import PaymentWorld
 from tests.stripe_server import LocalStripe, local_stripe
@@ -25,7 +28,7 @@ async def stripe(tmp_path: Path) -> AsyncIterator[LocalStripe]:
 
 
 @pytest.fixture
-async def world(database: Database, stripe: LocalStripe) -> AsyncIterator[PaymentWorld]:
+async def world(database: Database, database_urls: DatabaseUrls, stripe: LocalStripe) -> AsyncIterator[PaymentWorld]:
     async with database.operator() as session:
         await session.execute(
             update(LegalEntity)
@@ -35,5 +38,7 @@ async def world(database: Database, stripe: LocalStripe) -> AsyncIterator[Paymen
     clock = HandClock()
     settings = StripeSettings(stripe.api_key, stripe.webhook_secret, stripe.url)
     office = PaymentOffice(settings, database, clock, Bounds())
-    yield PaymentWorld(database, stripe, office, clock)
+    engine = create_async_engine(database_urls.superuser, isolation_level="AUTOCOMMIT", poolclass=NullPool)
+    yield PaymentWorld(database, stripe, office, clock, engine)
+    await engine.dispose()
     await office.close()

@@ -171,7 +171,7 @@ async def test_an_entity_that_does_not_collect_by_stripe_takes_no_payment(world:
 async def test_a_debit_is_pending_until_it_settles(world: PaymentWorld) -> None:
     scope = await world.buyer()
     payment_id = await world.ask(scope, method=Method.SEPA_DEBIT)
-    debit = {"type": "sepa_debit", "iban": "DE08370400440532013003", "debtor": "Ada", "email": "ada@example.eu"}
+    debit = {"type": "sepa_debit", "iban": "DE08370400440532013003", "account_name": "Ada", "email": "ada@example.eu"}
     await world.stripe.submit(await world.page_of(scope, payment_id), **debit)
     await world.hear_all()
     assert (await world.payment(scope, payment_id)).state == "processing"

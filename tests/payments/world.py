@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 import msgspec
 import stripe as sdk
 from sqlalchemy import CursorResult, text
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from chappe_billing.audit.service import verify_ledger
 from chappe_billing.balance.queries import read_balance
@@ -42,6 +43,7 @@ class PaymentWorld:
     stripe: LocalStripe
     office: PaymentOffice
     clock: HandClock
+    engine: AsyncEngine
 
     async def buyer(self, country: str = "FR") -> TenantScope:
         """Active, in the euro, with no money."""
@@ -136,9 +138,9 @@ class PaymentWorld:
         return header
 
     async def sql(self, statement: str, **values: object) -> Sequence[Any]:
-        """As the operator."""
-        async with self.database.operator() as session:
-            result = await session.execute(text(statement), values)
+        """As the superuser."""
+        async with self.engine.connect() as connection:
+            result = await connection.execute(text(statement), values)
             return [tuple(row) for row in result] if isinstance(result, CursorResult) and result.returns_rows else []
 
     async def client(self) -> sdk.StripeClient:
