@@ -88,7 +88,7 @@ async def test_a_poisoned_call_waits_for_a_person_with_its_log(world: PaymentWor
     scope = await world.buyer()
     payment_id = await world.ask(scope)
     await world.sql(
-        "UPDATE payment_call SET parameters = parameters || '{\"currency\": \"xxx\"}' WHERE kind = 'checkout'"
+        "UPDATE payment_call SET parameters = parameters || '{\"gross_minor\": -1}' WHERE kind = 'checkout'"
     )
     await world.work()
     [(call_id, state)] = await world.sql("SELECT id, state FROM payment_call WHERE kind = 'checkout'")
@@ -99,10 +99,10 @@ async def test_a_poisoned_call_waits_for_a_person_with_its_log(world: PaymentWor
     assert (outcome, "InvalidRequestError" in detail) == ("poisoned", True)
     assert world.stripe.api_key not in detail
     await world.sql(
-        'UPDATE payment_call SET parameters = parameters || \'{"currency": "EUR"}\' WHERE id = :id', id=call_id
+        "UPDATE payment_call SET parameters = parameters || '{\"gross_minor\": 12000}' WHERE id = :id", id=call_id
     )
     async with world.database.operator() as session:
-        await calling.try_again(session, call_id, reason="the currency was wrong")
+        await calling.try_again(session, call_id, reason="the amount was wrong")
     await world.stripe.submit(await world.page_of(scope, payment_id), **card())
     await world.hear_all()
     assert await world.balance_nano(scope) == 100 * _EUR

@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 
 import msgspec
 import stripe as sdk
-from sqlalchemy import CursorResult, text
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from chappe_billing.audit.service import verify_ledger
@@ -141,7 +141,7 @@ class PaymentWorld:
         """As the superuser."""
         async with self.engine.connect() as connection:
             result = await connection.execute(text(statement), values)
-            return [tuple(row) for row in result] if isinstance(result, CursorResult) and result.returns_rows else []
+            return [tuple(row) for row in result] if result.returns_rows else []
 
     async def client(self) -> sdk.StripeClient:
         """For what somebody does at Stripe by hand."""
@@ -162,4 +162,5 @@ class PaymentWorld:
     async def assert_sound(self) -> None:
         """What `chappe ledger verify` looks at."""
         async with self.database.audit() as session:
-            assert await verify_ledger(session) is None
+            difference = await verify_ledger(session)
+        assert difference is None, difference

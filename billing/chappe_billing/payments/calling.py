@@ -82,10 +82,11 @@ async def _carry_out(
     database: Database, service: PaymentService, call: ClaimedCall, now: datetime, *, live: bool
 ) -> None:
     """No transaction is open while the service is spoken to."""
-    sending = Sending(call.id, msgspec.convert(call.parameters, AnyOrder), call.customer)
+    sending = Sending(call.id, msgspec.convert(call.parameters, AnyOrder), call.customer, call.retries)
+    looks_first = call.retries > 0 or must_compare(call.first_tried_at, now)
     outcome = "done"
     try:
-        answer = await service.find(sending, call.first_tried_at) if must_compare(call.first_tried_at, now) else None
+        answer = await service.find(sending, call.first_tried_at) if looks_first else None
         if answer is not None:
             outcome = "found"
         else:

@@ -15,6 +15,7 @@ from chappe_control.public import (
     marketplace,
     members,
     organisation,
+    payments,
     prices,
     projects,
     quotas,
@@ -33,6 +34,9 @@ def make_router() -> Router:
         route_handlers=[
             balance.get_balance,
             transactions.list_own,
+            payments.list_own,
+            payments.get_payment,
+            payments.create_payment,
             usage.list_events,
             usage.summarise,
             usage.export_usage,
