@@ -34,9 +34,7 @@ CallPath = Annotated[str, PathParameter(max_length=MAX_ID_LENGTH, description="T
 
 
 class PayBackPayment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    amount: Annotated[
-        PositiveAmount | None, Meta(description="With tax, whole cents. Without it, all that is left.")
-    ] = None
+    amount: Annotated[PositiveAmount | None, Meta(description="With tax. Without it, all that is left.")] = None
     reason: Reason
 
 
@@ -102,6 +100,7 @@ async def list_all(
     responses=answers.READ_ONE,
 )
 async def read(request: OperatorRequest, services: Given, payment_id: PaymentPath) -> PaymentView:
+    """Whoever's it is."""
     found = id_in_path(PAYMENT, payment_id, "payment")
     async with services.database.audit() as session:
         payment = await queries.find_any_payment(session, found)
