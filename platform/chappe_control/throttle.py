@@ -14,11 +14,14 @@ from redis.exceptions import RedisError
 
 from chappe_kernel.clock import Clock
 from chappe_kernel.errors import LimitExceeded
+from chappe_kernel.waiting import answered
 
 _PREFIX = "chappe:throttle"
 _WINDOW_S = 60
 # After a failure Redis is left alone for a while, so that a dead one costs one time-out and not one per call.
 _REST_S = 5.0
+# A throttle must not cost more than the call that it guards.
+_TIMEOUT_S = 0.25
 _IPV6_SITE_BITS = 64
 
 _log = structlog.get_logger()
@@ -53,7 +56,7 @@ class Throttle:
             pipeline = self._redis.pipeline(transaction=True)
             pipeline.incr(key)
             pipeline.expire(key, 2 * _WINDOW_S)
-            seen, _ = await pipeline.execute()
+            seen, _ = await answered(pipeline.execute(), _TIMEOUT_S)
         except (RedisError, OSError) as error:
             self._rest(error)
             return Noted(key, 0)
@@ -64,9 +67,12 @@ class Throttle:
         if not noted.seen or not self._awake():
             return
         try:
-            await self._redis.decr(noted.key)
+            await answered(self._decrease(noted.key), _TIMEOUT_S)
         except (RedisError, OSError) as error:
             self._rest(error)
+
+    async def _decrease(self, key: str) -> None:
+        await self._redis.decr(key)
 
     def refusal(self) -> LimitExceeded:
         """What to raise when it was too much: it is worth another try in the next minute."""

@@ -1,6 +1,5 @@
 """The client of the region's Redis."""
 
-import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
@@ -8,9 +7,10 @@ import redis.asyncio
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
+from chappe_kernel import waiting
+
 TIMEOUT_S = 0.15
 """How long a request waits for Redis before it goes on without."""
-_LOOKS = 3
 
 
 def open_redis(url: str) -> "redis.asyncio.Redis":
@@ -19,16 +19,5 @@ def open_redis(url: str) -> "redis.asyncio.Redis":
 
 
 async def answered(call: Coroutine[Any, Any, Any]) -> Any:
-    """What Redis answers. Raises `TimeoutError` after `TIMEOUT_S` in which this process ran: one that was held up for
-    longer finds an answer that has come meanwhile, and must not take Redis for gone."""
-    asking = asyncio.ensure_future(call)
-    try:
-        for _ in range(_LOOKS):
-            await asyncio.wait([asking], timeout=TIMEOUT_S / _LOOKS)
-            if asking.done():
-                return asking.result()
-        raise TimeoutError
-    finally:
-        if not asking.done():
-            asking.cancel()
-            await asyncio.wait([asking])
+    """What Redis answers. Raises `TimeoutError` after `TIMEOUT_S` in which this process ran."""
+    return await waiting.answered(call, TIMEOUT_S)

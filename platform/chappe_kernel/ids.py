@@ -31,6 +31,8 @@ QuotaId = NewType("QuotaId", UUID)
 QuotaRaiseId = NewType("QuotaRaiseId", UUID)
 PriceDraftId = NewType("PriceDraftId", UUID)
 ContractTermId = NewType("ContractTermId", UUID)
+InvoiceId = NewType("InvoiceId", UUID)
+InvoiceRunId = NewType("InvoiceRunId", UUID)
 
 TENANT = "ten"
 PROJECT = "prj"
@@ -51,6 +53,16 @@ QUOTA = "quo"
 QUOTA_RAISE = "rse"
 PRICE_DRAFT = "prd"
 CONTRACT_TERM = "ctm"
+WEBHOOK = "whk"
+WEBHOOK_DELIVERY = "whd"
+EVENT = "evt"
+ALERT = "alt"
+PAYMENT = "pay"
+REFUND = "rfd"
+PAYMENT_CALL = "pcl"
+QUARANTINED_PAYMENT = "qpm"
+INVOICE = "ivc"
+INVOICE_RUN = "ivr"
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _PAIRS = tuple(high + low for high in _ALPHABET for low in _ALPHABET)

@@ -10,7 +10,7 @@ from playwright.async_api import Browser, expect
 from tests.browser.chromium import give_up
 from tests.browser.look import Look
 from tests.browser.screens import choose_look, go_to, sign_up
-from tests.browser.test_journey import new_account
+from tests.browser.test_journey import new_account, new_organisation
 from tests.browser.traffic import Traffic, spoken
 from tests.browser.visitor import visit
 from tests.instance import Instance
@@ -29,7 +29,7 @@ async def test_words_of_the_playground_reach_the_gateway_and_not_the_control_pla
         async with visit(browser, instance.portal_url, instance.gateway_urls, Look()) as visitor:
             await visitor.open("/sign-up")
             await choose_look(visitor)
-            await sign_up(visitor, instance, new_account(), mark_of_organisation := f"Org {secrets.token_hex(8)}")
+            await sign_up(visitor, instance, new_account(), mark_of_organisation := new_organisation())
             await go_to(visitor, "Playground", "/playground")
             await visitor.hands.choose(visitor.field("Region"), "fr-par")
             await visitor.hands.write(visitor.page.locator("#playground-max-tokens"), "60")

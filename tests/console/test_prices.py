@@ -5,6 +5,8 @@ from uuid import UUID
 
 import pytest
 
+from chappe_billing.prices.service import publish_discount
+from chappe_catalogue.listings.queries import find_listing
 from chappe_control.console.prices.book import arrange
 from chappe_control.console.prices.queries import BookedPrice
 from chappe_kernel.ids import PRICE_VERSION, encode_id, new_id
@@ -82,6 +84,25 @@ async def test_a_published_change_is_scheduled_and_then_history(console: Console
     (history,) = page.by_id(f"history-{CHAT}").rows()
     assert history[0] == f"de-fra Ended {encode_id(PRICE_VERSION, old)}"
     assert "History: 1 earlier version" in page.text
+
+
+async def test_what_batches_pay_stands_beside_it(console: ConsoleWorld) -> None:
+    async with console.database.operator() as session:
+        listing = await find_listing(session, CHAT)
+        assert listing is not None
+        await publish_discount(
+            session,
+            listing_id=listing.id,
+            region="fr-par",
+            currency=listing.currency,
+            tenant_id=None,
+            basis_points=5000,
+            notice=None,
+        )
+    page = await console.read("/console/prices")
+    rows = [row for row in page.by_id(f"prices-{CHAT}").rows() if row[0].startswith("fr-par")]
+    assert [row[0].rsplit(" prc_", 1)[0] for row in rows] == ["fr-par In force", "fr-par Batches"]
+    assert rows[-1][1:5] == ["€0.03 30 nano", "€0.008 8 nano", "€0.105 105 nano", "€0.00"]
 
 
 async def test_nothing_on_it_can_be_changed(console: ConsoleWorld) -> None:

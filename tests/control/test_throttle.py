@@ -1,6 +1,8 @@
 """Throttles count per key and per client; with Redis away they let everything pass."""
 
+import asyncio
 import dataclasses
+import time
 from pathlib import Path
 
 import httpx
@@ -47,6 +49,35 @@ async def test_failed_authentications_are_counted_per_client(
         assert statuses[:4] == [401] * 4
         assert statuses[-2:] == [429] * 2
         assert (await http.get("/balance", headers=world.alice.headers())).status_code == 200
+
+
+async def test_a_process_that_was_held_up_counts_all_the_same(valkey: Valkey, clock: HandClock) -> None:
+    """Its own time-out is over when it runs again, and the answer has been there for long."""
+    async with Redis.from_url(valkey.url) as redis:
+        throttle = Throttle(redis, clock)
+        await throttle.note("held", "up")
+
+        async def hold_up() -> None:
+            time.sleep(0.6)  # noqa: ASYNC251  # This is what is tested: nothing in the process runs.
+
+        for seen in (2, 3):
+            noted, _ = await asyncio.gather(throttle.note("held", "up"), hold_up())
+            assert noted.seen == seen
+
+
+async def test_a_redis_that_says_nothing_costs_one_time_out(clock: HandClock) -> None:
+    async def say_nothing(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(5)
+        writer.close()
+
+    server = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with Redis(host="127.0.0.1", port=port) as redis:
+        throttle = Throttle(redis, clock)
+        began = time.monotonic()
+        assert [(await throttle.note("silent", "redis")).seen for _ in range(50)] == [0] * 50
+        assert time.monotonic() - began < 2
+    server.close()
 
 
 async def test_redis_away_lets_calls_pass(

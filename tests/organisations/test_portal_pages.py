@@ -48,6 +48,22 @@ async def test_what_was_verified_is_shown_and_not_offered(world: Organisations) 
     assert "was verified" in read_page(forged.text).by_id("legal_name-error").text
 
 
+async def test_how_long_regions_keep_content_is_chosen_among_what_is_offered(world: Organisations) -> None:
+    made = await world.organisation()
+    posted = {**DETAIL_FIELDS, "name": made.name}
+    chosen = {"content_kept_for_s": "604800", "answers_kept_for_s": "600"}
+    assert (await made.visitor.post("/organisation", **posted, **chosen)).status_code == 303
+    shown = (await made.read("/organisation")).by_id("organisation").text
+    assert "7 days" in shown and "10 minutes" in shown
+    view = await made.api.get("/organisation")
+    assert (view["content_kept_for_s"], view["answers_kept_for_s"]) == (604800, 600)
+    assert (await made.visitor.post("/organisation", **posted)).status_code == 303
+    assert (await made.api.get("/organisation"))["content_kept_for_s"] == 604800, "who says nothing changes nothing"
+    refused = await made.visitor.post("/organisation", **posted, content_kept_for_s="99999999")
+    assert refused.status_code == 400
+    assert read_page(refused.text).by_id("content_kept_for_s-error").text
+
+
 @pytest.mark.parametrize(("field", "value"), [("vat_number", "FR1"), ("contact_email", "x"), ("regions", "nowhere")])
 async def test_what_is_wrong_is_said_at_its_field(world: Organisations, field: str, value: str) -> None:
     made = await world.organisation()

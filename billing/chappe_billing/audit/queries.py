@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from chappe_billing.audit.books import BOOKS
 from chappe_billing.audit.corrections import CONTRACTS, DISCREPANCIES
 from chappe_billing.audit.feed import FEED
+from chappe_billing.audit.invoices import INVOICES
 from chappe_billing.audit.rule import Rule
 from chappe_billing.audit.usage import USAGE
 
@@ -55,7 +56,7 @@ _LEDGER = (
 
 _BUDGETS = (
     Rule(
-        "a budget's funds are what was credited to the tenant's account",
+        "a budget's funds are what was credited to the tenant's accounts, less what it owes by invoices",
         """
         SELECT tenant_id, coalesce(credited, 0), b.funds_nano
         FROM budget b FULL JOIN (
@@ -63,7 +64,7 @@ _BUDGETS = (
             FROM ledger_entry e
             JOIN ledger_account a ON a.id = e.account_id
             JOIN ledger_transaction t ON t.id = e.transaction_id
-            WHERE a.kind = 'tenant_funds' AND t.kind <> 'usage' GROUP BY a.tenant_id
+            WHERE a.kind IN ('tenant_funds', 'receivable') AND t.kind <> 'usage' GROUP BY a.tenant_id
         ) l USING (tenant_id)
         WHERE b.funds_nano IS DISTINCT FROM coalesce(credited, 0)
         """,
@@ -121,7 +122,7 @@ _BUDGETS = (
     ),
 )
 
-RULES = (*_LEDGER, *_BUDGETS, *USAGE, *DISCREPANCIES, *CONTRACTS, *FEED, *BOOKS)
+RULES = (*_LEDGER, *_BUDGETS, *USAGE, *DISCREPANCIES, *CONTRACTS, *FEED, *BOOKS, *INVOICES)
 
 
 async def find_difference(session: AsyncSession, rule: Rule) -> Difference | None:

@@ -14,9 +14,10 @@ _ZERO = text("0")
 class Budget(Base):
     """A tenant's money at a glance, and the row that is locked first whenever it moves.
 
-    `funds`: all that was put in. `posted`: all that settled usage took. `pending`: what open grants could still spend.
-    Whatever increases `posted + pending` keeps it within `funds + credit_limit`; a trigger sees to it. The legal entity
-    is the tenant's, and the currency the entity's.
+    `funds`: the tenant's funds and what it owes by invoices together, without usage: all that was put in, less the tax
+    that was invoiced. So an unpaid invoice uses up the credit limit. `posted`: all that settled usage took. `pending`:
+    what open grants could still spend. Whatever increases `posted + pending` keeps it within `funds + credit_limit`; a
+    trigger sees to it. The legal entity is the tenant's, and the currency the entity's.
     """
 
     __tablename__ = "budget"

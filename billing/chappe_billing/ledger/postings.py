@@ -39,6 +39,10 @@ class AccountKind(StrEnum):
     """Money that came in and nobody knows yet for whom."""
 
 
+TENANT_ACCOUNTS = frozenset({AccountKind.TENANT_FUNDS, AccountKind.RECEIVABLE})
+"""A budget's funds are the sum of both: what was invoiced and is not paid uses up what may be spent."""
+
+
 class TransactionKind(StrEnum):
     WELCOME_CREDIT = "welcome_credit"
     USAGE = "usage"
@@ -56,6 +60,12 @@ class TransactionKind(StrEnum):
     """What a month's usage lacks to the agreed minimum, at cut-off."""
     COMMITMENT_FEE = "commitment_fee"
     """What a commitment's period lacks, at its end."""
+    INVOICE = "invoice"
+    """What a tenant owes by an invoice, with its tax."""
+    CREDIT_NOTE = "credit_note"
+    """Takes back an invoice, or a part of it."""
+    PAYMENT = "payment"
+    """Of what was invoiced."""
     WRITE_OFF = "write_off"
     """A tenant's debt, or usage that cannot be posted, given up."""
     SUSPENSE = "suspense"
@@ -161,5 +171,5 @@ class Posting:
 
     @property
     def funds_nano(self) -> int:
-        """What it does to the tenant's funds."""
-        return sum(line.amount_nano for line in self.lines if line.account.kind is AccountKind.TENANT_FUNDS)
+        """What it does to the tenant's funds, together with what the tenant owes by invoices."""
+        return sum(line.amount_nano for line in self.lines if line.account.kind in TENANT_ACCOUNTS)

@@ -10,12 +10,16 @@ from typing import Any
 from babel import Locale
 from babel.dates import format_date, format_time, format_timedelta
 from babel.numbers import NumberPattern, format_decimal, format_percent
+from babel.units import format_unit
 from markupsafe import Markup, escape
+
+from chappe_kernel.money import parse_nano
 
 _MIN_DECIMALS = 2
 _NANO_DECIMALS = 9
 _TOKENS_PER_PRICE = 1_000_000
 _MS_PER_S = 1000
+_UNITS = ((24 * 3600, "day"), (3600, "hour"), (60, "minute"), (1, "second"))
 
 
 def amount(locale: Locale, nano: int, currency: str) -> str:
@@ -58,6 +62,12 @@ def duration_ms(locale: Locale, milliseconds: float) -> str:
     return f"{number(locale, value)}\N{NO-BREAK SPACE}ms"
 
 
+def duration_s(locale: Locale, seconds: int) -> str:
+    """Exact, in the longest unit that it is whole in: `7 days`, `90 minutes`."""
+    length_s, unit = next((length_s, unit) for length_s, unit in _UNITS if seconds % length_s == 0)
+    return str(format_unit(seconds // length_s, f"duration-{unit}", locale=locale))
+
+
 def when_text(locale: Locale, moment: datetime) -> str:
     moment = moment.astimezone(UTC)
     return f"{_day_text(locale, moment.date())}, {moment:%H:%M:%S}\N{NO-BREAK SPACE}UTC"
@@ -88,6 +98,11 @@ def day(locale: Locale, moment: datetime) -> str:
     return _day_text(locale, moment.astimezone(UTC).date())
 
 
+def day_of_month(locale: Locale, day: date) -> str:
+    """A day of the calendar, in no time zone."""
+    return _day_text(locale, day)
+
+
 def month(locale: Locale, moment: date) -> str:
     """Of a moment, in UTC, or of a day."""
     day = moment.astimezone(UTC) if isinstance(moment, datetime) else moment
@@ -105,11 +120,11 @@ def ago(locale: Locale, now: Callable[[], datetime], moment: datetime | None, ne
 def make_filters(locale: Locale, now: Callable[[], datetime]) -> dict[str, Callable[..., Any]]:
     """The templates' filters in one locale."""
     plain: tuple[Callable[..., Any], ...] = (
-        amount, price_per_million, number, percent, basis_points, duration_ms, when, when_text, when_stacked,
-        clock_time, day, month,
+        amount, price_per_million, number, percent, basis_points, duration_ms, duration_s, when, when_text,
+        when_stacked, clock_time, day, day_of_month, month,
     )  # fmt: skip
     filters: dict[str, Callable[..., Any]] = {rule.__name__: partial(rule, locale) for rule in plain}
-    return {**filters, "ago": partial(ago, locale, now)}
+    return {**filters, "nano": parse_nano, "ago": partial(ago, locale, now)}
 
 
 @lru_cache(maxsize=64)

@@ -1,6 +1,7 @@
 """The legal entity's table."""
 
 from datetime import datetime
+from enum import StrEnum
 from uuid import UUID
 
 from sqlalchemy import CheckConstraint, UniqueConstraint, func, text
@@ -16,12 +17,26 @@ BY_DEFAULT = text(f"'{DEFAULT_LEGAL_ENTITY_ID}'")
 """For columns, as the database fills them."""
 
 
+class Payments(StrEnum):
+    """How a legal entity collects what its customers owe."""
+
+    STRIPE = "stripe"
+    EXTERNAL = "external"
+    """By the operator's own billing system, which takes the rated-usage feed: no invoice is made here."""
+    NONE = "none"
+    """By invoices that people see to. Nothing is sent to any payment service."""
+
+
 class LegalEntity(Base):
     """A company of the operator's, with books in one currency. Who it is in law may be missing until somebody says it;
-    the country is ISO 3166-1."""
+    the country is ISO 3166-1. `payments` is a `Payments`."""
 
     __tablename__ = "legal_entity"
-    __table_args__ = (UniqueConstraint("id", "currency"), CheckConstraint("currency ~ '^[A-Z]{3}$'", name="currency"))
+    __table_args__ = (
+        UniqueConstraint("id", "currency"),
+        CheckConstraint("currency ~ '^[A-Z]{3}$'", name="currency"),
+        CheckConstraint("payments IN ('stripe', 'external', 'none')", name="payments"),
+    )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(unique=True)
@@ -33,4 +48,5 @@ class LegalEntity(Base):
     country: Mapped[str | None]
     vat_number: Mapped[str | None]
     registration: Mapped[str | None]
+    payments: Mapped[str] = mapped_column(server_default=text("'none'"))
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())

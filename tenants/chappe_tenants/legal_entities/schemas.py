@@ -6,7 +6,7 @@ from typing import Annotated
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from chappe_kernel.ids import LEGAL_ENTITY, encode_id
-from chappe_tenants.legal_entities.models import LegalEntity
+from chappe_tenants.legal_entities.models import LegalEntity, Payments
 from chappe_tenants.organisations.details import Address, LegalName, Name, VatNumber
 
 
@@ -25,6 +25,7 @@ class ChangeLegalEntity(Struct, frozen=True, kw_only=True, forbid_unknown_fields
     address: Address | UnsetType | None = UNSET
     vat_number: VatNumber | UnsetType | None = UNSET
     registration: Name | UnsetType | None = UNSET
+    payments: Annotated[Payments, Meta(description="How it collects what its customers owe.")] | UnsetType = UNSET
 
 
 class EntityAddress(Struct, frozen=True):
@@ -43,6 +44,7 @@ class LegalEntityView(Struct, frozen=True):
     address: EntityAddress | None
     vat_number: str | None
     registration: str | None
+    payments: Payments
     created_at: datetime
 
 
@@ -60,5 +62,6 @@ def show_entity(entity: LegalEntity) -> LegalEntityView:
         address=address,
         vat_number=entity.vat_number,
         registration=entity.registration,
+        payments=Payments(entity.payments),
         created_at=entity.created_at,
     )

@@ -15,7 +15,8 @@ from chappe_tenants.organisations.models import Tenant
 from chappe_tenants.organisations.relations import Relation
 from chappe_tenants.organisations.service import MAX_REGIONS, STANDARD_PLAN, Parent, Seller, standing_of
 
-Share = Annotated[int, Meta(ge=1, le=1000)]
+MAX_SHARE = 1000
+Share = Annotated[int, Meta(ge=1, le=MAX_SHARE)]
 OrganisationId = Annotated[str, Meta(pattern="^ten_", max_length=40)]
 EntityId = Annotated[str, Meta(pattern="^ent_", max_length=40)]
 AllowedRegions = Annotated[

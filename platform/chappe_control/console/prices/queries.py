@@ -33,12 +33,13 @@ class BookedPrice(Struct, frozen=True):
     price: Price
 
 
-async def list_versions(session: AsyncSession) -> list[BookedPrice]:
-    """Every version for everybody, ascending by start within its listing and region, but what was withdrawn."""
+async def list_versions(session: AsyncSession, *, for_batches: bool = False) -> list[BookedPrice]:
+    """Every version for everybody, or those of batches' lines, ascending by start within its listing and region, but
+    what was withdrawn."""
     withdrawn = select(PriceWithdrawal.price_version_id).where(PriceWithdrawal.price_version_id == PriceVersion.id)
     statement = (
         select(PriceVersion)
-        .where(PriceVersion.tenant_id.is_(None), ~PriceVersion.for_batches, ~withdrawn.exists())
+        .where(PriceVersion.tenant_id.is_(None), PriceVersion.for_batches.is_(for_batches), ~withdrawn.exists())
         .order_by(PriceVersion.listing_id, PriceVersion.region, PriceVersion.starts_at)
     )
     return [

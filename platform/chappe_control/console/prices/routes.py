@@ -58,7 +58,9 @@ async def show_prices(request: ConsoleRequest, services: Given) -> Response[byte
         now = await read_now(session)
         listings = await list_listings(session)
         publishers = await publisher_names(session)
-        book = arrange(await queries.list_versions(session), now, await sold_in(session))
+        sold = await sold_in(session)
+        book = arrange(await queries.list_versions(session), now, sold)
+        batch_book = arrange(await queries.list_versions(session, for_batches=True), now, sold)
         own = await queries.count_own_prices(session)
         names = await read_tenant_names(session, own.keys())
 
@@ -71,6 +73,7 @@ async def show_prices(request: ConsoleRequest, services: Given) -> Response[byte
         listings=listings,
         publishers=publishers,
         book=book,
+        batch_book=batch_book,
         own=sorted((names[tenant_id], tenant_id, count) for tenant_id, count in own.items()),
         now=now,
         show_id=show_id,

@@ -6,7 +6,7 @@ from typing import Any, Final
 from litestar import Response, get, post
 from litestar.params import FromPath
 from litestar.response import Redirect
-from msgspec import Struct
+from msgspec import UNSET, Struct
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from chappe_billing.budgets.queries import read_credit_limits
@@ -46,7 +46,7 @@ from chappe_tenants.organisations.changes import change_tenant
 from chappe_tenants.organisations.lifecycle import INITIAL, Authority, TenantState
 from chappe_tenants.organisations.models import Tenant
 from chappe_tenants.organisations.relations import Relation
-from chappe_tenants.organisations.schemas import ChangeTenant, CreateTenant, ParentRef, parent_of
+from chappe_tenants.organisations.schemas import MAX_SHARE, ChangeTenant, CreateTenant, ParentRef, parent_of
 from chappe_tenants.organisations.service import (
     STANDARD_PLAN,
     change_state,
@@ -57,6 +57,7 @@ from chappe_tenants.organisations.service import (
 # The framework's type wants the number itself.
 _SEE_OTHER: Final = 303
 _CONTRACT_FIELDS = ("plan", "contract_reference", "parent", "relation", "is_reseller")
+_STANDING_FIELDS = ("verified", "share")
 _NEW_FIELDS = (*FIELDS, *_CONTRACT_FIELDS, "state", "legal_entity_id", "reference")
 _MAX_ENTITIES = 500
 _STATES = sorted(INITIAL, key=list(TenantState).index)
@@ -102,14 +103,14 @@ async def show_edit_tenant(request: ConsoleRequest, services: Given, tenant_id: 
 @post("/tenants/{tenant_id:str}/edit", permission=Permission.MANAGE_TENANTS)
 async def edit_tenant(request: ConsoleRequest, services: Given, tenant_id: FromPath[str]) -> Response[Any]:
     scope = scope_of(tenant_id)
-    typed = await read_fields(request, *FIELDS, *_CONTRACT_FIELDS)
+    typed = await read_fields(request, *FIELDS, *_CONTRACT_FIELDS, *_STANDING_FIELDS)
     chosen = await chosen_boxes(request, "regions")
     try:
         asked = _read(typed, chosen)
         async with services.database.operator(origin_of(request)) as session:
             jurisdiction_of = await read_jurisdictions(session)
             present = await lock_organisation(session, scope)
-            change = _change(asked, present, jurisdiction_of)
+            change = _change(asked, typed, present, jurisdiction_of)
             tenant = await change_tenant(session, scope, change, jurisdiction_of=jurisdiction_of)
     except (Invalid, Conflict) as error:
         form = refused_form(request, error, typed)
@@ -191,7 +192,7 @@ def _order(asked: Asked, typed: dict[str, str]) -> CreateTenant:
     )
 
 
-def _change(asked: Asked, present: Tenant, jurisdiction_of: dict[str, str]) -> ChangeTenant:
+def _change(asked: Asked, typed: dict[str, str], present: Tenant, jurisdiction_of: dict[str, str]) -> ChangeTenant:
     details = asked.details
     return ChangeTenant(
         name=details.name,
@@ -204,7 +205,18 @@ def _change(asked: Asked, present: Tenant, jurisdiction_of: dict[str, str]) -> C
         contract_reference=asked.contract_reference,
         is_reseller=asked.is_reseller,
         parent=asked.parent,
+        verified=typed["verified"] == "yes" if typed["verified"] else UNSET,
+        share=_share(typed["share"].strip()) if typed["verified"] else UNSET,
     )
+
+
+def _share(text: str) -> int | None:
+    """Raises `Invalid`."""
+    if not text:
+        return None
+    if not text.isascii() or not text.isdecimal() or not 1 <= int(text) <= MAX_SHARE:
+        raise Invalid(f"a share is a number from 1 to {MAX_SHARE}", param="share")
+    return int(text)
 
 
 async def _new_page(
@@ -311,6 +323,8 @@ def _values(tenant: Tenant) -> dict[str, str]:
         "is_reseller": "yes" if tenant.is_reseller else "",
         "parent": parent.id if parent else "",
         "relation": parent.relation if parent else "",
+        "verified": "yes" if tenant.verified else "no",
+        "share": "" if tenant.share is None else str(tenant.share),
     }
 
 

@@ -26,6 +26,7 @@ from chappe_control.pages.organisation_forms import (
 from chappe_control.pages.organisation_texts import REASONS, RELATIONS, STATES
 from chappe_control.pages.render import page
 from chappe_control.permissions import Permission
+from chappe_control.portal.organisation import keeping
 from chappe_control.state import Given, Services
 from chappe_kernel.errors import Conflict, Invalid
 from chappe_kernel.residency import expand
@@ -48,7 +49,7 @@ async def show_organisation(request: MemberRequest, services: Given) -> Response
 
 @post("/organisation", include_in_schema=False, permission=Permission.MANAGE_ORGANISATION)
 async def change_organisation(request: MemberRequest, services: Given) -> Response[Any]:
-    typed = await read_fields(request, *FIELDS)
+    typed = await read_fields(request, *FIELDS, *keeping.FIELDS)
     chosen = await chosen_boxes(request, "regions")
     scope = request.auth.scope
     try:
@@ -63,6 +64,8 @@ async def change_organisation(request: MemberRequest, services: Given) -> Respon
                 vat_number=details.vat_number,
                 contact=details.contact,
                 allowed_regions=chosen_regions(chosen, present.allowed_regions, jurisdiction_of),
+                content_kept_for_s=keeping.posted_s(typed, "content_kept_for_s", present.content_kept_for_s),
+                answers_kept_for_s=keeping.posted_s(typed, "answers_kept_for_s", present.answers_kept_for_s),
             )
             await change_own(session, scope, change, jurisdiction_of=jurisdiction_of)
     except (Invalid, Conflict) as error:
@@ -94,7 +97,8 @@ async def _page(
         form_is_open=bool(form.values) or "edit" in request.query_params,
         tenant=tenant,
         balance=balance,
-        values=form.values or values_of(tenant),
+        values=form.values or values_of(tenant) | keeping.values_of(tenant),
+        keeping=keeping.options(request, tenant),
         fixed=fixed_details(tenant),
         countries=country_options(request),
         country_name=lambda code: country_name(request, code),

@@ -1,0 +1,1 @@
+"""Invoices, advance invoices and credit notes: issued from the ledger, numbered without a gap, settled by payments."""

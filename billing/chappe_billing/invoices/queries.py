@@ -1,0 +1,334 @@
+"""SQL of issued invoices and of what is open of them."""
+
+from collections.abc import Sequence
+from datetime import date, datetime
+from uuid import UUID
+
+import msgspec
+from msgspec import Struct
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Numeric,
+    ScalarSelect,
+    Select,
+    SQLColumnExpression,
+    case,
+    cast,
+    func,
+    or_,
+    select,
+    text,
+)
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from chappe_billing.documents.content import DocumentContent, DocumentKind
+from chappe_billing.invoices.models import Invoice, InvoicePart, InvoiceSettlement
+from chappe_billing.ledger.models import LedgerAccount, LedgerEntry, LedgerTransaction
+from chappe_billing.ledger.postings import AccountKind, TransactionKind
+from chappe_kernel.ids import LegalEntityId, TenantId
+from chappe_store.arrays import is_among
+
+_NANO_DIGITS = 9
+
+
+class OpenInvoice(Struct, frozen=True):
+    """An issued invoice and what is open of it. `tenant_id` is who has to pay it."""
+
+    id: UUID
+    number: str
+    tenant_id: UUID
+    legal_entity_id: UUID
+    currency: str
+    minor_digits: int
+    issued_on: date
+    due_on: date | None
+    gross_nano: int
+    open_nano: int
+
+
+class OpenPart(Struct, frozen=True):
+    """What is open of one tenant's part of an invoice. `transaction_id` is what was posted when it was issued, if
+    there was anything to post."""
+
+    tenant_id: TenantId
+    transaction_id: UUID | None
+    gross_nano: int
+    open_nano: int
+
+
+class InvoiceHead(Struct, frozen=True):
+    """Whose an issued document is, without what it says."""
+
+    id: UUID
+    kind: DocumentKind
+    number: str
+    tenant_id: TenantId
+    legal_entity_id: LegalEntityId
+    currency: str
+    minor_digits: int
+
+
+async def find_head(session: AsyncSession, invoice_id: UUID) -> InvoiceHead | None:
+    columns = (getattr(Invoice, name) for name in InvoiceHead.__struct_fields__)
+    row = (await session.execute(select(*columns).where(Invoice.id == invoice_id))).mappings().one_or_none()
+    return None if row is None else msgspec.convert(dict(row), InvoiceHead)
+
+
+async def read_open_parts(session: AsyncSession, invoice_id: UUID) -> list[OpenPart]:
+    """Of an invoice, in the order in which they are paid: by tenant. Under the budgets' locks they stay so."""
+    gross = _in_nano(InvoicePart.gross_minor)
+    statement = (
+        select(
+            InvoicePart.tenant_id,
+            InvoicePart.transaction_id,
+            gross.label("gross_nano"),
+            (gross - _settled_of_part()).label("open_nano"),
+        )
+        .join(Invoice, Invoice.id == InvoicePart.invoice_id)
+        .where(InvoicePart.invoice_id == invoice_id)
+        .order_by(InvoicePart.tenant_id)
+    )
+    return [msgspec.convert(dict(row), OpenPart) for row in (await session.execute(statement)).mappings()]
+
+
+async def find_open_invoice(session: AsyncSession, invoice_id: UUID) -> OpenInvoice | None:
+    """Also one that is wholly settled; None for what is no invoice."""
+    found = await _read_open(session, _invoices().where(Invoice.id == invoice_id))
+    return found[0] if found else None
+
+
+async def open_invoices(
+    session: AsyncSession, *, tenant_id: UUID | None = None, limit: int = 1000, after: UUID | None = None
+) -> list[OpenInvoice]:
+    """Invoices of which anything is open, the oldest first by id; `after` is the last of the page before. As the
+    operator of every tenant, as a tenant its own."""
+    statement = _invoices().where(_open_nano() > 0).order_by(Invoice.id).limit(limit)
+    if tenant_id is not None:
+        statement = statement.where(Invoice.tenant_id == tenant_id)
+    if after is not None:
+        statement = statement.where(Invoice.id > after)
+    return await _read_open(session, statement)
+
+
+async def overdue_invoices(
+    session: AsyncSession, on: date, *, tenant_id: UUID | None = None, limit: int = 1000, after: UUID | None = None
+) -> list[OpenInvoice]:
+    """Like `open_invoices`, of those alone that were due before `on`."""
+    statement = _invoices().where(Invoice.due_on < on, _open_nano() > 0).order_by(Invoice.id).limit(limit)
+    if tenant_id is not None:
+        statement = statement.where(Invoice.tenant_id == tenant_id)
+    if after is not None:
+        statement = statement.where(Invoice.id > after)
+    return await _read_open(session, statement)
+
+
+class ListedDocument(Struct, frozen=True):
+    """An issued document without its content. What is open of it is of an invoice alone, and 0 of others."""
+
+    id: UUID
+    kind: DocumentKind
+    number: str
+    tenant_id: UUID
+    legal_entity_id: UUID
+    currency: str
+    minor_digits: int
+    issued_on: date
+    due_on: date | None
+    period_from: date | None
+    period_to: date | None
+    net_minor: int
+    tax_minor: int
+    gross_minor: int
+    preceding_id: UUID | None
+    reason: str | None
+    created_at: datetime
+    open_nano: int
+
+
+async def list_documents(
+    session: AsyncSession, *, tenant_id: UUID | None, limit: int, before: UUID | None = None
+) -> list[ListedDocument]:
+    """Newest first; a tenant's own, or as the operator everybody's."""
+    statement = _documents().order_by(Invoice.id.desc()).limit(limit)
+    if tenant_id is not None:
+        statement = statement.where(Invoice.tenant_id == tenant_id)
+    if before is not None:
+        statement = statement.where(Invoice.id < before)
+    rows = (await session.execute(statement)).mappings()
+    return msgspec.convert([dict(row) for row in rows], list[ListedDocument])
+
+
+async def find_document(
+    session: AsyncSession, *, tenant_id: UUID | None, name: UUID | str
+) -> tuple[ListedDocument, DocumentContent] | None:
+    """By its id or its number, with what it says. None for another tenant's."""
+    statement = _documents().add_columns(Invoice.content)
+    statement = statement.where(Invoice.number == name if isinstance(name, str) else Invoice.id == name)
+    if tenant_id is not None:
+        statement = statement.where(Invoice.tenant_id == tenant_id)
+    row = (await session.execute(statement.limit(1))).mappings().one_or_none()
+    if row is None:
+        return None
+    values = dict(row)
+    content = msgspec.convert(values.pop("content"), DocumentContent)
+    return msgspec.convert(values, ListedDocument), content
+
+
+def _documents() -> Select[tuple[object, ...]]:
+    names = [name for name in ListedDocument.__struct_fields__ if name != "open_nano"]
+    is_invoice = Invoice.kind == DocumentKind.INVOICE
+    return select(
+        *(getattr(Invoice, name) for name in names),
+        case((is_invoice, _open_nano()), else_=0).label("open_nano"),
+    )
+
+
+class Unbilled(Struct, frozen=True):
+    """What a tenant was charged, without tax, and stands on no invoice yet."""
+
+    tenant_id: UUID
+    name: str
+    legal_entity_id: UUID
+    currency: str
+    amount_nano: int
+    since: datetime
+
+
+_UNBILLED = text(
+    """
+    SELECT n.id AS tenant_id, n.name, n.legal_entity_id, n.currency, u.amount_nano, u.since
+    FROM (
+        SELECT t.tenant_id, -sum(e.amount_nano)::bigint AS amount_nano, min(t.created_at) AS since
+        FROM ledger_transaction t
+        JOIN ledger_entry e ON e.transaction_id = t.id
+        JOIN ledger_account a ON a.id = e.account_id AND a.kind = 'tenant_funds'
+        LEFT JOIN ledger_transaction r ON r.id = t.reverses AND t.kind = 'reversal'
+        WHERE coalesce(r.kind, t.kind) IN
+              ('usage', 'usage_correction', 'volume_discount', 'minimum_fee', 'commitment_fee')
+          AND NOT EXISTS (SELECT FROM invoice_transaction x WHERE x.transaction_id = t.id)
+          AND (CAST(:after AS uuid) IS NULL OR t.tenant_id > :after)
+        GROUP BY t.tenant_id
+    ) u
+    JOIN tenant n ON n.id = u.tenant_id
+    JOIN legal_entity l ON l.id = n.legal_entity_id AND l.payments <> 'external'
+    WHERE u.amount_nano <> 0 ORDER BY n.id LIMIT :limit
+    """
+)
+
+
+async def list_unbilled(session: AsyncSession, *, limit: int, after: UUID | None = None) -> list[Unbilled]:
+    """By tenant; `after` is the last of the page before. As the operator."""
+    rows = (await session.execute(_UNBILLED, {"limit": limit, "after": after})).mappings()
+    return msgspec.convert([dict(row) for row in rows], list[Unbilled])
+
+
+async def insert_settlements(session: AsyncSession, settlements: Sequence[InvoiceSettlement]) -> None:
+    """The database refuses to settle more than there is."""
+    session.add_all(settlements)
+    await session.flush()
+
+
+async def list_part_tenants(session: AsyncSession, invoice_id: UUID) -> list[UUID]:
+    return list(await session.scalars(select(InvoicePart.tenant_id).where(InvoicePart.invoice_id == invoice_id)))
+
+
+async def find_paid_invoice(session: AsyncSession, transaction_id: UUID) -> UUID | None:
+    """Which invoice a payment was for, though it may have been settled already."""
+    of_invoice = select(InvoicePart.invoice_id).join(
+        LedgerTransaction, LedgerTransaction.reverses == InvoicePart.transaction_id
+    )
+    settled = select(InvoiceSettlement.invoice_id).where(InvoiceSettlement.transaction_id == transaction_id)
+    statement = settled.union_all(of_invoice.where(LedgerTransaction.id == transaction_id)).limit(1)
+    found: UUID | None = await session.scalar(statement)
+    return found
+
+
+async def sum_settled_by(session: AsyncSession, transaction_ids: Sequence[UUID]) -> int:
+    """What these transactions settled of invoices."""
+    statement = select(func.coalesce(func.sum(InvoiceSettlement.amount_nano), 0)).where(
+        is_among(InvoiceSettlement.transaction_id, transaction_ids)
+    )
+    return int((await session.execute(statement)).scalar_one())
+
+
+class Named(Struct, frozen=True):
+    """A transaction by its reference. `amount_nano` is what it did to one kind of account."""
+
+    id: UUID
+    kind: TransactionKind
+    tenant_id: UUID | None
+    reverses: UUID | None
+    amount_nano: int
+
+
+async def find_by_references(
+    session: AsyncSession, legal_entity_id: UUID, references: Sequence[str], account: AccountKind
+) -> list[Named]:
+    """In the references' order."""
+    amount = (
+        select(cast(func.coalesce(func.sum(LedgerEntry.amount_nano), 0), BigInteger))
+        .join(LedgerAccount, LedgerAccount.id == LedgerEntry.account_id)
+        .where(LedgerEntry.transaction_id == LedgerTransaction.id, LedgerAccount.kind == account)
+        .scalar_subquery()
+    )
+    columns = (LedgerTransaction.id, LedgerTransaction.kind, LedgerTransaction.tenant_id, LedgerTransaction.reverses)
+    statement = (
+        select(*columns, amount.label("amount_nano"))
+        .where(LedgerTransaction.legal_entity_id == legal_entity_id, LedgerTransaction.reference.in_(list(references)))
+        .order_by(func.length(LedgerTransaction.reference), LedgerTransaction.reference)
+    )
+    return [msgspec.convert(dict(row), Named) for row in (await session.execute(statement)).mappings()]
+
+
+async def sum_left(session: AsyncSession, transaction_id: UUID, account: AccountKind) -> int:
+    """What a transaction did to one kind of account, together with all that names it."""
+    statement = (
+        select(func.coalesce(func.sum(LedgerEntry.amount_nano), 0))
+        .join(LedgerTransaction, LedgerTransaction.id == LedgerEntry.transaction_id)
+        .join(LedgerAccount, LedgerAccount.id == LedgerEntry.account_id)
+        .where(
+            or_(LedgerTransaction.id == transaction_id, LedgerTransaction.reverses == transaction_id),
+            LedgerAccount.kind == account,
+        )
+    )
+    return int((await session.execute(statement)).scalar_one())
+
+
+def _invoices() -> Select[tuple[object, ...]]:
+    columns = ("id", "number", "tenant_id", "legal_entity_id", "currency", "minor_digits", "issued_on", "due_on")
+    return select(
+        *(getattr(Invoice, name) for name in columns),
+        _in_nano(Invoice.gross_minor).label("gross_nano"),
+        _open_nano().label("open_nano"),
+    ).where(Invoice.kind == DocumentKind.INVOICE)
+
+
+async def _read_open(session: AsyncSession, statement: Select[tuple[object, ...]]) -> list[OpenInvoice]:
+    rows = (await session.execute(statement)).mappings()
+    return msgspec.convert([dict(row) for row in rows], list[OpenInvoice])
+
+
+def _open_nano() -> ColumnElement[int]:
+    settled = (
+        select(func.coalesce(func.sum(InvoiceSettlement.amount_nano), 0))
+        .where(InvoiceSettlement.invoice_id == Invoice.id)
+        .correlate(Invoice)
+        .scalar_subquery()
+    )
+    return cast(_in_nano(Invoice.gross_minor) - settled, BigInteger)
+
+
+def _settled_of_part() -> ScalarSelect[int]:
+    return (
+        select(cast(func.coalesce(func.sum(InvoiceSettlement.amount_nano), 0), BigInteger))
+        .where(
+            InvoiceSettlement.invoice_id == InvoicePart.invoice_id, InvoiceSettlement.tenant_id == InvoicePart.tenant_id
+        )
+        .correlate(InvoicePart)
+        .scalar_subquery()
+    )
+
+
+def _in_nano(minor: SQLColumnExpression[int]) -> ColumnElement[int]:
+    return cast(minor * func.power(cast(10, Numeric), _NANO_DIGITS - Invoice.minor_digits), BigInteger)

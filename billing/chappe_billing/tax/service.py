@@ -1,0 +1,141 @@
+"""How a tenant is taxed, and what the operator decides about it."""
+
+from datetime import date
+
+from msgspec import Struct
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from chappe_billing.tax import queries
+from chappe_billing.tax.areas import state_of_number
+from chappe_billing.tax.deciding import (
+    OUTSIDE_SCOPE,
+    REVERSE_CHARGE,
+    BuyerFacts,
+    Decision,
+    NumberState,
+    Reason,
+    Ruling,
+    SellerFacts,
+    decide,
+)
+from chappe_billing.tax.models import TaxRuling, VatAnswer, VatCheck, VatRate
+from chappe_billing.tax.treatment import TaxCategory, TaxTreatment
+from chappe_kernel.errors import Conflict, Invalid, NotFound
+from chappe_kernel.ids import TenantId, new_id
+from chappe_store.queries import read_now
+from chappe_store.session import TenantScope
+from chappe_tenants.organisations.countries import COUNTRIES
+from chappe_tenants.organisations.models import Tenant
+from chappe_tenants.organisations.queries import read_tenant
+
+MAX_RATE_BP = 5000
+_WHY_UNDECIDED = {
+    Reason.NO_SELLER_COUNTRY: "the seller's country is not known",
+    Reason.NO_BUYER_COUNTRY: "the organisation's country is not known",
+    Reason.NUMBER_PENDING: "its VAT number is still being checked",
+    Reason.NUMBER_OF_SELLERS_STATE: "its VAT number is of the seller's country, and its address is not",
+    Reason.TERRITORY: "its address is in a territory with tax rules of its own",
+    Reason.NO_RATE: "no VAT rate is known for that country and day",
+}
+
+
+class TaxStanding(Struct, frozen=True):
+    """Of a tenant on a day: what is known, and what follows. `answer` is what a register said of its present number,
+    `check` when it is asked next."""
+
+    tenant: Tenant
+    number: NumberState
+    answer: VatAnswer | None
+    check: VatCheck | None
+    decision: Decision
+
+
+async def treatment_of(session: AsyncSession, tenant_id: TenantId, on: date) -> TaxTreatment:
+    """How what the tenant buys that day is taxed. As the operator or the tenant.
+
+    Raises `NotFound`, and `Conflict` with the code `tax_undecided` while that cannot be told: a number is being
+    checked, a country is not known, or only the operator can decide (`rule`).
+    """
+    decision = (await standing_of(session, TenantScope(tenant_id), on)).decision
+    if decision.treatment is None:
+        raise Conflict(f"how this is taxed cannot be told: {_WHY_UNDECIDED[decision.reason]}", code="tax_undecided")
+    return decision.treatment
+
+
+async def standing_of(session: AsyncSession, scope: TenantScope, on: date) -> TaxStanding:
+    """As the operator or the tenant. Raises `NotFound`."""
+    tenant = await read_tenant(session, scope)
+    found = await queries.read_seller(session, scope.tenant_id)
+    if tenant is None or found is None:
+        raise NotFound("no such organisation")
+    entity, one_stop_shop = found
+    rates = await queries.read_rates(session, on)
+    ruling = await queries.read_ruling(session, scope, on)
+    answer = await _answer(session, scope, tenant, on)
+    number = _number_state(tenant, answer)
+    buyer = BuyerFacts(tenant.country, tenant.postal_code, tenant.vat_number, number)
+    seller = SellerFacts(entity.country, entity.postal_code, one_stop_shop=one_stop_shop)
+    decision = decide(seller, buyer, on=on, rate_of=rates.get, ruling=_ruling(ruling))
+    return TaxStanding(tenant, number, answer, await queries.read_check(session, scope), decision)
+
+
+async def rule(
+    session: AsyncSession,
+    scope: TenantScope,
+    *,
+    category: TaxCategory | None,
+    rate_bp: int,
+    reason: str,
+    starts_on: date | None = None,
+) -> TaxRuling:
+    """Decide how a tenant is taxed, from today on or later, whatever the rules say; None as category ends that. As the
+    operator. Raises `Invalid`."""
+    today = (await read_now(session)).date()
+    if starts_on is not None and starts_on < today:
+        raise Invalid("a ruling begins today or later: what is issued stays as it is", param="starts_on")
+    if not 0 <= rate_bp <= MAX_RATE_BP or (category is TaxCategory.STANDARD) != (rate_bp > 0):
+        raise Invalid("a rate is over 0 % and at most 50 % for the category S, and 0 for others", param="rate_bp")
+    return await queries.insert_ruling(
+        session,
+        TaxRuling(
+            tenant_id=scope.tenant_id,
+            id=new_id(),
+            starts_on=starts_on or today,
+            category=category,
+            rate_bp=rate_bp,
+            reason=reason,
+        ),
+    )
+
+
+async def schedule_rate(session: AsyncSession, *, country: str, starts_on: date, rate_bp: int, source: str) -> VatRate:
+    """A country's standard rate from a day after today on; said twice, the later word counts. As the operator. Raises
+    `Invalid`."""
+    if country not in COUNTRIES:
+        raise Invalid("country is no code of ISO 3166-1, like FR", code="invalid_country", param="country")
+    if starts_on <= (await read_now(session)).date():
+        raise Invalid("a rate begins tomorrow or later: what was taxed stays so", param="starts_on")
+    if not 0 < rate_bp <= MAX_RATE_BP:
+        raise Invalid("a rate is over 0 % and at most 50 %", param="rate_bp")
+    rate = VatRate(id=new_id(), country=country, starts_on=starts_on, rate_bp=rate_bp, source=source)
+    return await queries.insert_rate(session, rate)
+
+
+async def _answer(session: AsyncSession, scope: TenantScope, tenant: Tenant, on: date) -> VatAnswer | None:
+    if tenant.vat_number is None:
+        return None
+    return await queries.read_answer(session, scope, tenant.vat_number, on)
+
+
+def _number_state(tenant: Tenant, answer: VatAnswer | None) -> NumberState:
+    if tenant.vat_number is None or state_of_number(tenant.vat_number) is None:
+        return NumberState.NONE
+    return NumberState.PENDING if answer is None else NumberState(answer.outcome)
+
+
+def _ruling(found: TaxRuling | None) -> Ruling | None:
+    if found is None or found.category is None:
+        return None
+    treatments = {TaxCategory.REVERSE_CHARGE: REVERSE_CHARGE, TaxCategory.OUTSIDE_SCOPE: OUTSIDE_SCOPE}
+    category = TaxCategory(found.category)
+    return Ruling(found.starts_on, treatments.get(category, TaxTreatment(category, found.rate_bp)))
