@@ -60,6 +60,7 @@ from chappe_control.snapshot import SnapshotCache
 from chappe_control.state import Given, Services
 from chappe_control.throttle import Throttle
 from chappe_control.tmf.routes import make_router as make_tmf_router
+from chappe_control.vat_checks import checking_vat_numbers
 from chappe_control.webhooks.delivery import Courier
 from chappe_control.webhooks.sealing import SecretSeal
 from chappe_control.webhooks.sending import make_sender
@@ -150,9 +151,10 @@ def create_app(settings: ControlSettings, clock: Clock | None = None) -> Litesta
             feed = feeding(database, settings.feed_folder, settings.feed_every_s, settings.feed_records)
             keeping = retaining(database, settings.usage_months, settings.usage_minute_days)
             restores, books = noticing_restores(database), keeping_books(database)
+            numbers = checking_vat_numbers(database, settings.vies_url, settings.vat_recheck_days)
             told = telling(database, Office(services.mail, settings.portal_url), make_courier(services))
             payments = working_payments(services.payments)
-            async with signing, feed, keeping, delivering(services.mail), restores, books, told, payments:
+            async with signing, feed, keeping, delivering(services.mail), restores, books, numbers, told, payments:
                 yield
         finally:
             await services.payments.close()

@@ -60,6 +60,8 @@ NOT_AUDITED = {
     "payment_event": "append-only: what the payment service told; its effects are audited",
     "payment_event_look": "how far that was looked through",
     "vat_check": "a queue of questions; the answers are audited",
+    "invoice_document": "made of an audited invoice alone, never changed, verified by a command of its own",
+    "document_refusal": "what the rules say of an audited invoice; who has it tried again decides nothing",
     "deployment_state": "what a region reports of itself, not what somebody decided",
 }
 # Columns of audited tables that no trigger watches.

@@ -174,6 +174,9 @@ FILL = {
             VALUES ('00000000-0000-7000-8000-000000000001', uuidv7(), 'DE123456789', 'confirmed', 'vies', 'WAPI');
         INSERT INTO vat_check (tenant_id, vat_number)
             VALUES ('00000000-0000-7000-8000-000000000001', 'DE123456789');
+        INSERT INTO invoice_document (tenant_id, invoice_id, kind, content, sha256, renderer, keep_until)
+            SELECT tenant_id, id, 'xml', 'x', sha256('x'), '1', DATE '2037-01-01' FROM invoice;
+        INSERT INTO document_refusal (invoice_id, renderer, findings) SELECT id, '1', '{BR-CO-15}' FROM invoice;
     """,
     "0033": """
         INSERT INTO payment_customer (tenant_id, legal_entity_id, service_id)
@@ -205,6 +208,7 @@ FILL = {
                     '2026-11-01 00:00Z');
         INSERT INTO invoice_run_tenant (run_id, tenant_id)
             VALUES ('00000000-0000-7000-8000-00000000001a', '00000000-0000-7000-8000-000000000001');
+        INSERT INTO journal_account VALUES ('00000000-0000-7000-8000-000000000000', 'revenue', '4400');
         INSERT INTO invoice_counter VALUES ('00000000-0000-7000-8000-000000000000', 'INV-2026', 1);
         INSERT INTO invoice (id, kind, legal_entity_id, tenant_id, currency, minor_digits, series, ordinal, number,
                              issued_on, cut_off_at, net_minor, tax_minor, gross_minor, content)

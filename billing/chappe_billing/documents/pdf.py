@@ -29,13 +29,18 @@ _REVISION = 1
 RENDERER = f"{_REVISION} typst {version('typst')} pypdf {version('pypdf')} babel {version('babel')}"
 """Equal contents under equal renderers are equal bytes."""
 
+
+class NotRendered(Unavailable):
+    """The letter cannot be set."""
+
+
 _PACKET_END = b"</rdf:RDF>"
 _ATTACHMENTS = {True: ("xrechnung.xml", "XRECHNUNG"), False: ("factur-x.xml", "EN 16931")}
 _ID_BYTES = 16
 
 
 def render_pdf(content: DocumentContent) -> bytes:
-    """Raises `Unavailable` when the letter cannot be set."""
+    """Raises `NotRendered`."""
     xml = render_xml(content)
     name, level = _ATTACHMENTS[guideline_of(content) == XRECHNUNG]
     said = lay_out(content) | {"attachment": name, "attachment_description": level}
@@ -50,7 +55,7 @@ def render_pdf(content: DocumentContent) -> bytes:
             timestamp=int(midnight.timestamp()),
         )
     except typst.TypstError as error:
-        raise Unavailable(f"the letter cannot be set: {error}", code="document_not_rendered") from error
+        raise NotRendered(f"the letter cannot be set: {error}", code="document_not_rendered") from error
     assert isinstance(letter, bytes)  # noqa: S101 -- one file, as PDF, is never a list
     return _name_attachment(letter, name, level, hashlib.sha256(xml).digest()[:_ID_BYTES])
 
