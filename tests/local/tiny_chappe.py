@@ -1,8 +1,8 @@
 """The command `chappe` over an instance of three small parts; supervisor, socket and state are the real ones.
 
 `python tiny_chappe.py up --detach`. The parts: a real Valkey, `web` (which leaves a child in a session of its own, as
-Ray's daemons do), and `idle`, which ignores SIGTERM, and which dies at once where CHAPPE_TEST_BROKEN is set. With CHAPPE_TEST_STRIPE
-the payment stand-in is there too.
+Ray's daemons do), and `idle`, which ignores SIGTERM, and which dies at once where CHAPPE_TEST_BROKEN is set. With
+CHAPPE_TEST_STRIPE the payment stand-in is there too.
 """
 
 import functools
