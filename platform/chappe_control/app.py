@@ -40,6 +40,9 @@ from chappe_control.pages.errors import with_pages
 from chappe_control.pages.guards import SignInRequired, handle_sign_in_required
 from chappe_control.pages.render import make_pages
 from chappe_control.pages.router import make_router as make_pages_router
+from chappe_control.payments.office import open_payments
+from chappe_control.payments.webhook import make_router as make_webhook_router
+from chappe_control.payments.working import working_payments
 from chappe_control.permissions import check_routes
 from chappe_control.portal.router import make_router as make_portal_router
 from chappe_control.problems import EXCEPTION_HANDLERS
@@ -57,6 +60,7 @@ from chappe_control.snapshot import SnapshotCache
 from chappe_control.state import Given, Services
 from chappe_control.throttle import Throttle
 from chappe_control.tmf.routes import make_router as make_tmf_router
+from chappe_control.vat_checks import checking_vat_numbers
 from chappe_control.webhooks.delivery import Courier
 from chappe_control.webhooks.sealing import SecretSeal
 from chappe_control.webhooks.sending import make_sender
@@ -104,6 +108,7 @@ def make_services(settings: ControlSettings, database: Database, redis: Redis, c
         throttle=Throttle(redis, clock),
         passwords=PasswordWork(),
         mail=open_mail(settings, database, Seal(peppers), _LETTERS, clock),
+        payments=open_payments(settings, database, clock),
         peppers=peppers,
         snapshots=SnapshotCache(
             database, peppers, settings.snapshot_max_age_s, clock, portal_origin=settings.portal_url
@@ -146,10 +151,13 @@ def create_app(settings: ControlSettings, clock: Clock | None = None) -> Litesta
             feed = feeding(database, settings.feed_folder, settings.feed_every_s, settings.feed_records)
             keeping = retaining(database, settings.usage_months, settings.usage_minute_days)
             restores, books = noticing_restores(database), keeping_books(database)
+            numbers = checking_vat_numbers(database, settings.vies_url, settings.vat_recheck_days)
             told = telling(database, Office(services.mail, settings.portal_url), make_courier(services))
-            async with signing, feed, keeping, delivering(services.mail), restores, books, told:
+            payments = working_payments(services.payments)
+            async with signing, feed, keeping, delivering(services.mail), restores, books, numbers, told, payments:
                 yield
         finally:
+            await services.payments.close()
             services.passwords.close()
             await redis.aclose()
             await database.close()
@@ -162,6 +170,7 @@ def create_app(settings: ControlSettings, clock: Clock | None = None) -> Litesta
             make_open_router(),
             make_operator_router(),
             make_tmf_router(),
+            make_webhook_router(),
             make_pages_router(),
             make_sign_in_router(),
             make_console_router(services.clock),

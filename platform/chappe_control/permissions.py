@@ -47,6 +47,8 @@ class Permission(StrEnum):
     MANAGE_QUOTAS = "manage quotas"
     READ_USAGE = "read usage"
     READ_BALANCE = "read the balance"
+    READ_INVOICES = "read invoices"
+    MANAGE_BILLING = "manage billing details"
     READ_MARKETPLACE = "read the marketplace"
     READ_AUDIT_LOG = "read the audit log"
     USE_PLAYGROUND = "use the playground"
@@ -70,6 +72,8 @@ class Permission(StrEnum):
     SET_CREDIT_LIMITS = "set credit limits"
     SEE_FUNDS = "see tenants' funds"
     MOVE_FUNDS = "move tenants' funds"
+    SEE_INVOICES = "see invoices"
+    MANAGE_INVOICES = "issue, credit and settle invoices"
     SEE_PAYOUTS = "see publishers' earnings"
     PAY_PUBLISHERS = "record publishers' payouts"
     SEE_DUNNING = "see dunning"
@@ -117,6 +121,8 @@ ALLOWED: dict[Permission, frozenset[Holder]] = {
     Permission.MANAGE_QUOTAS: _HEADS | _KEY,
     Permission.READ_USAGE: _MEMBERS | _KEY,
     Permission.READ_BALANCE: _MEMBERS | _KEY,
+    Permission.READ_INVOICES: _MEMBERS | _KEY,
+    Permission.MANAGE_BILLING: _HEADS | {Role.BILLING} | _KEY,
     Permission.READ_MARKETPLACE: _MEMBERS | _KEY,
     Permission.READ_AUDIT_LOG: _HEADS | _KEY,
     Permission.USE_PLAYGROUND: _MAKERS,
@@ -139,6 +145,8 @@ ALLOWED: dict[Permission, frozenset[Holder]] = {
     Permission.SET_CREDIT_LIMITS: _TREASURY,
     Permission.SEE_FUNDS: _OPERATOR,
     Permission.MOVE_FUNDS: _TREASURY,
+    Permission.SEE_INVOICES: _MONEY,
+    Permission.MANAGE_INVOICES: _TREASURY,
     Permission.SEE_PAYOUTS: _MONEY,
     Permission.PAY_PUBLISHERS: _TREASURY,
     Permission.SEE_DUNNING: _MONEY,

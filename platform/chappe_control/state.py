@@ -8,6 +8,7 @@ from chappe_billing.grants.terms import GrantTerms
 from chappe_control.exports import Turns
 from chappe_control.key_feed import KeyFeed
 from chappe_control.mail.service import Mail
+from chappe_control.payments.office import PaymentOffice
 from chappe_control.settings import ControlSettings
 from chappe_control.shortages import Shortages
 from chappe_control.snapshot import SnapshotCache
@@ -28,6 +29,7 @@ class Services:
     throttle: Throttle
     passwords: PasswordWork
     mail: Mail
+    payments: PaymentOffice
     peppers: tuple[Pepper, ...]
     snapshots: SnapshotCache
     key_feed: KeyFeed

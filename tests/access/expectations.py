@@ -38,6 +38,13 @@ CUSTOMERS = HEADS | {Caller.BILLING, Caller.VIEWER}
 PUBLIC_API = {
     "GET /api/v1/balance": tenant_api(MEMBERS | KEY),
     "GET /api/v1/transactions": tenant_api(MEMBERS | KEY),
+    "GET /api/v1/invoices": tenant_api(MEMBERS | KEY),
+    "GET /api/v1/invoices/preview": tenant_api(MEMBERS | KEY),
+    "GET /api/v1/invoices/{invoice_id}": tenant_api(MEMBERS | KEY, of=things.an_invoice),
+    "GET /api/v1/billing-profile": tenant_api(MEMBERS | KEY),
+    "PATCH /api/v1/billing-profile": tenant_api(
+        HEADS | {Caller.BILLING} | KEY, body=lambda _: {"purchase_order": unlike("PO")}
+    ),
     "GET /api/v1/prices": tenant_api(MEMBERS | KEY),
     "GET /api/v1/contract-terms": tenant_api(MEMBERS | KEY),
     "GET /api/v1/usage/events": tenant_api(MEMBERS | KEY),

@@ -125,6 +125,36 @@ OPERATOR_API = {
     "POST /api/v1/operator/suspense/{payment_id}/reversal": operator_api(
         CREDIT, 201, of=things.a_payment_in_suspense, body=lambda _: {"reference": unlike("back"), "reason": "typed"}
     ),
+    "GET /api/v1/operator/invoices": operator_api(MONEY),
+    "POST /api/v1/operator/invoices": operator_api(
+        CREDIT, 201, body=lambda home: {"tenant_id": encode_id(TENANT, home.id)}
+    ),
+    "GET /api/v1/operator/invoices/open": operator_api(MONEY),
+    "GET /api/v1/operator/unbilled": operator_api(MONEY),
+    "GET /api/v1/operator/invoices/{invoice_id}": operator_api(MONEY, of=things.an_invoice),
+    "POST /api/v1/operator/invoices/{invoice_id}/payments": operator_api(
+        CREDIT, 201, of=things.an_invoice, body=lambda _: {"amount": "0.01", "reference": unlike("bank")}
+    ),
+    "POST /api/v1/operator/invoices/{invoice_id}/write-offs": operator_api(
+        CREDIT,
+        201,
+        of=things.an_invoice,
+        body=lambda _: {"amount": "0.01", "reference": unlike("lost"), "reason": "insolvent"},
+    ),
+    "POST /api/v1/operator/invoices/{invoice_id}/credit-notes": operator_api(
+        CREDIT, 201, of=things.an_invoice, body=lambda _: {"reference": unlike("case"), "reason": "agreed"}
+    ),
+    "GET /api/v1/operator/tenants/{tenant_id}/billing-terms": operator_api(MONEY, of=things.a_tenant),
+    "PUT /api/v1/operator/tenants/{tenant_id}/billing-terms": operator_api(
+        CREDIT, of=things.a_tenant, body=lambda _: {"payment_terms_days": 14}
+    ),
+    "GET /api/v1/operator/invoice-runs": operator_api(MONEY),
+    "POST /api/v1/operator/invoice-runs": operator_api(CREDIT, 201, body=lambda _: {"month": "2026-01"}),
+    "GET /api/v1/operator/invoice-runs/{run_id}": operator_api(MONEY, of=things.an_invoice_run),
+    "GET /api/v1/operator/invoice-runs/{run_id}/log": operator_api(MONEY, of=things.an_invoice_run),
+    "GET /api/v1/operator/journal/{month}": operator_api(MONEY, of=things.a_month),
+    "GET /api/v1/operator/journal/accounts": operator_api(MONEY),
+    "PUT /api/v1/operator/journal/accounts": operator_api(CREDIT, body=lambda _: {"accounts": {"revenue": "4400"}}),
     "GET /api/v1/operator/publishers": operator_api(MONEY),
     "GET /api/v1/operator/publishers/{publisher_id}/statements/{month}": operator_api(
         MONEY, of=things.a_publishers_month

@@ -10,6 +10,10 @@ from chappe_billing.discrepancies.queries import list_newest
 from chappe_billing.dunning.service import pause
 from chappe_billing.feed.queries import read_last_batch
 from chappe_billing.feed.service import close_batch
+from chappe_billing.funds.service import post_to_tenant
+from chappe_billing.invoicing.service import issue
+from chappe_billing.ledger.postings import Account, AccountKind, Line, Posting, TransactionKind
+from chappe_billing.ledger.service import new_transaction_id
 from chappe_billing.prices.service import publish_price
 from chappe_billing.quarantine.queries import list_quarantined
 from chappe_catalogue.listings.models import Listing
@@ -17,21 +21,26 @@ from chappe_catalogue.publishers.models import Publisher
 from chappe_kernel.ids import (
     DISCREPANCY,
     INVITATION,
+    INVOICE,
     MEMBER,
     PRICE_VERSION,
     PUBLISHER,
     REQUEST,
     TENANT,
+    LegalEntityId,
     TenantId,
     decode_id,
     encode_id,
     new_id,
 )
+from chappe_kernel.money import NANO_PER_UNIT
 from chappe_kernel.rating import Price
 from chappe_store.session import TenantScope
+from chappe_tenants.legal_entities.models import DEFAULT_LEGAL_ENTITY_ID
 from chappe_tenants.members.queries import list_members
 from chappe_tenants.members.service import Role, put_member
 from tests.access.world import AccessWorld, Caller, an_address, make_tenant, make_token, unlike
+from tests.conftest import TESTS
 from tests.control.world import CHAT
 from tests.pages.browser import PASSWORD
 
@@ -358,3 +367,33 @@ async def _prices_of_a_new_model(access: AccessWorld, name: str, starts_in: Sequ
             )
             ids.append(encode_id(PRICE_VERSION, version_id))
     return ids
+
+
+_FEE_NANO = 1000 * NANO_PER_UNIT
+
+
+async def a_month(access: AccessWorld) -> dict[str, str]:
+    """That is over."""
+    return {"month": "2026-01"}
+
+
+async def an_invoice(access: AccessWorld) -> dict[str, str]:
+    """Of Alpha's, for a fee of more than it was given."""
+    tenant_id = TenantId(access.alpha.id)
+    entity = LegalEntityId(DEFAULT_LEGAL_ENTITY_ID)
+    funds = Account(AccountKind.TENANT_FUNDS, "EUR", entity, tenant_id=tenant_id)
+    lines = (Line(funds, -_FEE_NANO), Line(Account(AccountKind.REVENUE, "EUR", entity), _FEE_NANO))
+    fee = Posting(new_transaction_id(), TransactionKind.MINIMUM_FEE, tenant_id, "EUR", lines, reference=unlike("fee"))
+    async with access.control.database.operator(TESTS) as session:
+        await post_to_tenant(session, fee)
+        await session.execute(text("UPDATE legal_entity SET country = 'FR', postal_code = '75007'"))
+        await session.execute(text("UPDATE tenant SET country = 'FR', postal_code = '69001'"))
+        await session.execute(text("UPDATE budget SET credit_limit_nano = 10 ^ 15"))
+    async with access.control.database.operator(TESTS) as session:
+        (issued,) = await issue(session, tenant_id)
+    return {"invoice_id": encode_id(INVOICE, issued.id)}
+
+
+async def an_invoice_run(access: AccessWorld) -> dict[str, str]:
+    made = await access.made(Caller.ADMINISTRATOR, "/api/v1/operator/invoice-runs", {"month": "2026-01"})
+    return {"run_id": made["id"]}

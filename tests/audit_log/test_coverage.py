@@ -55,12 +55,22 @@ NOT_AUDITED = {
     "rated_usage_entry": "append-only, verified against the ledger",
     "usage_quarantine": "append-only, with region and gateway in each row",
     "gateway_heartbeat": "once a second",
+    "payment_call": "what follows from an audited payment, method or refund, with a log of its own",
+    "payment_call_attempt": "append-only: that log",
+    "payment_event": "append-only: what the payment service told; its effects are audited",
+    "payment_event_look": "how far that was looked through",
     "vat_check": "a queue of questions; the answers are audited",
+    "invoice_document": "made of an audited invoice alone, never changed, verified by a command of its own",
+    "document_refusal": "what the rules say of an audited invoice; who has it tried again decides nothing",
     "deployment_state": "what a region reports of itself, not what somebody decided",
 }
 # Columns of audited tables that no trigger watches.
 NOT_WATCHED = {
     "created_at": "the entry's own time says it",
+    "changed_at": "the same",
+    "payment.looked_at": "when the payment service was asked last",
+    "auto_top_up.failures": "follows from payments, which are audited",
+    "auto_top_up.next_at": "the same",
     "vat_answer.checked_at": "the same",
     "api_key.last_used_at": "changes with use",
     "tenant.state_changed_at": "the database writes it with the state, at the entry's own time",

@@ -174,6 +174,31 @@ FILL = {
             VALUES ('00000000-0000-7000-8000-000000000001', uuidv7(), 'DE123456789', 'confirmed', 'vies', 'WAPI');
         INSERT INTO vat_check (tenant_id, vat_number)
             VALUES ('00000000-0000-7000-8000-000000000001', 'DE123456789');
+        INSERT INTO invoice_document (tenant_id, invoice_id, kind, content, sha256, renderer, keep_until)
+            SELECT tenant_id, id, 'xml', 'x', sha256('x'), '1', DATE '2037-01-01' FROM invoice;
+        INSERT INTO document_refusal (invoice_id, renderer, findings) SELECT id, '1', '{BR-CO-15}' FROM invoice;
+    """,
+    "0033": """
+        INSERT INTO payment_customer (tenant_id, legal_entity_id, service_id)
+            SELECT id, legal_entity_id, 'cus_1' FROM tenant WHERE id = '00000000-0000-7000-8000-000000000001';
+        INSERT INTO payment_method (tenant_id, service_id, kind, label, is_default)
+            VALUES ('00000000-0000-7000-8000-000000000001', 'pm_1', 'card', 'Visa', true);
+        INSERT INTO payment (tenant_id, id, legal_entity_id, purpose, method, currency, net_nano, tax_nano, gross_minor,
+                             treatment)
+            SELECT tenant_id, '00000000-0000-7000-8000-0000000000e1', legal_entity_id, 'top_up', 'card', 'EUR',
+                   10000000000, 2000000000, 1200, '{"category": "S", "rate_bp": 2000}' FROM payment_customer;
+        INSERT INTO payment_call (tenant_id, id, legal_entity_id, kind, parameters, payment_id)
+            SELECT tenant_id, '00000000-0000-7000-8000-0000000000e2', legal_entity_id, 'checkout', '{}', id
+            FROM payment;
+        INSERT INTO payment_call_attempt (tenant_id, call_id, attempt, outcome)
+            SELECT tenant_id, id, 1, 'later' FROM payment_call;
+        INSERT INTO auto_top_up (tenant_id, is_on, below_nano, net_nano, most_per_month)
+            VALUES ('00000000-0000-7000-8000-000000000001', true, 1, 1, 1);
+        INSERT INTO payment_event (id, kind, happened_at, effect)
+            VALUES ('evt_1', 'charge.succeeded', now(), 'ignored');
+        INSERT INTO payment_event_look (seen_until) VALUES (now());
+        INSERT INTO payment_quarantine (id, service_id, reason, currency, amount_minor)
+            VALUES (uuidv7(), 'pi_1', 'unknown_payment', 'EUR', 100);
     """,
     "0031": """
         INSERT INTO billing_profile (tenant_id, purchase_order, buyer_reference, invoice_email)
@@ -183,6 +208,7 @@ FILL = {
                     '2026-11-01 00:00Z');
         INSERT INTO invoice_run_tenant (run_id, tenant_id)
             VALUES ('00000000-0000-7000-8000-00000000001a', '00000000-0000-7000-8000-000000000001');
+        INSERT INTO journal_account VALUES ('00000000-0000-7000-8000-000000000000', 'revenue', '4400');
         INSERT INTO invoice_counter VALUES ('00000000-0000-7000-8000-000000000000', 'INV-2026', 1);
         INSERT INTO invoice (id, kind, legal_entity_id, tenant_id, currency, minor_digits, series, ordinal, number,
                              issued_on, cut_off_at, net_minor, tax_minor, gross_minor, content)
