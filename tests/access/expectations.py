@@ -38,6 +38,9 @@ CUSTOMERS = HEADS | {Caller.BILLING, Caller.VIEWER}
 PUBLIC_API = {
     "GET /api/v1/balance": tenant_api(MEMBERS | KEY),
     "GET /api/v1/transactions": tenant_api(MEMBERS | KEY),
+    "GET /api/v1/tax": tenant_api(MEMBERS | KEY),
+    "GET /api/v1/invoices/{invoice_id}/document.pdf": tenant_api(MEMBERS | KEY, of=things.an_invoice),
+    "GET /api/v1/invoices/{invoice_id}/document.xml": tenant_api(MEMBERS | KEY, of=things.an_invoice),
     "GET /api/v1/prices": tenant_api(MEMBERS | KEY),
     "GET /api/v1/contract-terms": tenant_api(MEMBERS | KEY),
     "GET /api/v1/usage/events": tenant_api(MEMBERS | KEY),

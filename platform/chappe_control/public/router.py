@@ -19,6 +19,7 @@ from chappe_control.public import (
     projects,
     quotas,
     service_accounts,
+    tax,
     transactions,
     usage,
 )
@@ -33,6 +34,9 @@ def make_router() -> Router:
         route_handlers=[
             balance.get_balance,
             transactions.list_own,
+            tax.read_own,
+            tax.read_pdf,
+            tax.read_xml,
             usage.list_events,
             usage.summarise,
             usage.export_usage,
