@@ -47,11 +47,18 @@ class Permission(StrEnum):
     MANAGE_QUOTAS = "manage quotas"
     READ_USAGE = "read usage"
     READ_BALANCE = "read the balance"
+    READ_INVOICES = "read invoices"
+    MANAGE_BILLING = "manage billing details"
     READ_MARKETPLACE = "read the marketplace"
     READ_AUDIT_LOG = "read the audit log"
     USE_PLAYGROUND = "use the playground"
     READ_CUSTOMERS = "read customers"
     MANAGE_CUSTOMERS = "manage customers"
+
+    READ_ALERTS = "read alerts"
+    MANAGE_ALERTS = "manage alerts"
+    READ_WEBHOOKS = "read webhooks"
+    MANAGE_WEBHOOKS = "manage webhooks"
 
     USE_CONSOLE = "use the console"
     SEE_REGIONS = "see regions"
@@ -65,8 +72,12 @@ class Permission(StrEnum):
     SET_CREDIT_LIMITS = "set credit limits"
     SEE_FUNDS = "see tenants' funds"
     MOVE_FUNDS = "move tenants' funds"
+    SEE_INVOICES = "see invoices"
+    MANAGE_INVOICES = "issue, credit and settle invoices"
     SEE_PAYOUTS = "see publishers' earnings"
     PAY_PUBLISHERS = "record publishers' payouts"
+    SEE_DUNNING = "see dunning"
+    MANAGE_DUNNING = "manage dunning"
     SEE_QUEUES = "see disputed usage"
     WORK_QUEUES = "decide about disputed usage"
     SEE_LEGAL_ENTITIES = "see legal entities"
@@ -111,11 +122,18 @@ ALLOWED: dict[Permission, frozenset[Holder]] = {
     Permission.MANAGE_QUOTAS: _HEADS | _KEY,
     Permission.READ_USAGE: _MEMBERS | _KEY,
     Permission.READ_BALANCE: _MEMBERS | _KEY,
+    Permission.READ_INVOICES: _MEMBERS | _KEY,
+    Permission.MANAGE_BILLING: _HEADS | {Role.BILLING} | _KEY,
     Permission.READ_MARKETPLACE: _MEMBERS | _KEY,
     Permission.READ_AUDIT_LOG: _HEADS | _KEY,
     Permission.USE_PLAYGROUND: _MAKERS,
     Permission.READ_CUSTOMERS: _HEADS | {Role.BILLING, Role.VIEWER} | _KEY,
     Permission.MANAGE_CUSTOMERS: _HEADS | _KEY,
+    Permission.READ_ALERTS: _MEMBERS | _KEY,
+    Permission.MANAGE_ALERTS: _HEADS | {Role.BILLING} | _KEY,
+    # Addresses that others' programs listen at often are secrets themselves.
+    Permission.READ_WEBHOOKS: _MAKERS | _KEY,
+    Permission.MANAGE_WEBHOOKS: _HEADS | _KEY,
     Permission.USE_CONSOLE: _OPERATOR,
     Permission.SEE_REGIONS: _OPERATIONS,
     Permission.SEE_DEPLOYMENTS: _OPERATIONS,
@@ -128,8 +146,12 @@ ALLOWED: dict[Permission, frozenset[Holder]] = {
     Permission.SET_CREDIT_LIMITS: _TREASURY,
     Permission.SEE_FUNDS: _OPERATOR,
     Permission.MOVE_FUNDS: _TREASURY,
+    Permission.SEE_INVOICES: _MONEY,
+    Permission.MANAGE_INVOICES: _TREASURY,
     Permission.SEE_PAYOUTS: _MONEY,
     Permission.PAY_PUBLISHERS: _TREASURY,
+    Permission.SEE_DUNNING: _MONEY,
+    Permission.MANAGE_DUNNING: _TREASURY,
     Permission.SEE_QUEUES: _MONEY,
     Permission.WORK_QUEUES: _TREASURY,
     Permission.SEE_LEGAL_ENTITIES: _OPERATOR,

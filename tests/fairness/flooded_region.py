@@ -6,10 +6,11 @@ What a well-behaved tenant feels beside a flood is measured here, for a test and
 import asyncio
 import contextlib
 import json
+import os
 import tempfile
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -21,7 +22,7 @@ from tests.valkey_server import start_valkey
 
 SLOTS = 32
 """What Serve takes and the engine works on at once."""
-_PREFILL_PER_S, _DECODE_PER_S, _MEAN_ANSWER = 100.0, 40.0, 100
+_PREFILL_PER_S, _DECODE_PER_S, _MEAN_ANSWER = 50.0, 40.0, 100
 _WORDS = (20, 60)
 _REQUEST_S = (sum(_WORDS) / 2 + 4) / _PREFILL_PER_S + _MEAN_ANSWER / _DECODE_PER_S
 SHARE_PER_S = SLOTS / 2 / _REQUEST_S
@@ -31,6 +32,7 @@ GOOD = 1 / 3
 FLOOD = 50
 FLOODS_FIRST_S = 0.5
 _GATEWAYS = ("gw-0", "gw-1")
+_URGENT = -15
 
 
 @dataclass
@@ -175,5 +177,23 @@ async def cold_region(folder: Path) -> AsyncIterator[FloodedRegion]:
             keys = {"good": world.key, "flood": world.control.new_key(world.control.new_tenant(10**15))}
             options = {"slots": SLOTS, "answer_tokens": None, "prefill_tokens_per_s": _PREFILL_PER_S}
             await cell.start_engine(_DECODE_PER_S, **options)
-            await asyncio.gather(*map(cell.start_gateway, _GATEWAYS))
-            yield FloodedRegion(cell, keys)
+            settings = {"PREFILL_TOKENS_PER_S": str(_PREFILL_PER_S)}
+            await asyncio.gather(*(cell.start_gateway(name, **settings) for name in _GATEWAYS))
+            pids = [os.getpid(), valkey.process.pid, *(process.pid for process in cell.running.values())]
+            with _urgent(pids):
+                yield FloodedRegion(cell, keys)
+
+
+@contextlib.contextmanager
+def _urgent(pids: list[int]) -> Iterator[None]:
+    """What is measured is who waits for whom, and not what else this machine has to do. Without the right to it,
+    nothing changes."""
+    before = os.getpriority(os.PRIO_PROCESS, 0)
+    try:
+        with contextlib.suppress(PermissionError):
+            for pid in pids:
+                os.setpriority(os.PRIO_PROCESS, pid, _URGENT)
+        yield
+    finally:
+        with contextlib.suppress(PermissionError):
+            os.setpriority(os.PRIO_PROCESS, 0, before)

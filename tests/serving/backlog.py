@@ -64,7 +64,7 @@ async def keep_asking(cell: Cell, service: Service, clients: dict[str, list[str]
 
     async def client(name: str, gateway: str) -> None:
         url = f"http://127.0.0.1:{cell.ports[gateway]}"
-        async with httpx.AsyncClient(base_url=url, timeout=60) as http:
+        async with httpx.AsyncClient(base_url=url, timeout=300) as http:
             while True:
                 await _ask(http, service, name, keys[name])
 

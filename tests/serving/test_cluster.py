@@ -32,7 +32,7 @@ SPECS = [
 ]
 AT_ONCE = 4
 """What gateways let run at once: no more than the engine's slots, so nobody waits in an order that is not theirs."""
-ANSWERS = 110
+ANSWERS = 90
 
 
 @pytest.fixture(scope="module")
@@ -140,6 +140,7 @@ async def test_embeddings_come_with_their_end_in_a_header(serving: RunningCluste
     assert end.counts.prompt_tokens == reply.json()["usage"]["prompt_tokens"]
 
 
+@pytest.mark.timeout(420)  # two processes more, which start while a cluster runs
 async def test_two_tenants_who_always_wait_are_served_alike_through_real_gateways(
     serving: RunningCluster, region_redis: RegionRedis, tmp_path: Path
 ) -> None:
@@ -153,20 +154,20 @@ async def test_two_tenants_who_always_wait_are_served_alike_through_real_gateway
     ):
         world.control.capacities[CHAT] = AT_ONCE
         for name in ("gw-0", "gw-1"):
-            await cell.start_gateway(name, SERVING_URL=serving.serving_url)
+            await cell.start_gateway(name, SERVING_URL=serving.serving_url, QUEUE_WAIT_S="300")
         keys = {"one": world.key, "two": world.control.new_key(world.control.new_tenant())}
         clients = {"one": ["gw-0"] * 40, "two": ["gw-0", "gw-1"] * 4}
         service = Service(("one", "two"))
         asking = asyncio.create_task(keep_asking(cell, service, clients, keys))
-        await until(lambda: asking.done() or service.answers >= AT_ONCE, 60)
+        await until(lambda: asking.done() or service.answers >= AT_ONCE, 120)
         service.begin()
-        await until(lambda: asking.done() or service.answers >= ANSWERS, 120)
+        await until(lambda: asking.done() or service.answers >= ANSWERS, 240)
         assert not asking.done(), asking
         asking.cancel()
         await asyncio.gather(asking, return_exceptions=True)
     bound = 2 * AT_ONCE * largest_bound(world.control.snapshot().listings[0].template_tokens)
     assert service.widest <= bound
-    # First come, first served, would have been four to one and far beyond the bound.
+    # First come, first served, would have been five to one, and beyond the bound.
     assert sum(service.served.values()) > 2 * bound
     assert min(service.served.values()) > 0.35 * sum(service.served.values())
 

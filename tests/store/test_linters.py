@@ -44,7 +44,7 @@ EXEMPT: dict[str, dict[str, str]] = {
         r"public\.usage_quarantine_decision": "of events whose tenant is unverified; no tenant's role reads it",
         r"public\.mail_link": "of people who belong to no tenant yet; only the operator's role reads it",
         r"public\.rated_usage_(waiting|batch|receipt)": "of the feed as a whole; only the operator's role reads them",
-        r"public\.invoice_(run|counter)": "of a legal entity; only the operator's role reads them",
+        r"public\.(invoice_(run|counter)|journal_account)": "of a legal entity; only the operator's role reads them",
         r"public\.outbox": "tenants' role may insert and never read",
         r"public\.audit_checkpoint": "hashes and signatures; only the operator's role reads it",
         r"public\.payment_(event|event_look)": "what a payment service told, of no tenant's; only the operator's role",
@@ -178,6 +178,7 @@ ACCEPTED: dict[str, dict[str, str]] = {
         "ban-drop-constraint": "the one in its place takes all that it took, and more",
         "constraint-missing-not-valid": "ledger transactions are few beside events: one for a batch and tenant",
     },
+    "0031": {"require-concurrent-index-creation": "ledger transactions are few beside events"},
     "0025": {
         "ban-drop-constraint": "the one in its place takes all that it took, and more",
         "constraint-missing-not-valid": "ledger transactions are few beside events: one for a batch and tenant",

@@ -208,6 +208,7 @@ FILL = {
                     '2026-11-01 00:00Z');
         INSERT INTO invoice_run_tenant (run_id, tenant_id)
             VALUES ('00000000-0000-7000-8000-00000000001a', '00000000-0000-7000-8000-000000000001');
+        INSERT INTO journal_account VALUES ('00000000-0000-7000-8000-000000000000', 'revenue', '4400');
         INSERT INTO invoice_counter VALUES ('00000000-0000-7000-8000-000000000000', 'INV-2026', 1);
         INSERT INTO invoice (id, kind, legal_entity_id, tenant_id, currency, minor_digits, series, ordinal, number,
                              issued_on, cut_off_at, net_minor, tax_minor, gross_minor, content)

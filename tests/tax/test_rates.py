@@ -1,5 +1,5 @@
-"""The rates that the database begins with are those of `eu-vat-rates-data`: an update that knows another one fails here,
-and the change has to be scheduled by a migration."""
+"""The rates that the database begins with are those of `eu-vat-rates-data`: an update that knows another one fails
+here, and the change has to be scheduled by a migration."""
 
 from datetime import date
 

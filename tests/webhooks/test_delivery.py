@@ -111,7 +111,7 @@ async def test_after_days_of_failures_it_is_disabled_and_its_tenant_told_once(po
     assert len(post.receiver.taken) == before, "nothing goes to one that is disabled"
     async with post.database.tenant(post.scope) as session:
         locked = await service.get_endpoint(session, post.scope, post.endpoint_id, lock=True)
-        await service.enable_endpoint(session, post.scope, locked)
+        await service.set_enabled(session, post.scope, locked, enabled=True)
     await post.publish()
     await post.deliver()
     assert (await post.log())[0].state in {"waiting", "delivered"}

@@ -33,6 +33,7 @@ from chappe_billing.tax.schemas import (
     show_standing,
 )
 from chappe_control.authentication import OperatorRequest
+from chappe_control.etags import ETAG_HEADER, IfMatch, check_match, with_etag
 from chappe_control.operator_api.performing import perform
 from chappe_control.operator_api.references import parse_tenant_id
 from chappe_control.origins import origin_of
@@ -113,13 +114,14 @@ async def schedule_rate(
     summary="Read a legal entity's choices of tax",
     operation_id="operator_get_entity_tax",
     responses=answers.READ_ONE,
+    response_headers=[ETAG_HEADER],
 )
-async def read_entity_tax(services: Given, entity_id: EntityPath) -> EntityTaxView:
+async def read_entity_tax(services: Given, entity_id: EntityPath) -> Response[EntityTaxView]:
     """What it chose where the law lets it choose."""
     found = id_in_path(LEGAL_ENTITY, entity_id, "legal entity")
     async with services.database.audit() as session:
         await get_entity(session, found)
-        return EntityTaxView(await queries.read_one_stop_shop(session, found))
+        return with_etag(EntityTaxView(await queries.read_one_stop_shop(session, found)))
 
 
 @put(
@@ -128,17 +130,23 @@ async def read_entity_tax(services: Given, entity_id: EntityPath) -> EntityTaxVi
     tags=[_TAG],
     summary="Choose how a legal entity taxes consumers abroad",
     operation_id="operator_put_entity_tax",
-    responses=answers.CREATE,
+    responses=answers.CHANGE,
+    response_headers=[ETAG_HEADER],
 )
 async def put_entity_tax(
-    request: OperatorRequest, services: Given, entity_id: EntityPath, data: JSONBody[EntityTaxView]
-) -> EntityTaxView:
+    request: OperatorRequest,
+    services: Given,
+    entity_id: EntityPath,
+    data: JSONBody[EntityTaxView],
+    if_match: IfMatch = None,
+) -> Response[EntityTaxView]:
     """In force for what is taxed from now on."""
     found = id_in_path(LEGAL_ENTITY, entity_id, "legal entity")
     async with services.database.operator(origin_of(request)) as session:
         await get_entity(session, found, lock=True)
+        check_match(request, EntityTaxView(await queries.read_one_stop_shop(session, found)))
         await queries.put_one_stop_shop(session, found, uses=data.one_stop_shop)
-    return data
+    return with_etag(data)
 
 
 @get(

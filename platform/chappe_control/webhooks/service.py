@@ -79,9 +79,13 @@ async def change_endpoint(
     return await get_endpoint(session, scope, endpoint.id)
 
 
-async def enable_endpoint(session: AsyncSession, scope: TenantScope, endpoint: WebhookEndpoint) -> None:
-    """`endpoint` is locked. It is tried anew, as if it had never failed."""
-    values = {"disabled_at": None, "disabled_reason": None, "failing_since": None}
+async def set_enabled(session: AsyncSession, scope: TenantScope, endpoint: WebhookEndpoint, *, enabled: bool) -> None:
+    """`endpoint` is locked. One that is enabled is tried anew, as if it had never failed; to one that is disabled
+    nothing goes, what waits for it included."""
+    if enabled == (endpoint.disabled_at is None):
+        return
+    disabled = {"disabled_at": func.now(), "disabled_reason": "by_hand"}
+    values = {"disabled_at": None, "disabled_reason": None, "failing_since": None} if enabled else disabled
     await queries.update_endpoint(session, scope.tenant_id, endpoint.id, values)
 
 
