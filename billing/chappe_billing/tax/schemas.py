@@ -114,11 +114,18 @@ class RateList(Struct, frozen=True):
     items: list[RateView]
 
 
-class EntityTaxView(Struct, frozen=True, forbid_unknown_fields=True):
-    one_stop_shop: Annotated[
-        bool,
-        Meta(description="Consumers in other member states pay their own country's rate (the Union's one-stop shop)."),
-    ]
+OneStopShop = Annotated[
+    bool,
+    Meta(description="Consumers in other member states pay their own country's rate (the Union's one-stop shop)."),
+]
+
+
+class EntityTaxView(Struct, frozen=True):
+    one_stop_shop: OneStopShop
+
+
+class PutEntityTax(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    one_stop_shop: OneStopShop
 
 
 def read_percent(text: str) -> int:

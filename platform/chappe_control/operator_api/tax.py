@@ -16,6 +16,7 @@ from chappe_billing.tax import queries, service
 from chappe_billing.tax.deciding import NumberState
 from chappe_billing.tax.schemas import (
     EntityTaxView,
+    PutEntityTax,
     RateList,
     RateView,
     RecordVatAnswer,
@@ -137,7 +138,7 @@ async def put_entity_tax(
     request: OperatorRequest,
     services: Given,
     entity_id: EntityPath,
-    data: JSONBody[EntityTaxView],
+    data: JSONBody[PutEntityTax],
     if_match: IfMatch = None,
 ) -> Response[EntityTaxView]:
     """In force for what is taxed from now on."""
@@ -146,7 +147,7 @@ async def put_entity_tax(
         await get_entity(session, found, lock=True)
         check_match(request, EntityTaxView(await queries.read_one_stop_shop(session, found)))
         await queries.put_one_stop_shop(session, found, uses=data.one_stop_shop)
-    return with_etag(data)
+    return with_etag(EntityTaxView(data.one_stop_shop))
 
 
 @get(
