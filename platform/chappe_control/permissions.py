@@ -49,6 +49,7 @@ class Permission(StrEnum):
     READ_BALANCE = "read the balance"
     READ_INVOICES = "read invoices"
     MANAGE_BILLING = "manage billing details"
+    MANAGE_PAYMENTS = "manage payments"
     READ_MARKETPLACE = "read the marketplace"
     READ_AUDIT_LOG = "read the audit log"
     USE_PLAYGROUND = "use the playground"
@@ -74,6 +75,8 @@ class Permission(StrEnum):
     MOVE_FUNDS = "move tenants' funds"
     SEE_INVOICES = "see invoices"
     MANAGE_INVOICES = "issue, credit and settle invoices"
+    SEE_PAYMENTS = "see tenants' payments"
+    WORK_PAYMENTS = "work on payments"
     SEE_PAYOUTS = "see publishers' earnings"
     PAY_PUBLISHERS = "record publishers' payouts"
     SEE_DUNNING = "see dunning"
@@ -124,6 +127,8 @@ ALLOWED: dict[Permission, frozenset[Holder]] = {
     Permission.READ_BALANCE: _MEMBERS | _KEY,
     Permission.READ_INVOICES: _MEMBERS | _KEY,
     Permission.MANAGE_BILLING: _HEADS | {Role.BILLING} | _KEY,
+    # Not for keys: whoever finds one must not be able to charge a saved card.
+    Permission.MANAGE_PAYMENTS: _HEADS | {Role.BILLING},
     Permission.READ_MARKETPLACE: _MEMBERS | _KEY,
     Permission.READ_AUDIT_LOG: _HEADS | _KEY,
     Permission.USE_PLAYGROUND: _MAKERS,
@@ -148,6 +153,8 @@ ALLOWED: dict[Permission, frozenset[Holder]] = {
     Permission.MOVE_FUNDS: _TREASURY,
     Permission.SEE_INVOICES: _MONEY,
     Permission.MANAGE_INVOICES: _TREASURY,
+    Permission.SEE_PAYMENTS: _MONEY,
+    Permission.WORK_PAYMENTS: _TREASURY,
     Permission.SEE_PAYOUTS: _MONEY,
     Permission.PAY_PUBLISHERS: _TREASURY,
     Permission.SEE_DUNNING: _MONEY,
@@ -175,7 +182,8 @@ _READS = frozenset(p for p in _OF_TENANTS if p.name.startswith("READ_"))
 
 OPEN_IN: dict[Access, frozenset[Permission]] = {
     Access.NOTHING: frozenset(),
-    Access.READ: _READS,
+    # Who was suspended for what they owe can pay it.
+    Access.READ: _READS | {Permission.MANAGE_PAYMENTS},
     Access.APPLY: _READS | {Permission.MANAGE_ORGANISATION},
     Access.PREPARE: _OF_TENANTS - {Permission.USE_PLAYGROUND},
     Access.EVERYTHING: _OF_TENANTS,

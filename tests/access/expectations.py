@@ -32,6 +32,7 @@ from tests.control.world import CHAT
 SIGNED_IN = (*MEMBERS, Caller.OTHER_OWNER)
 """To the portal."""
 
+PAYERS = HEADS | {Caller.BILLING}
 CUSTOMERS = HEADS | {Caller.BILLING, Caller.VIEWER}
 
 
@@ -48,6 +49,10 @@ PUBLIC_API = {
     "PATCH /api/v1/billing-profile": tenant_api(
         HEADS | {Caller.BILLING} | KEY, body=lambda _: {"purchase_order": unlike("PO")}
     ),
+    "GET /api/v1/payments": tenant_api(MEMBERS | KEY),
+    "GET /api/v1/payments/{payment_id}": tenant_api(MEMBERS | KEY, of=things.an_own_payment),
+    # Their legal entity takes no payments.
+    "POST /api/v1/payments": tenant_api(PAYERS, 409, body=lambda _: {"amount": "20"}),
     "GET /api/v1/prices": tenant_api(MEMBERS | KEY),
     "GET /api/v1/contract-terms": tenant_api(MEMBERS | KEY),
     "GET /api/v1/usage/events": tenant_api(MEMBERS | KEY),
@@ -140,6 +145,24 @@ PUBLIC_API = {
 
 
 PORTAL = {
+    "GET /balance": portal(MEMBERS),
+    "POST /balance/top-up": portal(PAYERS, 409, form=lambda _: {"amount": "20"}),
+    "GET /balance/payments/{payment_id}": portal(MEMBERS, of=things.an_own_payment),
+    "GET /balance/payments/{payment_id}/live": portal(MEMBERS, of=things.an_own_payment),
+    "POST /balance/payments/{payment_id}/refund": portal(
+        PAYERS, 303, of=things.an_own_payment, form=lambda _: {"refund_id": str(new_id())}
+    ),
+    "GET /balance/methods": portal(MEMBERS, 303),
+    "POST /balance/methods": portal(PAYERS, 303),
+    "GET /balance/methods/{call_id}": portal(MEMBERS, of=things.an_own_setup),
+    "GET /balance/methods/{call_id}/live": portal(MEMBERS, of=things.an_own_setup),
+    # Nobody has such a method.
+    "POST /balance/methods/default": portal(PAYERS, 404, form=lambda _: {"method": "pm_1"}),
+    "POST /balance/methods/remove": portal(PAYERS, 303, form=lambda _: {"method": "pm_1"}),
+    "POST /balance/auto-top-up": portal(
+        PAYERS, 409, form=lambda _: {"below": "10", "net": "50", "most_per_month": "3"}
+    ),
+    "GET /balance/service": portal(PAYERS, 404),
     "GET /quotas": portal(MEMBERS),
     "POST /quotas": portal(
         HEADS,
@@ -280,6 +303,16 @@ CONSOLE = {
     "POST /console/dunning/policies/{entity_id}": console(
         CREDIT, 303, of=things.a_legal_entity, form=lambda _: {"notice_days": "1, 8", "grace_days": "7"}
     ),
+    "GET /console/payments": console(MONEY),
+    "POST /console/payments/{payment_id}/refund": console(
+        CREDIT, 303, of=things.an_own_payment, form=lambda _: {**REASON, "refund_id": str(new_id())}
+    ),
+    "POST /console/payments/calls/{call_id}/retry": console(
+        CREDIT, 303, of=things.a_poisoned_call, form=lambda _: REASON
+    ),
+    "POST /console/payments/quarantine/{quarantined_id}/close": console(
+        CREDIT, 303, of=things.a_payment_in_quarantine, form=lambda _: REASON
+    ),
     "GET /console/disputes": console(MONEY),
     "POST /console/disputes/discrepancies/{discrepancy_id}": console(
         CREDIT, 303, of=things.a_discrepancy, form=lambda _: {"reason": "looked at", "decision": "keep"}
@@ -352,6 +385,8 @@ FOR_EVERYBODY = {
     "GET /schema": anybody(),
     "GET /schema/{path}": anybody(404),
     "GET /healthz": anybody(),
+    # Where nobody collects by the service there is nothing to tell.
+    "POST /webhooks/stripe": anybody(404, body=lambda _: {}),
 }
 
 INTERNAL = {

@@ -123,6 +123,16 @@ OPERATOR_API = {
     "PUT /api/v1/operator/tenants/{tenant_id}/credit-limit": operator_api(
         CREDIT, of=things.a_tenant, body=lambda _: {"credit_limit": "10"}
     ),
+    "GET /api/v1/operator/payments": operator_api(MONEY),
+    "GET /api/v1/operator/payments/{payment_id}": operator_api(MONEY, of=things.an_own_payment),
+    # The payment was never paid.
+    "POST /api/v1/operator/payments/{payment_id}/refunds": operator_api(
+        CREDIT, 409, of=things.an_own_payment, body=lambda _: REASON
+    ),
+    "GET /api/v1/operator/payment-calls": operator_api(MONEY),
+    "POST /api/v1/operator/payment-calls/{call_id}/retry": operator_api(
+        CREDIT, 201, of=things.a_poisoned_call, body=lambda _: REASON
+    ),
     "GET /api/v1/operator/tenants/{tenant_id}/transactions": operator_api(OPERATOR, of=things.a_tenant),
     "POST /api/v1/operator/tenants/{tenant_id}/transactions": operator_api(
         CREDIT, 201, of=things.a_tenant, body=lambda _: {"kind": "top_up", "amount": "5", "reference": unlike()}

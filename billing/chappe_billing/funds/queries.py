@@ -74,6 +74,7 @@ async def read_left(session: AsyncSession, transaction_id: UUID) -> Left:
                 for kind in (AccountKind.TENANT_FUNDS, AccountKind.VAT_PAYABLE)
             )
         )
+        .select_from(LedgerEntry)
         .join(LedgerTransaction, LedgerTransaction.id == LedgerEntry.transaction_id)
         .join(LedgerAccount, LedgerAccount.id == LedgerEntry.account_id)
         .where(

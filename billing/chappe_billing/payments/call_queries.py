@@ -26,6 +26,7 @@ class ClaimedCall(Struct, frozen=True):
     refund_id: UUID | None
     attempts: int
     first_tried_at: datetime
+    retries: int
     customer: str | None
 
 
@@ -74,6 +75,7 @@ async def claim_due(session: AsyncSession, *, now: datetime, lease: timedelta, l
             PaymentCall.refund_id,
             PaymentCall.attempts,
             PaymentCall.first_tried_at,
+            PaymentCall.retries,
             customer.scalar_subquery(),
         )
         .execution_options(synchronize_session=False)
@@ -108,7 +110,8 @@ async def postpone(session: AsyncSession, call_id: UUID, until: datetime) -> Non
 async def wait_again(session: AsyncSession, call_id: UUID) -> None:
     """What a person found to be worth another try. Its first try stays what it was: what it may have done is looked
     for before it is sent again."""
-    await _update(session, call_id, {"state": CallState.WAITING, "due_at": func.now()})
+    again = {"state": CallState.WAITING, "due_at": func.now(), "retries": PaymentCall.retries + 1}
+    await _update(session, call_id, again)
 
 
 async def _update(session: AsyncSession, call_id: UUID, values: dict[str, Any]) -> None:

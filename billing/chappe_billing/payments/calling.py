@@ -82,10 +82,11 @@ async def _carry_out(
     database: Database, service: PaymentService, call: ClaimedCall, now: datetime, *, live: bool
 ) -> None:
     """No transaction is open while the service is spoken to."""
-    sending = Sending(call.id, msgspec.convert(call.parameters, AnyOrder), call.customer)
+    sending = Sending(call.id, msgspec.convert(call.parameters, AnyOrder), call.customer, call.retries)
+    looks_first = call.retries > 0 or must_compare(call.first_tried_at, now)
     outcome = "done"
     try:
-        answer = await service.find(sending, call.first_tried_at) if must_compare(call.first_tried_at, now) else None
+        answer = await service.find(sending, call.first_tried_at) if looks_first else None
         if answer is not None:
             outcome = "found"
         else:
@@ -106,7 +107,7 @@ async def _postpone(database: Database, call: ClaimedCall, now: datetime, error:
         if await _is_still_waiting(session, call):
             await call_queries.postpone(session, call.id, now + timedelta(seconds=pause_s))
             await _note(session, call, "later", error.detail)
-    _log.warning("payment_call_postponed", call=str(call.id), attempts=call.attempts, wait_s=pause_s)
+    _log.warning("payment_call_postponed", call=str(call.id), reason=error.detail, wait_s=pause_s)
 
 
 async def _refuse(database: Database, call: ClaimedCall, error: Refused) -> None:

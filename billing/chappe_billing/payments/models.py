@@ -229,7 +229,8 @@ class PaymentDispute(Base):
 class PaymentCall(Base):
     """Something that the service is to be told, written in the transaction that makes it necessary.
 
-    Its idempotency key follows from its id. `parameters` are an `Order`, without secrets. `service_id` and `url` are
+    Its idempotency key follows from its id, and from how often a person had it tried again (`retries`): the service may
+    remember an answer that no longer holds. `parameters` are an `Order`, without secrets. `service_id` and `url` are
     what the service answered. Times of tries are the caller's clock's, which nothing but its own patience goes by.
     """
 
@@ -259,6 +260,7 @@ class PaymentCall(Base):
     refund_id: Mapped[UUID | None] = mapped_column(ForeignKey("payment_refund.id"))
     state: Mapped[str] = mapped_column(server_default=text("'waiting'"))
     attempts: Mapped[int] = mapped_column(server_default=text("0"))
+    retries: Mapped[int] = mapped_column(server_default=text("0"))
     first_tried_at: Mapped[datetime | None]
     due_at: Mapped[datetime] = mapped_column(server_default=func.now())
     service_id: Mapped[str | None]

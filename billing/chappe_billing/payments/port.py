@@ -106,6 +106,12 @@ class Sending(Struct, frozen=True):
     call_id: UUID
     order: AnyOrder
     customer: str | None
+    retries: int = 0
+
+    @property
+    def key(self) -> str:
+        """What makes a repeat find the first."""
+        return f"chappe-{self.call_id}" + (f"-{self.retries}" if self.retries else "")
 
 
 class IntentState(StrEnum):

@@ -35,7 +35,7 @@ def checkout_params(order: OpenCheckout, customer: str, mark: Json) -> Any:
         "client_reference_id": order.payment,
         "metadata": metadata,
         "payment_intent_data": intent,
-        "payment_method_types": [_WIRE[order.method]],
+        "allowed_payment_method_types": [_WIRE[order.method]],
         "line_items": [
             {
                 "quantity": 1,
@@ -71,7 +71,7 @@ def setup_params(order: OpenSetup, customer: str, mark: Json) -> Any:
         "currency": order.currency.lower(),
         "metadata": mark,
         "setup_intent_data": {"metadata": mark},
-        "payment_method_types": [_WIRE[method] for method in order.methods],
+        "allowed_payment_method_types": [_WIRE[method] for method in order.methods],
         "success_url": order.return_url,
         "cancel_url": order.return_url,
     }
@@ -83,7 +83,7 @@ def charge_params(order: Charge, customer: str, mark: Json) -> Any:
         "currency": order.currency.lower(),
         "customer": customer,
         "payment_method": order.method_id,
-        "payment_method_types": [_WIRE[order.method]],
+        "allowed_payment_method_types": [_WIRE[order.method]],
         "off_session": True,
         "confirm": True,
         "description": order.description,

@@ -96,13 +96,23 @@ class StripeSettings(Struct, frozen=True):
         return "_live_" in self.api_key
 
 
+class _HttpClient(HTTPXClient):
+    """The SDK's, in httpx's present words."""
+
+    def _get_request_args_kwargs(
+        self, method: str, url: str, headers: Mapping[str, str], post_data: Any
+    ) -> list[tuple[str, ...] | dict[str, Any]]:
+        args, named = super()._get_request_args_kwargs(method, url, headers, post_data)
+        return [args, {**named, "content": named["data"] or b"", "data": None}]
+
+
 class StripeService:
     """A `PaymentService`. It connects when it is first used."""
 
     def __init__(self, settings: StripeSettings) -> None:
         stripe.enable_telemetry = False
         self._settings = settings
-        self._http = HTTPXClient(timeout=_TIMEOUT_S)
+        self._http = _HttpClient(timeout=_TIMEOUT_S)
         self._client = StripeClient(
             settings.api_key,
             base_addresses=_addresses(settings.api_base),
@@ -114,7 +124,7 @@ class StripeService:
         return "StripeService(…)"
 
     async def perform(self, sending: Sending) -> Answer:
-        options = {"idempotency_key": f"chappe-{sending.call_id}"}
+        options = {"idempotency_key": sending.key}
         async with _errors():
             return await self._perform(sending, options)
 
@@ -185,7 +195,7 @@ class StripeService:
             case ForgetMethod():
                 return await self._forget(order, options)
             case SendInvoice():
-                return await self._send_invoice(sending.call_id, order, customer, mark)
+                return await self._send_invoice(sending, order, customer, mark)
             case ReportUsage():
                 await self._client.v1.billing.meter_events.create_async(usage_params(order, customer, sending), options)
                 return Answer(str(sending.call_id))
@@ -196,11 +206,11 @@ class StripeService:
             await self._client.v1.payment_methods.detach_async(order.method_id, options=options)
         return Answer(order.method_id)
 
-    async def _send_invoice(self, call_id: Any, order: SendInvoice, customer: str, mark: Json) -> Answer:
+    async def _send_invoice(self, sending: Sending, order: SendInvoice, customer: str, mark: Json) -> Answer:
         """Three calls, each with a key of its own: whichever was the last, the next try goes on behind it."""
 
         def key(step: str) -> Any:
-            return {"idempotency_key": f"chappe-{call_id}-{step}"}
+            return {"idempotency_key": f"{sending.key}-{step}"}
 
         draft = await self._client.v1.invoices.create_async(invoice_params(order, customer, mark), key("draft"))
         item: Any = {

@@ -138,7 +138,7 @@ class PaymentOffice:
             methods = await self._look(service, Subject.METHODS, seen.customer)
             if methods is not None:
                 await self._apply(methods, None)
-        _log.info("payment_event", event=event.id, kind=event.kind, effect=effect)
+        _log.info("payment_event", event_id=event.id, kind=event.kind, effect=effect)
         return effect
 
     async def _look(self, service: PaymentService, subject: Subject, object_id: str) -> Seen | None:
@@ -163,7 +163,7 @@ class PaymentOffice:
             raise
         except ChappeError as error:
             # What the ledger refuses would be refused the next time too: a person decides, and what follows goes on.
-            _log.error("payment_not_applied", code=error.code, event=None if event is None else event.id)
+            _log.error("payment_not_applied", code=error.code, event_id=None if event is None else event.id)
             await self._put_aside(_name_of(seen, event), error.code[:50], event)
             return "quarantined"
         self._wake()

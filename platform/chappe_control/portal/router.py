@@ -6,6 +6,7 @@ from chappe_control.pages.guards import require_member
 from chappe_control.permissions import require_permission
 from chappe_control.portal import acknowledgement
 from chappe_control.portal.alerts import routes as alerts
+from chappe_control.portal.balance import routes as balance
 from chappe_control.portal.customers import owners as customer_owners
 from chappe_control.portal.customers import routes as customers
 from chappe_control.portal.exports import routes as exports
@@ -33,6 +34,19 @@ def make_router() -> Router:
             requests.show_request,
             exports.show_exports,
             exports.download,
+            balance.show_balance_page,
+            balance.top_up,
+            balance.show_payment,
+            balance.show_payment_live,
+            balance.ask_refund,
+            balance.come_back,
+            balance.add_method,
+            balance.show_setup,
+            balance.show_setup_live,
+            balance.choose_default,
+            balance.remove_method,
+            balance.change_auto_top_up,
+            balance.open_service,
             acknowledgement.show_acknowledgement,
             keys.list_keys,
             keys.create_key,

@@ -25,7 +25,8 @@ from chappe_tenants.sessions.service import MemberVisitor
 
 class SignIn(Struct, frozen=True):
     """What somebody sent. `address` is what attempts are counted by, `presented` the session's secret that the
-    browser has already, `device` its cookie from when somebody signed in there before, `language` the one in which the page was shown."""
+    browser has already, `device` its cookie from when somebody signed in there before, `language` the one in which the
+    page was shown."""
 
     email: str
     password: str

@@ -289,6 +289,7 @@ def _create_calls() -> None:
             state text NOT NULL DEFAULT 'waiting'
                 CONSTRAINT ck_payment_call_state CHECK (state IN ('waiting', 'done', 'refused', 'poisoned')),
             attempts bigint NOT NULL DEFAULT 0,
+            retries bigint NOT NULL DEFAULT 0,
             first_tried_at timestamptz,
             due_at timestamptz NOT NULL DEFAULT now(),
             service_id text,
@@ -318,7 +319,7 @@ def _create_calls() -> None:
             Role.APP: f"SELECT, INSERT ({columns})",
             Role.OPERATOR: (
                 f"SELECT, INSERT ({columns}, refund_id), "
-                "UPDATE (state, attempts, first_tried_at, due_at, service_id, url, ended_at)"
+                "UPDATE (state, attempts, retries, first_tried_at, due_at, service_id, url, ended_at)"
             ),
         },
     )
