@@ -31,6 +31,14 @@ class CellSecrets(Struct, frozen=True):
     ray_token: str
 
 
+class StripeSecrets(Struct, frozen=True):
+    """Of the payment stand-in: what opens its API, what it signs webhooks with, what opens its switches."""
+
+    api_key: str
+    webhook: str
+    switches: str
+
+
 class Secrets(Struct, frozen=True):
     """All of an instance's secrets. The probe key is the instance's own: its requests are never the demo tenant's."""
 
@@ -44,6 +52,7 @@ class Secrets(Struct, frozen=True):
     probe_key: str
     member: SignIn
     operator: SignIn
+    stripe: StripeSecrets
     cells: dict[str, CellSecrets]
 
 
@@ -75,6 +84,11 @@ def _draw() -> dict[str, Any]:
         "probe_key": generate_key(KeyKind.INFERENCE),
         "member": {"email": "demo@tenant.example", "password": _password()},
         "operator": {"email": "admin@operator.example", "password": _password()},
+        "stripe": {
+            "api_key": f"sk_test_{_password()}",
+            "webhook": f"whsec_{_password()}",
+            "switches": _password(),
+        },
     }
 
 

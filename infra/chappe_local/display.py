@@ -75,6 +75,8 @@ def show_ready(console: Console, status: Mapping[str, Any], run_file: str) -> No
         click.echo(f"control {run['control']['url']}")
         if "mail" in run:
             click.echo(f"mail {run['mail']['url']}")
+        if run["payments"]["stand_in"]:
+            click.echo(f"payments {run['payments']['url']} (a stand-in, which takes no money)")
         for region in run["regions"]:
             click.echo(f"gateway {region['name']} {region['gateway_url']}/v1")
         click.echo(f"keys and sign-ins: {run_file}")
@@ -88,6 +90,8 @@ def show_ready(console: Console, status: Mapping[str, Any], run_file: str) -> No
     grid.add_row("API", f"{portal}/api/v1   description: {portal}/schema/openapi.json")
     if "mail" in run:
         grid.add_row("Mail", f"{run['mail']['url']}   what the instance sent: links to sign up, new passwords")
+    if run["payments"]["stand_in"]:
+        grid.add_row("Payments", f"{run['payments']['url']}   a stand-in that takes no money; pay by test cards")
     for region in run["regions"]:
         grid.add_row(f"Gateway {region['name']}", f"{region['gateway_url']}/v1   jurisdiction {region['jurisdiction']}")
     grid.add_row("API key", demo["api_key"])

@@ -92,6 +92,29 @@ class Instance:
         """Where a person reads what the instance sent."""
         return f"http://localhost:{self.mail_port}"
 
+    @property
+    def vies_port(self) -> int:
+        return self.port_base + 4
+
+    @property
+    def vies_url(self) -> str:
+        """Of the stand-in for the Commission's register of VAT numbers."""
+        return f"http://127.0.0.1:{self.vies_port}"
+
+    @property
+    def stripe_port(self) -> int:
+        return self.port_base + 3
+
+    @property
+    def stripe_url(self) -> str:
+        """Where a person pays, when the stand-in is the payment service."""
+        return f"http://localhost:{self.stripe_port}"
+
+    @property
+    def stripe_api_url(self) -> str:
+        """Where the control plane calls it."""
+        return f"http://127.0.0.1:{self.stripe_port}"
+
     def gateway_port(self, cell: Cell) -> int:
         return self.port_base + 11 + 10 * cell.index
 
@@ -113,7 +136,13 @@ class Instance:
 
     def ports(self) -> dict[int, str]:
         """Every port that this instance may listen on, with the part that does."""
-        found = {self.control_port: "control", self.smtp_port: "mail", self.mail_port: "mail"}
+        found = {
+            self.control_port: "control",
+            self.smtp_port: "mail",
+            self.mail_port: "mail",
+            self.stripe_port: "stripe",
+            self.vies_port: "vies",
+        }
         for cell in self.cells:
             found[self.gateway_port(cell)] = found[self.metrics_port(cell)] = cell.part("gateway")
             found[self.serving_port(cell)] = cell.part("serving")

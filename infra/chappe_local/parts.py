@@ -1,6 +1,7 @@
 """The parts of a local instance: what each runs, in which environment, after what, and what shows that it is ready."""
 
 import asyncio
+import json
 import os
 import shutil
 import signal
@@ -24,6 +25,11 @@ DATABASE_READY = "database"
 
 BACKUP_VARIABLE = "CHAPPE_BACKUP_DIR"
 """With it, an instance streams its database's log into that folder."""
+VIES_VARIABLE = "CHAPPE_VIES_URL"
+"""With it, VAT numbers are checked there; else with a stand-in of our own."""
+
+STRIPE_WEBHOOK_PATH = "/webhooks/stripe"
+"""Where the control plane hears of payments."""
 
 _INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "SSL_CERT_FILE")
 _CONTROL_OPTIONS = (
@@ -99,6 +105,18 @@ class Setting:
             **self.backup_environment(),
         }
 
+    def stripe_environment(self) -> dict[str, str]:
+        """The payment service of the control plane: the caller's own Stripe, or the stand-in."""
+        own = self.replacements
+        if own.stripe_api_key:
+            webhook = {"CHAPPE_STRIPE_WEBHOOK_SECRET": own.stripe_webhook_secret} if own.stripe_webhook_secret else {}
+            return {"CHAPPE_STRIPE_API_KEY": own.stripe_api_key, **webhook}
+        return {
+            "CHAPPE_STRIPE_API_KEY": self.secrets.stripe.api_key,
+            "CHAPPE_STRIPE_API_BASE": self.instance.stripe_api_url,
+            "CHAPPE_STRIPE_WEBHOOK_SECRET": self.secrets.stripe.webhook,
+        }
+
     @property
     def backup_dir(self) -> Path:
         """Where backups go; CHAPPE_BACKUP_DIR names another folder, on another disk."""
@@ -170,6 +188,10 @@ def all_parts(setting: Setting) -> list[Part]:
         parts.append(_redis(setting, "redis", passwords, valkey.CONTROL_USER))
     if not setting.replacements.smtp_url:
         parts.append(_mail(setting))
+    if VIES_VARIABLE not in setting.environ:
+        parts.append(_vies(setting))
+    if not setting.replacements.stripe_api_key:
+        parts.append(_stripe(setting))
     parts.append(_control(setting))
     for cell in setting.instance.cells:
         parts.extend(_cell_parts(setting, cell))
@@ -250,6 +272,41 @@ def _mail(setting: Setting) -> Part:
     )
 
 
+def _vies(setting: Setting) -> Part:
+    """Stands for the Commission's register of VAT numbers, which a laptop has nothing to ask."""
+    instance = setting.instance
+    return Part(
+        name="vies",
+        command=lambda: [sys.executable, "-m", "chappe_local.vies_stand_in", str(instance.vies_port)],
+        environment=setting.base_environment("vies"),
+        ready=lambda: probes.http_answers(f"{instance.vies_url}/check-status"),
+        stop_wave=3,
+    )
+
+
+def _stripe(setting: Setting) -> Part:
+    """The payment service of an instance that has none: it takes no money, and asks nobody outside."""
+    instance, secrets = setting.instance, setting.secrets.stripe
+    webhooks = [{"url": f"{instance.control_url}{STRIPE_WEBHOOK_PATH}", "secret": secrets.webhook}]
+    folder = instance.state_dir / "stripe"
+    return Part(
+        name="stripe",
+        prepare=lambda: folder.mkdir(mode=0o700, exist_ok=True),
+        command=lambda: [
+            *(sys.executable, "-m", "chappe_local.stripe_stand_in"),
+            *(str(folder / "stripe.sqlite"), str(instance.stripe_port)),
+        ],
+        environment={
+            **setting.base_environment("stripe"),
+            "STAND_IN_API_KEY": secrets.api_key,
+            "STAND_IN_SWITCH_TOKEN": secrets.switches,
+            "STAND_IN_WEBHOOKS": json.dumps(webhooks),
+        },
+        ready=lambda: probes.http_answers(f"{instance.stripe_api_url}/healthz"),
+        stop_wave=3,
+    )
+
+
 def _control(setting: Setting) -> Part:
     instance = setting.instance
     socket = setting.redis_socket("redis")
@@ -267,6 +324,8 @@ def _control(setting: Setting) -> Part:
             "CHAPPE_SMTP_URL": setting.replacements.smtp_url or f"smtp://127.0.0.1:{instance.smtp_port}",
             "CHAPPE_MAIL_FROM": setting.replacements.mail_from or _MAIL_FROM,
             "CHAPPE_FEED_FOLDER": str(instance.state_dir / "rated-usage"),
+            VIES_VARIABLE: setting.environ.get(VIES_VARIABLE, instance.vies_url),
+            **setting.stripe_environment(),
         },
         after=(DATABASE_READY, *(() if setting.replacements.redis_url else ("redis",))),
         ready=lambda: probes.http_answers(f"{instance.control_url}/healthz"),

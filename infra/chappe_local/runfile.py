@@ -8,14 +8,18 @@ from chappe_local.manifest import model_for
 from chappe_local.private_files import write_private_json
 
 
-def run_document(instance: Instance, secrets: Secrets, tenant: str, *, catches_mail: bool = True) -> dict[str, Any]:
+def run_document(
+    instance: Instance, secrets: Secrets, tenant: str, *, catches_mail: bool = True, takes_money: bool = False
+) -> dict[str, Any]:
     """Version 1 of the format. `tenant` is the demo tenant's id, `ten_…`. Without the embedded catcher there is no
-    `mail`."""
+    `mail`; `takes_money` says that payments go to a real Stripe and not to the stand-in."""
     mail = {"mail": {"url": instance.mail_url}} if catches_mail else {}
+    payments = {"stand_in": False} if takes_money else {"stand_in": True, "url": instance.stripe_url}
     return {
         "version": 1,
         "control": {"url": instance.control_url},
         **mail,
+        "payments": payments,
         "regions": [
             {"name": cell.name, "jurisdiction": cell.jurisdiction, "gateway_url": instance.gateway_url(cell)}
             for cell in instance.cells

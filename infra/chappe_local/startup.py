@@ -63,6 +63,7 @@ class StartUp:
             self.setting.secrets,
             tenant,
             catches_mail=not self.setting.replacements.smtp_url,
+            takes_money=self.setting.replacements.stripe_api_key is not None,
         )
         write_run_file(self.setting.instance, document)
         return document

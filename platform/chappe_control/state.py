@@ -8,10 +8,12 @@ from chappe_billing.grants.terms import GrantTerms
 from chappe_control.exports import Turns
 from chappe_control.key_feed import KeyFeed
 from chappe_control.mail.service import Mail
+from chappe_control.payments.office import PaymentOffice
 from chappe_control.settings import ControlSettings
 from chappe_control.shortages import Shortages
 from chappe_control.snapshot import SnapshotCache
 from chappe_control.throttle import Throttle
+from chappe_control.webhooks.sealing import SecretSeal
 from chappe_kernel.api_keys import Pepper
 from chappe_kernel.clock import Clock
 from chappe_store.session import Database
@@ -27,12 +29,14 @@ class Services:
     throttle: Throttle
     passwords: PasswordWork
     mail: Mail
+    payments: PaymentOffice
     peppers: tuple[Pepper, ...]
     snapshots: SnapshotCache
     key_feed: KeyFeed
     shortages: Shortages
     terms: GrantTerms
     exports: Turns
+    webhook_seal: SecretSeal
     clock: Clock
 
 

@@ -48,6 +48,9 @@ _COMMANDS = {
     "journal": _Entry("chappe_billing.journal.cli:journal", "control", "Export a month for the general ledger."),
     "audit": _Entry("chappe_store.audit_log.cli:audit", "control", "Verify, export and sign the audit log."),
     "usage": _Entry("chappe_billing.cli:usage", "control", "Look after usage that two witnesses disagree about."),
+    "documents": _Entry(
+        "chappe_billing.documents.cli:documents", "control", "Verify invoices' documents, and see those refused."
+    ),
     "feed": _Entry("chappe_billing.feed.cli:feed", "control", "Deliver rated usage to your own BSS."),
 }
 
@@ -56,7 +59,7 @@ _COMMANDS = {
 # it: a gateway must not hold a credential of the database.
 _OPERATORS_TOOLS = {
     *("db", "catalogue", "tenant", "operator", "legal-entity", "prices", "ledger", "usage", "audit", "feed"),
-    *("invoice", "journal", "backup", "restore"),
+    *("invoice", "journal", "documents", "backup", "restore"),
 }
 
 

@@ -32,6 +32,7 @@ from tests.control.world import CHAT
 SIGNED_IN = (*MEMBERS, Caller.OTHER_OWNER)
 """To the portal."""
 
+PAYERS = HEADS | {Caller.BILLING}
 CUSTOMERS = HEADS | {Caller.BILLING, Caller.VIEWER}
 
 
@@ -45,6 +46,10 @@ PUBLIC_API = {
     "PATCH /api/v1/billing-profile": tenant_api(
         HEADS | {Caller.BILLING} | KEY, body=lambda _: {"purchase_order": unlike("PO")}
     ),
+    "GET /api/v1/payments": tenant_api(MEMBERS | KEY),
+    "GET /api/v1/payments/{payment_id}": tenant_api(MEMBERS | KEY, of=things.an_own_payment),
+    # Their legal entity takes no payments.
+    "POST /api/v1/payments": tenant_api(PAYERS, 409, body=lambda _: {"amount": "20"}),
     "GET /api/v1/prices": tenant_api(MEMBERS | KEY),
     "GET /api/v1/contract-terms": tenant_api(MEMBERS | KEY),
     "GET /api/v1/usage/events": tenant_api(MEMBERS | KEY),
@@ -93,6 +98,25 @@ PUBLIC_API = {
     "GET /api/v1/quotas/{quota_id}": tenant_api(MEMBERS | KEY, of=things.a_quota),
     "PATCH /api/v1/quotas/{quota_id}": tenant_api(HEADS | KEY, of=things.a_quota, body=lambda _: QUOTA),
     "DELETE /api/v1/quotas/{quota_id}": tenant_api(HEADS | KEY, 204, of=things.a_quota),
+    "GET /api/v1/alerts": tenant_api(MEMBERS | KEY),
+    "GET /api/v1/alerts/forecast": tenant_api(MEMBERS | KEY),
+    "GET /api/v1/alerts/settings": tenant_api(MEMBERS | KEY),
+    "PUT /api/v1/alerts/settings": tenant_api(HEADS | {Caller.BILLING} | KEY, body=lambda _: {"low_balance": "5"}),
+    "GET /api/v1/webhooks": tenant_api(MAKERS | KEY),
+    "POST /api/v1/webhooks": tenant_api(HEADS | KEY, 201, of=things.no_webhook, body=lambda _: things.WEBHOOK).but(
+        201, Caller.OTHER_KEY, Caller.OTHER_OWNER
+    ),
+    "GET /api/v1/webhooks/{webhook_id}": tenant_api(MAKERS | KEY, of=things.a_webhook),
+    "PATCH /api/v1/webhooks/{webhook_id}": tenant_api(
+        HEADS | KEY, of=things.a_webhook, body=lambda _: {"description": "ours"}
+    ),
+    "DELETE /api/v1/webhooks/{webhook_id}": tenant_api(HEADS | KEY, 204, of=things.a_webhook),
+    "POST /api/v1/webhooks/{webhook_id}/rotate": tenant_api(HEADS | KEY, 201, of=things.a_webhook),
+    "POST /api/v1/webhooks/{webhook_id}/test": tenant_api(HEADS | KEY, 201, of=things.a_webhook),
+    "GET /api/v1/webhooks/{webhook_id}/deliveries": tenant_api(MAKERS | KEY, of=things.a_webhook),
+    "POST /api/v1/webhooks/{webhook_id}/deliveries/{delivery_id}/redeliver": tenant_api(
+        HEADS | KEY, 201, of=things.a_delivery
+    ),
     "GET /api/v1/audit": tenant_api(HEADS | KEY),
     "GET /api/v1/organisation": tenant_api(MEMBERS | KEY),
     "PATCH /api/v1/organisation": tenant_api(HEADS, body=lambda _: {"name": unlike()}),
@@ -118,6 +142,24 @@ PUBLIC_API = {
 
 
 PORTAL = {
+    "GET /balance": portal(MEMBERS),
+    "POST /balance/top-up": portal(PAYERS, 409, form=lambda _: {"amount": "20"}),
+    "GET /balance/payments/{payment_id}": portal(MEMBERS, of=things.an_own_payment),
+    "GET /balance/payments/{payment_id}/live": portal(MEMBERS, of=things.an_own_payment),
+    "POST /balance/payments/{payment_id}/refund": portal(
+        PAYERS, 303, of=things.an_own_payment, form=lambda _: {"refund_id": str(new_id())}
+    ),
+    "GET /balance/methods": portal(MEMBERS, 303),
+    "POST /balance/methods": portal(PAYERS, 303),
+    "GET /balance/methods/{call_id}": portal(MEMBERS, of=things.an_own_setup),
+    "GET /balance/methods/{call_id}/live": portal(MEMBERS, of=things.an_own_setup),
+    # Nobody has such a method.
+    "POST /balance/methods/default": portal(PAYERS, 404, form=lambda _: {"method": "pm_1"}),
+    "POST /balance/methods/remove": portal(PAYERS, 303, form=lambda _: {"method": "pm_1"}),
+    "POST /balance/auto-top-up": portal(
+        PAYERS, 409, form=lambda _: {"below": "10", "net": "50", "most_per_month": "3"}
+    ),
+    "GET /balance/service": portal(PAYERS, 404),
     "GET /quotas": portal(MEMBERS),
     "POST /quotas": portal(
         HEADS,
@@ -128,6 +170,19 @@ PORTAL = {
     # It does not say what it was made from.
     "POST /quotas/{quota_id}": portal(HEADS, 409, of=things.a_quota, form=lambda _: {"requests_per_minute": "5"}),
     "POST /quotas/{quota_id}/remove": portal(HEADS, 303, of=things.a_quota),
+    "GET /alerts": portal(MEMBERS),
+    "POST /alerts": portal(HEADS | {Caller.BILLING}, 303, form=lambda _: {"low_balance": "5", "to_members": "on"}),
+    "GET /webhooks": portal(MAKERS),
+    "POST /webhooks": portal(HEADS, 201, of=things.no_webhook, form=lambda _: things.WEBHOOK).but(
+        201, Caller.OTHER_OWNER
+    ),
+    "GET /webhooks/{webhook_id}": portal(MAKERS, of=things.a_webhook),
+    "POST /webhooks/{webhook_id}": portal(HEADS, 303, of=things.a_webhook, form=lambda _: things.WEBHOOK),
+    "POST /webhooks/{webhook_id}/rotate": portal(HEADS, 201, of=things.a_webhook),
+    "POST /webhooks/{webhook_id}/enabled": portal(HEADS, 303, of=things.a_webhook),
+    "POST /webhooks/{webhook_id}/remove": portal(HEADS, 303, of=things.a_webhook),
+    "POST /webhooks/{webhook_id}/test": portal(HEADS, 303, of=things.a_webhook),
+    "POST /webhooks/{webhook_id}/deliveries/{delivery_id}/redeliver": portal(HEADS, 303, of=things.a_delivery),
     "GET /": portal(MEMBERS, 303),
     "GET /overview": portal(MEMBERS),
     "GET /overview/live": portal(MEMBERS),
@@ -237,6 +292,24 @@ CONSOLE = {
     "POST /console/tenants/{tenant_id}/transitions": console(CARE, 303, of=things.a_tenant, form=lambda _: CLOSED),
     "GET /console/revenue": console(MONEY),
     "GET /console/revenue/live": console(MONEY),
+    "GET /console/dunning": console(MONEY),
+    "POST /console/dunning/tenants/{tenant_id}/pause": console(
+        CREDIT, 303, of=things.a_tenant, form=lambda _: {"reason": "promised", "last_day": things.TOMORROW}
+    ),
+    "POST /console/dunning/tenants/{tenant_id}/resume": console(CREDIT, 303, of=things.a_paused_tenant),
+    "POST /console/dunning/policies/{entity_id}": console(
+        CREDIT, 303, of=things.a_legal_entity, form=lambda _: {"notice_days": "1, 8", "grace_days": "7"}
+    ),
+    "GET /console/payments": console(MONEY),
+    "POST /console/payments/{payment_id}/refund": console(
+        CREDIT, 303, of=things.an_own_payment, form=lambda _: {**REASON, "refund_id": str(new_id())}
+    ),
+    "POST /console/payments/calls/{call_id}/retry": console(
+        CREDIT, 303, of=things.a_poisoned_call, form=lambda _: REASON
+    ),
+    "POST /console/payments/quarantine/{quarantined_id}/close": console(
+        CREDIT, 303, of=things.a_payment_in_quarantine, form=lambda _: REASON
+    ),
     "GET /console/disputes": console(MONEY),
     "POST /console/disputes/discrepancies/{discrepancy_id}": console(
         CREDIT, 303, of=things.a_discrepancy, form=lambda _: {"reason": "looked at", "decision": "keep"}
@@ -309,6 +382,8 @@ FOR_EVERYBODY = {
     "GET /schema": anybody(),
     "GET /schema/{path}": anybody(404),
     "GET /healthz": anybody(),
+    # Where nobody collects by the service there is nothing to tell.
+    "POST /webhooks/stripe": anybody(404, body=lambda _: {}),
 }
 
 INTERNAL = {

@@ -49,6 +49,16 @@ OPERATOR_API = {
         CARE, 201, of=things.a_tenant, body=lambda _: things.RAISE
     ),
     "DELETE /api/v1/operator/tenants/{tenant_id}/quota-raises/{raise_id}": operator_api(CARE, 204, of=things.a_raise),
+    "GET /api/v1/operator/dunning": operator_api(MONEY),
+    "GET /api/v1/operator/dunning/steps": operator_api(MONEY),
+    "PUT /api/v1/operator/tenants/{tenant_id}/dunning-pause": operator_api(
+        CREDIT, of=things.a_tenant, body=lambda _: things.PAUSE
+    ),
+    "DELETE /api/v1/operator/tenants/{tenant_id}/dunning-pause": operator_api(CREDIT, 204, of=things.a_paused_tenant),
+    "GET /api/v1/operator/legal-entities/{entity_id}/dunning-policy": operator_api(MONEY, of=things.a_legal_entity),
+    "PUT /api/v1/operator/legal-entities/{entity_id}/dunning-policy": operator_api(
+        CREDIT, of=things.a_legal_entity, body=lambda _: things.DUNNING
+    ),
     "GET /api/v1/operator/prices": operator_api(OPERATOR),
     "GET /api/v1/operator/prices/{price_version}": operator_api(OPERATOR, of=things.a_price),
     "POST /api/v1/operator/prices/{price_version}/withdraw": operator_api(
@@ -90,6 +100,16 @@ OPERATOR_API = {
     "GET /api/v1/operator/tenants/{tenant_id}/credit-limit": operator_api(OPERATOR, of=things.a_tenant),
     "PUT /api/v1/operator/tenants/{tenant_id}/credit-limit": operator_api(
         CREDIT, of=things.a_tenant, body=lambda _: {"credit_limit": "10"}
+    ),
+    "GET /api/v1/operator/payments": operator_api(MONEY),
+    "GET /api/v1/operator/payments/{payment_id}": operator_api(MONEY, of=things.an_own_payment),
+    # The payment was never paid.
+    "POST /api/v1/operator/payments/{payment_id}/refunds": operator_api(
+        CREDIT, 409, of=things.an_own_payment, body=lambda _: REASON
+    ),
+    "GET /api/v1/operator/payment-calls": operator_api(MONEY),
+    "POST /api/v1/operator/payment-calls/{call_id}/retry": operator_api(
+        CREDIT, 201, of=things.a_poisoned_call, body=lambda _: REASON
     ),
     "GET /api/v1/operator/tenants/{tenant_id}/transactions": operator_api(OPERATOR, of=things.a_tenant),
     "POST /api/v1/operator/tenants/{tenant_id}/transactions": operator_api(

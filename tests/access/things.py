@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
 import msgspec
 from sqlalchemy import select, text
 
 from chappe_billing.discrepancies.queries import list_newest
+from chappe_billing.dunning.service import pause
 from chappe_billing.feed.queries import read_last_batch
 from chappe_billing.feed.service import close_batch
 from chappe_billing.funds.service import post_to_tenant
@@ -22,8 +24,11 @@ from chappe_kernel.ids import (
     INVITATION,
     INVOICE,
     MEMBER,
+    PAYMENT,
+    PAYMENT_CALL,
     PRICE_VERSION,
     PUBLISHER,
+    QUARANTINED_PAYMENT,
     REQUEST,
     TENANT,
     LegalEntityId,
@@ -47,6 +52,48 @@ TOMORROW = (datetime.now(UTC) + timedelta(days=1)).date().isoformat()
 RAISE = {"requests_per_minute": 6000, "reason": "launch", "ends_at": f"{TOMORROW}T00:00:00Z"}
 
 TERM = {"kind": "minimum", "first_month": "2090-01", "amount": "250.00"}
+PAUSE = {"reason": "promised", "until": f"{TOMORROW}T00:00:00Z"}
+DUNNING = {
+    "enabled": True,
+    "reminder_days": 3,
+    "notice_days": [1, 8],
+    "retry_days": [1],
+    "suspend_days": None,
+    "grace_days": 7,
+}
+WEBHOOK = {"url": "https://hooks.chappe.invalid/in", "kinds": ["balance.low"]}
+
+
+async def no_webhook(access: AccessWorld) -> dict[str, str]:
+    """There is room for one more."""
+    async with access.control.engine.connect() as connection:
+        await connection.exec_driver_sql("UPDATE webhook_endpoint SET removed_at = now()")
+    return {}
+
+
+async def a_webhook(access: AccessWorld) -> dict[str, str]:
+    await no_webhook(access)
+    made = await access.made(Caller.MANAGEMENT_KEY, "/api/v1/webhooks", WEBHOOK)
+    return {"webhook_id": made["webhook"]["id"]}
+
+
+async def a_delivery(access: AccessWorld) -> dict[str, str]:
+    """That was given up."""
+    webhook = await a_webhook(access)
+    made = await access.made(Caller.MANAGEMENT_KEY, f"/api/v1/webhooks/{webhook['webhook_id']}/test", {})
+    async with access.control.engine.connect() as connection:
+        await connection.exec_driver_sql(
+            "UPDATE webhook_delivery SET state = 'failed', ended_at = now() WHERE state = 'waiting'"
+        )
+    return {**webhook, "delivery_id": made["id"]}
+
+
+async def a_paused_tenant(access: AccessWorld) -> dict[str, str]:
+    tenant = await a_tenant(access)
+    async with access.control.database.operator() as session:
+        until = datetime.now(UTC) + timedelta(days=3)
+        await pause(session, TenantId(decode_id(TENANT, tenant["tenant_id"])), reason="promised", until=until)
+    return tenant
 
 
 async def a_key(access: AccessWorld) -> dict[str, str]:
@@ -354,3 +401,60 @@ async def an_invoice(access: AccessWorld) -> dict[str, str]:
 async def an_invoice_run(access: AccessWorld) -> dict[str, str]:
     made = await access.made(Caller.ADMINISTRATOR, "/api/v1/operator/invoice-runs", {"month": "2026-01"})
     return {"run_id": made["id"]}
+
+
+async def an_own_payment(access: AccessWorld) -> dict[str, str]:
+    """Alpha's, which it has not paid."""
+    return {"payment_id": encode_id(PAYMENT, await _payment(access))}
+
+
+async def an_own_setup(access: AccessWorld) -> dict[str, str]:
+    """A page on which Alpha may save a card, some time."""
+    return {"call_id": encode_id(PAYMENT_CALL, await _call(access, "setup", "waiting"))}
+
+
+async def a_poisoned_call(access: AccessWorld) -> dict[str, str]:
+    return {"call_id": encode_id(PAYMENT_CALL, await _call(access, "setup", "poisoned"))}
+
+
+async def a_payment_in_quarantine(access: AccessWorld) -> dict[str, str]:
+    quarantined_id = new_id()
+    async with access.control.database.operator() as session:
+        await session.execute(
+            text(
+                "INSERT INTO payment_quarantine (id, service_id, reason, currency, amount_minor) "
+                "VALUES (:id, :name, 'unknown_payment', 'EUR', 100)"
+            ),
+            {"id": quarantined_id, "name": unlike("pi")},
+        )
+    return {"quarantined_id": encode_id(QUARANTINED_PAYMENT, quarantined_id)}
+
+
+async def _payment(access: AccessWorld) -> UUID:
+    payment_id = new_id()
+    async with access.control.database.operator() as session:
+        await session.execute(
+            text(
+                "INSERT INTO payment (tenant_id, id, legal_entity_id, purpose, method, currency, net_nano, tax_nano, "
+                "gross_minor, treatment) SELECT id, :id, legal_entity_id, 'top_up', 'card', 'EUR', 10000000000, "
+                '2000000000, 1200, \'{"category": "S", "rate_bp": 2000}\' FROM tenant WHERE id = :tenant'
+            ),
+            {"id": payment_id, "tenant": access.alpha.id},
+        )
+    return payment_id
+
+
+async def _call(access: AccessWorld, kind: str, state: str) -> UUID:
+    call_id = new_id()
+    async with access.control.database.operator() as session:
+        await session.execute(
+            text(
+                "INSERT INTO payment_call (tenant_id, id, legal_entity_id, kind, parameters) "
+                "SELECT id, :id, legal_entity_id, :kind, '{}' FROM tenant WHERE id = :tenant"
+            ),
+            {"id": call_id, "kind": kind, "tenant": access.alpha.id},
+        )
+        await session.execute(
+            text("UPDATE payment_call SET state = :state WHERE id = :id"), {"id": call_id, "state": state}
+        )
+    return call_id

@@ -11,6 +11,7 @@ from chappe_local.display import show_ready
 RUN: dict[str, Any] = {
     "control": {"url": "http://127.0.0.1:9400"},
     "mail": {"url": "http://localhost:9402"},
+    "payments": {"stand_in": True, "url": "http://localhost:9403"},
     "regions": [{"name": "fr-par", "jurisdiction": "FR", "gateway_url": "http://127.0.0.1:9411"}],
     "models": {"chat": "small-chat", "embeddings": "small-embeddings"},
     "demo": {
@@ -34,6 +35,7 @@ def test_at_a_terminal_portal_and_console_stand_with_their_sign_ins() -> None:
     assert "demo@tenant.example   members-secret" in lines[portal + 1]
     assert "admin@operator.example   operators-secret" in lines[console + 1]
     assert any("Mail" in line and "http://localhost:9402 " in line for line in lines)
+    assert any("http://localhost:9403 " in line and "takes no money" in line for line in lines)
 
 
 def test_elsewhere_addresses_stand_alone(capsys: pytest.CaptureFixture[str]) -> None:
@@ -42,4 +44,5 @@ def test_elsewhere_addresses_stand_alone(capsys: pytest.CaptureFixture[str]) -> 
     assert "portal http://localhost:9400\n" in printed
     assert "console http://localhost:9400/console\n" in printed
     assert "mail http://localhost:9402\n" in printed
+    assert "payments http://localhost:9403 (" in printed
     assert "secret" not in printed

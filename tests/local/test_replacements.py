@@ -1,5 +1,6 @@
 """A URL in the environment takes the place of an embedded service, and nothing of it is started."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -27,7 +28,7 @@ def test_without_urls_everything_is_embedded(tmp_path: Path) -> None:
     found = parts(tmp_path, {"CHAPPE_GRANT_BLOCK_NANO": "7", "SECRET_OF_THE_CALLER": "x"})
     regional = ("redis", "serving", "reconciler", "gateway")
     assert set(found) == {
-        *("postgres", "redis", "mail", "control"),
+        *("postgres", "redis", "mail", "stripe", "control"),
         *(f"{region}-{kind}" for region in ("fr-par", "de-fra") for kind in regional),
     }
     assert found["fr-par-gateway"].environment["CHAPPE_GRANT_BLOCK_NANO"] == "7"
@@ -59,6 +60,30 @@ def test_a_mail_server_takes_the_catchers_place(tmp_path: Path) -> None:
     assert (environment["CHAPPE_SMTP_URL"], environment["CHAPPE_MAIL_FROM"]) == ("smtps://mail.example", "a@b.example")
     with pytest.raises(Invalid, match="must be set together"):
         parts(tmp_path, {"CHAPPE_SMTP_URL": "smtps://mail.example"})
+
+
+def test_the_stand_in_and_the_control_plane_know_the_same_secrets(tmp_path: Path) -> None:
+    found = parts(tmp_path, {})
+    control, stripe = found["control"].environment, found["stripe"].environment
+    assert control["CHAPPE_STRIPE_API_BASE"] == "http://127.0.0.1:8403"
+    assert control["CHAPPE_STRIPE_API_KEY"] == stripe["STAND_IN_API_KEY"]
+    (endpoint,) = json.loads(stripe["STAND_IN_WEBHOOKS"])
+    assert control["CHAPPE_STRIPE_WEBHOOK_SECRET"] == endpoint["secret"]
+    assert endpoint["url"] == "http://127.0.0.1:8400/webhooks/stripe"
+    assert stripe["STAND_IN_SWITCH_TOKEN"] not in control.values()
+    others = [part for name, part in found.items() if name not in ("control", "stripe")]
+    assert not any("STRIPE" in name or "STAND_IN" in name for part in others for name in part.environment)
+
+
+def test_a_stripe_key_takes_the_stand_ins_place(tmp_path: Path) -> None:
+    found = parts(tmp_path, {"STRIPE_API_KEY": "sk_test_own"})
+    assert "stripe" not in found
+    told = {name: value for name, value in found["control"].environment.items() if "STRIPE" in name}
+    assert told == {"CHAPPE_STRIPE_API_KEY": "sk_test_own"}
+    own = parts(tmp_path, {"STRIPE_API_KEY": "sk_test_own", "STRIPE_WEBHOOK_SECRET": "whsec_own"})
+    assert own["control"].environment["CHAPPE_STRIPE_WEBHOOK_SECRET"] == "whsec_own"
+    with pytest.raises(Invalid, match="STRIPE_API_KEY"):
+        parts(tmp_path, {"STRIPE_WEBHOOK_SECRET": "whsec_own"})
 
 
 def test_half_a_database_is_refused(tmp_path: Path) -> None:

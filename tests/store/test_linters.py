@@ -35,9 +35,11 @@ EXEMPT: dict[str, dict[str, str]] = {
         r"public\.(region_credential|deployment_state|gateway_heartbeat)": "no tenant's",
         r"public\.operator_(user|session|token|idempotency_record)": "no tenant's",
         r"public\.(instance|keys_revision|usage_kept)": "one row, no tenant's",
+        r"public\.dunning_policy": "of the operator's companies; only its role reads it",
         r"public\.usage_sealed_month": "sums of all tenants; only the operator's role reads it",
         r"public\.legal_entity": "who sells, for everybody who buys",
         r"public\.(vat_rate|entity_tax)": "how everybody is taxed who buys",
+        r"public\.document_refusal": "of invoices that no tenant may see yet; only the operator's role reads it",
         r"public\.publisher_share": "publishers', and no tenant's to see",
         r"public\.usage_quarantine_decision": "of events whose tenant is unverified; no tenant's role reads it",
         r"public\.mail_link": "of people who belong to no tenant yet; only the operator's role reads it",
@@ -45,6 +47,8 @@ EXEMPT: dict[str, dict[str, str]] = {
         r"public\.(invoice_(run|counter)|journal_account)": "of a legal entity; only the operator's role reads them",
         r"public\.outbox": "tenants' role may insert and never read",
         r"public\.audit_checkpoint": "hashes and signatures; only the operator's role reads it",
+        r"public\.payment_(event|event_look)": "what a payment service told, of no tenant's; only the operator's role",
+        r"public\.payment_quarantine": "money of whose it is nobody is sure; only the operator's role reads it",
     },
     "SEC005": {_ACROSS_TENANTS: _WHOLE_ROLE},
     "SEC007": {r"public\.\w+": "one permissive policy per role: there is nothing to combine"},
@@ -53,7 +57,7 @@ EXEMPT: dict[str, dict[str, str]] = {
         r"public\.usage_event_(default|\d{4}_\d{2})": "a partition is reached through its parent; alone it is closed"
     },
     "SEC013": {
-        r"public\.\w+\.\w+_(append_only|no_truncate|balanced|keep_an_owner|resolved_once)": (
+        r"public\.\w+\.\w+_(append_only|no_truncate|balanced|keep_an_owner|kept|resolved_once)": (
             "they refuse or check, and write nothing"
         ),
         r"public\.\w+\.(budget_increase|tenant_(state|parent|is_open))": "refuses, and writes nothing of another row",
@@ -61,6 +65,7 @@ EXEMPT: dict[str, dict[str, str]] = {
         r"public\.(tenant|api_key)\.\w+_follow_(new_)?limit": "writes a quota of the row's own tenant, as its caller",
         r"public\.price_version\.price_version_one_per_start": "refuses, and writes nothing",
         r"public\.price_withdrawal\.price_withdrawal_in_time": "the same",
+        r"public\.payment\.payment_kept": "the same",
         r"public\.price_draft\.price_draft_ended": "the same",
         r"public\.invoice\w*\.invoice_(credit_notes|funding_used|settlement_within)": "the same",
         r"public\.billing_profile\.billing_profile_billed_to": "the same",
@@ -96,6 +101,9 @@ EXEMPT: dict[str, dict[str, str]] = {
             "only the operator's role issues, and tenants only read"
         ),
         r"public\.(tenant|ledger_transaction) \(uq_\w+_reference\)": "only the operator's role writes references",
+        r"public\.payment(_method|_customer|_refund)? \(uq_payment\w*_(service|intent|session)_id\)": (
+            "a payment service's names of things, which only the operator's role writes"
+        ),
     },
     "SEC038": {_ACROSS_TENANTS: _WHOLE_ROLE + "; nobody is one of them without `SET ROLE`"},
 }

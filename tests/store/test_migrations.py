@@ -137,6 +137,69 @@ FILL = {
             VALUES (uuidv7(), '00000000-0000-7000-8000-000000000004', 'fr-par', 'EUR', now(), 1, 1, 1, 1, true, 5000);
     """,
     "0030": "UPDATE legal_entity SET payments = 'stripe'",
+    "0034": """
+        INSERT INTO alert_settings (tenant_id, emails)
+            VALUES ('00000000-0000-7000-8000-000000000001', '{a@example.org}');
+        INSERT INTO alert (tenant_id, id, kind, subject, figures)
+            VALUES ('00000000-0000-7000-8000-000000000001', uuidv7(), 'balance.low', 'amount', '{}');
+        INSERT INTO payment_failure (tenant_id, id, amount_nano, currency, reason)
+            VALUES ('00000000-0000-7000-8000-000000000001', uuidv7(), 1, 'EUR', 'card_declined');
+        INSERT INTO webhook_endpoint (tenant_id, id, url, description, kinds, secret)
+            VALUES ('00000000-0000-7000-8000-000000000001', '00000000-0000-7000-8000-000000000020',
+                    'https://hooks.example.org/', '', '{balance.low}', 's');
+        INSERT INTO webhook_event (tenant_id, id, kind, body)
+            VALUES ('00000000-0000-7000-8000-000000000001', '00000000-0000-7000-8000-000000000021', 'test', '{}');
+        INSERT INTO webhook_delivery (tenant_id, id, endpoint_id, event_id)
+            VALUES ('00000000-0000-7000-8000-000000000001', '00000000-0000-7000-8000-000000000022',
+                    '00000000-0000-7000-8000-000000000020', '00000000-0000-7000-8000-000000000021');
+        INSERT INTO webhook_attempt (tenant_id, delivery_id, attempt, status, duration_ms)
+            VALUES ('00000000-0000-7000-8000-000000000001', '00000000-0000-7000-8000-000000000022', 1, 204, 12);
+        INSERT INTO dunning_policy (legal_entity_id, enabled, notice_days, retry_days, grace_days)
+            VALUES ('00000000-0000-7000-8000-000000000000', true, '{1}', '{}', 7);
+        INSERT INTO dunning_pause (tenant_id, id, reason, until)
+            VALUES ('00000000-0000-7000-8000-000000000001', uuidv7(), 'promised', now() + interval '1 day');
+        INSERT INTO dunning_step (tenant_id, invoice_id, kind, level, open_nano, currency, number, due_on)
+            VALUES ('00000000-0000-7000-8000-000000000001', uuidv7(), 'notice', 1, 1, 'EUR', 'F-1', '2026-12-01');
+        INSERT INTO dunning_suspension (tenant_id, id, invoice_id)
+            VALUES ('00000000-0000-7000-8000-000000000001', uuidv7(), uuidv7());
+    """,
+    "0032": """
+        INSERT INTO vat_rate (id, country, starts_on, rate_bp, source)
+            VALUES (uuidv7(), 'FR', DATE '2027-01-01', 2100, 'a law');
+        INSERT INTO entity_tax (legal_entity_id, one_stop_shop)
+            VALUES ('00000000-0000-7000-8000-000000000000', true);
+        INSERT INTO tax_ruling (tenant_id, id, starts_on, category, rate_bp, reason)
+            VALUES ('00000000-0000-7000-8000-000000000001', uuidv7(), DATE '2027-01-01', 'S', 850, 'overseas');
+        INSERT INTO vat_answer (tenant_id, id, vat_number, outcome, source, consultation_number)
+            VALUES ('00000000-0000-7000-8000-000000000001', uuidv7(), 'DE123456789', 'confirmed', 'vies', 'WAPI');
+        INSERT INTO vat_check (tenant_id, vat_number)
+            VALUES ('00000000-0000-7000-8000-000000000001', 'DE123456789');
+        INSERT INTO invoice_document (tenant_id, invoice_id, kind, content, sha256, renderer, keep_until)
+            SELECT tenant_id, id, 'xml', 'x', sha256('x'), '1', DATE '2037-01-01' FROM invoice;
+        INSERT INTO document_refusal (invoice_id, renderer, findings) SELECT id, '1', '{BR-CO-15}' FROM invoice;
+    """,
+    "0033": """
+        INSERT INTO payment_customer (tenant_id, legal_entity_id, service_id)
+            SELECT id, legal_entity_id, 'cus_1' FROM tenant WHERE id = '00000000-0000-7000-8000-000000000001';
+        INSERT INTO payment_method (tenant_id, service_id, kind, label, is_default)
+            VALUES ('00000000-0000-7000-8000-000000000001', 'pm_1', 'card', 'Visa', true);
+        INSERT INTO payment (tenant_id, id, legal_entity_id, purpose, method, currency, net_nano, tax_nano, gross_minor,
+                             treatment)
+            SELECT tenant_id, '00000000-0000-7000-8000-0000000000e1', legal_entity_id, 'top_up', 'card', 'EUR',
+                   10000000000, 2000000000, 1200, '{"category": "S", "rate_bp": 2000}' FROM payment_customer;
+        INSERT INTO payment_call (tenant_id, id, legal_entity_id, kind, parameters, payment_id)
+            SELECT tenant_id, '00000000-0000-7000-8000-0000000000e2', legal_entity_id, 'checkout', '{}', id
+            FROM payment;
+        INSERT INTO payment_call_attempt (tenant_id, call_id, attempt, outcome)
+            SELECT tenant_id, id, 1, 'later' FROM payment_call;
+        INSERT INTO auto_top_up (tenant_id, is_on, below_nano, net_nano, most_per_month)
+            VALUES ('00000000-0000-7000-8000-000000000001', true, 1, 1, 1);
+        INSERT INTO payment_event (id, kind, happened_at, effect)
+            VALUES ('evt_1', 'charge.succeeded', now(), 'ignored');
+        INSERT INTO payment_event_look (seen_until) VALUES (now());
+        INSERT INTO payment_quarantine (id, service_id, reason, currency, amount_minor)
+            VALUES (uuidv7(), 'pi_1', 'unknown_payment', 'EUR', 100);
+    """,
     "0031": """
         INSERT INTO billing_profile (tenant_id, purchase_order, buyer_reference, invoice_email)
             VALUES ('00000000-0000-7000-8000-000000000001', 'PO-4711', '04011000-1234512345-06', 'ap@example.org');
@@ -159,18 +222,6 @@ FILL = {
                                   advances_minor, net_minor, tax_minor, gross_minor)
             VALUES ('00000000-0000-7000-8000-00000000001b', '00000000-0000-7000-8000-000000000001',
                     '00000000-0000-7000-8000-00000000001c', 1000000000, 0, 100, 0, 0, 100, 20, 120);
-    """,
-    "0032": """
-        INSERT INTO vat_rate (id, country, starts_on, rate_bp, source)
-            VALUES (uuidv7(), 'FR', DATE '2027-01-01', 2100, 'a law');
-        INSERT INTO entity_tax (legal_entity_id, one_stop_shop)
-            VALUES ('00000000-0000-7000-8000-000000000000', true);
-        INSERT INTO tax_ruling (tenant_id, id, starts_on, category, rate_bp, reason)
-            VALUES ('00000000-0000-7000-8000-000000000001', uuidv7(), DATE '2027-01-01', 'S', 850, 'overseas');
-        INSERT INTO vat_answer (tenant_id, id, vat_number, outcome, source, consultation_number)
-            VALUES ('00000000-0000-7000-8000-000000000001', uuidv7(), 'DE123456789', 'confirmed', 'vies', 'WAPI');
-        INSERT INTO vat_check (tenant_id, vat_number)
-            VALUES ('00000000-0000-7000-8000-000000000001', 'DE123456789');
     """,
     "0011": """
         INSERT INTO service_account (tenant_id, id, project_id, name, scopes)

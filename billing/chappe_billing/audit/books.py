@@ -77,9 +77,9 @@ BOOKS = (
             JOIN ledger_account a ON a.id = e.account_id AND a.kind = 'tenant_funds'
             WHERE t.kind IN ('top_up', 'refund', 'chargeback', 'reversal') GROUP BY t.id
         )
-        SELECT p.id, p.amount, -sum(b.amount)
-        FROM moved p JOIN moved b ON b.reverses = p.id
-        WHERE p.kind = 'top_up' GROUP BY p.id, p.amount HAVING -sum(b.amount) > p.amount
+        SELECT p.id, p.amount, -sum(b.amount + coalesce(r.amount, 0))
+        FROM moved p JOIN moved b ON b.reverses = p.id LEFT JOIN moved r ON r.reverses = b.id
+        WHERE p.kind = 'top_up' GROUP BY p.id, p.amount HAVING -sum(b.amount + coalesce(r.amount, 0)) > p.amount
         """,
     ),
     Rule(

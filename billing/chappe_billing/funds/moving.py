@@ -79,12 +79,45 @@ def check_amount(kind: TransactionKind, amount_nano: int, standing: Standing) ->
 
 
 def lines_of(
-    kind: TransactionKind, amount_nano: int, currency: str, legal_entity_id: LegalEntityId, tenant_id: TenantId
-) -> tuple[Line, Line]:
-    """The tenant's funds first."""
+    kind: TransactionKind,
+    amount_nano: int,
+    currency: str,
+    legal_entity_id: LegalEntityId,
+    tenant_id: TenantId,
+    *,
+    tax_nano: int = 0,
+) -> tuple[Line, ...]:
+    """The tenant's funds first, and last the tax that goes the same way, if there is any."""
     way = WAYS[kind]
-    into_nano = amount_nano if way.direction is Direction.INTO_FUNDS else -amount_nano
-    return (
-        Line(Account(AccountKind.TENANT_FUNDS, currency, legal_entity_id, tenant_id=tenant_id), into_nano),
-        Line(Account(way.counter, currency, legal_entity_id), -into_nano),
+    sign = 1 if way.direction is Direction.INTO_FUNDS else -1
+    funds = Account(AccountKind.TENANT_FUNDS, currency, legal_entity_id, tenant_id=tenant_id)
+    lines = (
+        Line(funds, sign * amount_nano),
+        Line(Account(way.counter, currency, legal_entity_id), -sign * (amount_nano + tax_nano)),
     )
+    if not tax_nano:
+        return lines
+    return (*lines, Line(Account(AccountKind.VAT_PAYABLE, currency, legal_entity_id), sign * tax_nano))
+
+
+class Part(Struct, frozen=True):
+    """Of a payment that is taken back."""
+
+    net_nano: int
+    tax_nano: int
+
+
+def tax_with(net_nano: int, *, left_net_nano: int, left_tax_nano: int) -> int:
+    """The tax that goes back with `net_nano` of what is left of a payment: in proportion, cut off to the nano, and all
+    of it with the whole."""
+    return left_tax_nano * min(net_nano, left_net_nano) // left_net_nano if left_net_nano > 0 else 0
+
+
+def split_gross(gross_nano: int, *, left_net_nano: int, left_tax_nano: int) -> Part:
+    """What of `gross_nano`, at most all that is left of a payment, is net and what is tax: in proportion, and to the
+    nano together."""
+    left_gross_nano = left_net_nano + left_tax_nano
+    if not 0 < gross_nano <= left_gross_nano:
+        raise Invalid("there is not so much left of the payment", code="amount_too_large", param="amount")
+    net_nano = left_net_nano * gross_nano // left_gross_nano
+    return Part(net_nano, gross_nano - net_nano)

@@ -21,16 +21,21 @@ class Moved(Struct, frozen=True):
     repeated: bool
 
 
-async def find_repeat(session: AsyncSession, posting: Posting) -> Moved | None:
+async def find_repeat(session: AsyncSession, posting: Posting, *, by_funds: bool = False) -> Moved | None:
     """What was posted under this reference before, if it was the same; whoever uses the reference waits from now on
-    until the transaction ends. Raises `Conflict` (`reference_taken`) when it stands for something else."""
+    until the transaction ends. Raises `Conflict` (`reference_taken`) when it stands for something else.
+
+    With `by_funds` it is the same if it did the same to the tenant's funds: what else moved with that depended on the
+    moment."""
     reference = posting.reference or ""
     await queries.lock_reference(session, posting.legal_entity_id, reference)
     known = await queries.find_by_reference(session, posting.legal_entity_id, reference)
     if known is None:
         return None
     asked = posting.kind, posting.tenant_id, posting.reverses, posting.lines
-    if (known.kind, known.tenant_id, known.reverses, await queries.read_lines(session, known.id)) != asked:
+    lines = posting.lines if by_funds else await queries.read_lines(session, known.id)
+    is_same = (known.kind, known.tenant_id, known.reverses, lines) == asked
+    if not is_same or (by_funds and known.funds_nano != posting.funds_nano):
         raise Conflict("this reference stands for something else", code="reference_taken", param="reference")
     return Moved(LedgerTransactionId(known.id), repeated=True)
 

@@ -4,7 +4,7 @@ from uuid import UUID
 
 import msgspec
 from msgspec import Struct
-from sqlalchemy import BigInteger, ColumnElement, cast, func, select
+from sqlalchemy import BigInteger, ColumnElement, cast, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from chappe_billing.ledger.models import LedgerAccount, LedgerEntry, LedgerTransaction
@@ -57,15 +57,36 @@ async def _find(session: AsyncSession, *conditions: ColumnElement[bool]) -> Post
     return None if row is None else msgspec.convert(dict(row), Posted)
 
 
-async def sum_taken_back(session: AsyncSession, transaction_id: UUID) -> int:
-    """What later transactions that name this one have done to the tenant's funds."""
+class Left(Struct, frozen=True):
+    """What is left of a payment: in the tenant's funds, and of the tax that was paid with it."""
+
+    net_nano: int
+    tax_nano: int
+
+
+async def read_left(session: AsyncSession, transaction_id: UUID) -> Left:
+    """Of a payment, after what names it, and after what takes that back in turn."""
+    names_it = select(LedgerTransaction.id).where(LedgerTransaction.reverses == transaction_id)
     statement = (
-        select(func.coalesce(func.sum(LedgerEntry.amount_nano), 0))
+        select(
+            *(
+                cast(func.coalesce(func.sum(LedgerEntry.amount_nano).filter(LedgerAccount.kind == kind), 0), BigInteger)
+                for kind in (AccountKind.TENANT_FUNDS, AccountKind.VAT_PAYABLE)
+            )
+        )
+        .select_from(LedgerEntry)
         .join(LedgerTransaction, LedgerTransaction.id == LedgerEntry.transaction_id)
         .join(LedgerAccount, LedgerAccount.id == LedgerEntry.account_id)
-        .where(LedgerTransaction.reverses == transaction_id, LedgerAccount.kind == AccountKind.TENANT_FUNDS)
+        .where(
+            or_(
+                LedgerTransaction.id == transaction_id,
+                LedgerTransaction.reverses == transaction_id,
+                LedgerTransaction.reverses.in_(names_it),
+            )
+        )
     )
-    return int((await session.execute(statement)).scalar_one())
+    row = (await session.execute(statement)).one()
+    return Left(row[0], row[1])
 
 
 async def is_reversed(session: AsyncSession, transaction_id: UUID) -> bool:
@@ -74,16 +95,24 @@ async def is_reversed(session: AsyncSession, transaction_id: UUID) -> bool:
     return await session.scalar(statement) is not None
 
 
-async def sum_paid_in(session: AsyncSession, tenant_id: TenantId) -> int:
-    """What came from the tenant's bank, less what went back there."""
+async def sum_paid_in(session: AsyncSession, tenant_id: TenantId, *, taxed: bool) -> int:
+    """What came into the tenant's funds from its bank, less what went back there: with tax, or without any."""
+
+    def has(*kinds: AccountKind) -> ColumnElement[bool]:
+        entries = select(LedgerEntry.line).join(LedgerAccount, LedgerAccount.id == LedgerEntry.account_id)
+        return entries.where(LedgerEntry.transaction_id == LedgerTransaction.id, LedgerAccount.kind.in_(kinds)).exists()
+
+    has_tax = has(AccountKind.VAT_PAYABLE)
     statement = (
-        select(func.coalesce(func.sum(-LedgerEntry.amount_nano), 0))
+        select(func.coalesce(func.sum(LedgerEntry.amount_nano), 0))
         .join(LedgerTransaction, LedgerTransaction.id == LedgerEntry.transaction_id)
         .join(LedgerAccount, LedgerAccount.id == LedgerEntry.account_id)
         .where(
             LedgerTransaction.tenant_id == tenant_id,
             LedgerTransaction.kind != TransactionKind.USAGE,
-            LedgerAccount.kind.in_((AccountKind.PAYMENT_CLEARING, AccountKind.SUSPENSE)),
+            LedgerAccount.kind == AccountKind.TENANT_FUNDS,
+            has(AccountKind.PAYMENT_CLEARING, AccountKind.SUSPENSE),
+            has_tax if taxed else ~has_tax,
         )
     )
     return int((await session.execute(statement)).scalar_one())

@@ -9,8 +9,9 @@ from chappe_billing.balance.queries import read_balance
 from chappe_billing.budgets import queries as budgets
 from chappe_billing.budgets.queries import LockedBudget
 from chappe_billing.funds import once, queries
-from chappe_billing.funds.moving import REVERSIBLE, WAYS, Standing, check_amount, lines_of
+from chappe_billing.funds.moving import REVERSIBLE, WAYS, Standing, check_amount, lines_of, tax_with
 from chappe_billing.funds.once import Moved
+from chappe_billing.funds.queries import Left
 from chappe_billing.ledger import service as ledger
 from chappe_billing.ledger.postings import Posting, Rail, TransactionKind
 from chappe_kernel.errors import Conflict, Invalid, NotFound
@@ -24,7 +25,8 @@ class Movement(Struct, frozen=True, kw_only=True):
     """What somebody wants to happen to a tenant's funds.
 
     `reference` is the world's name for it (a bank statement's line, a ticket): a repeat with the same one changes
-    nothing. `payment` is the top-up that a refund or a chargeback takes back.
+    nothing. `payment` is the top-up that a refund or a chargeback takes back: with its tax, in proportion, or with just
+    `tax_nano`.
     """
 
     kind: TransactionKind
@@ -33,6 +35,7 @@ class Movement(Struct, frozen=True, kw_only=True):
     reason: str | None = None
     rail: Rail | None = None
     payment: UUID | None = None
+    tax_nano: int | None = None
 
 
 async def move_funds(session: AsyncSession, tenant_id: TenantId, asked: Movement) -> Moved:
@@ -45,21 +48,25 @@ async def move_funds(session: AsyncSession, tenant_id: TenantId, asked: Movement
         raise Invalid(f"funds are not moved by a {asked.kind}", param="kind")
     reference, reason = _clean(asked.kind, asked.reference, asked.reason)
     budget = await _lock(session, tenant_id)
+    left = await _left_of_payment(session, tenant_id, asked)
+    tax_nano = _tax_of(asked, left)
     posting = Posting(
         id=ledger.new_transaction_id(),
         kind=asked.kind,
         tenant_id=tenant_id,
         currency=budget.currency,
-        lines=lines_of(asked.kind, asked.amount_nano, budget.currency, budget.legal_entity_id, tenant_id),
+        lines=lines_of(
+            asked.kind, asked.amount_nano, budget.currency, budget.legal_entity_id, tenant_id, tax_nano=tax_nano
+        ),
         reference=reference,
         reason=reason,
         rail=asked.rail,
         reverses=None if asked.payment is None else LedgerTransactionId(asked.payment),
     )
-    repeat = await once.find_repeat(session, posting)
+    repeat = await once.find_repeat(session, posting, by_funds=left is not None)
     if repeat is not None:
         return repeat
-    check_amount(asked.kind, asked.amount_nano, await _standing(session, budget, asked))
+    check_amount(asked.kind, asked.amount_nano, await _standing(session, budget, left))
     return await post_to_tenant(session, posting)
 
 
@@ -111,18 +118,31 @@ async def _lock(session: AsyncSession, tenant_id: TenantId) -> LockedBudget:
     return budget
 
 
-async def _standing(session: AsyncSession, budget: LockedBudget, asked: Movement) -> Standing:
+async def _standing(session: AsyncSession, budget: LockedBudget, left: Left | None) -> Standing:
     # Grants that expired are free, though the operator's role is not the one that closes them.
     balance = await read_balance(session, TenantScope(TenantId(budget.tenant_id)))
     return Standing(
         free_nano=max(0, balance.available_nano - balance.pending_nano),
         debt_nano=max(0, -balance.available_nano),
-        paid_in_nano=await queries.sum_paid_in(session, TenantId(budget.tenant_id)),
-        payment_rest_nano=await _rest_of_payment(session, TenantId(budget.tenant_id), asked),
+        # What was taxed goes back by its payment, with its tax.
+        paid_in_nano=await queries.sum_paid_in(
+            session, TenantId(budget.tenant_id), taxed=left is not None and left.tax_nano > 0
+        ),
+        payment_rest_nano=None if left is None else left.net_nano,
     )
 
 
-async def _rest_of_payment(session: AsyncSession, tenant_id: TenantId, asked: Movement) -> int | None:
+def _tax_of(asked: Movement, left: Left | None) -> int:
+    if left is None:
+        return 0
+    if asked.tax_nano is None:
+        return tax_with(asked.amount_nano, left_net_nano=left.net_nano, left_tax_nano=left.tax_nano)
+    if not 0 <= asked.tax_nano <= max(0, left.tax_nano):
+        raise Invalid("there is not so much tax left of the payment", code="amount_too_large", param="amount")
+    return asked.tax_nano
+
+
+async def _left_of_payment(session: AsyncSession, tenant_id: TenantId, asked: Movement) -> Left | None:
     if asked.payment is None:
         if WAYS[asked.kind].needs_payment:
             raise Invalid("a chargeback names the payment that the bank took back", param="payment")
@@ -132,7 +152,7 @@ async def _rest_of_payment(session: AsyncSession, tenant_id: TenantId, asked: Mo
     payment = await queries.find_posted(session, asked.payment)
     if payment is None or (payment.kind, payment.tenant_id) != (TransactionKind.TOP_UP, tenant_id):
         raise NotFound("the tenant has no such payment", param="payment")
-    return payment.funds_nano + await queries.sum_taken_back(session, asked.payment)
+    return await queries.read_left(session, asked.payment)
 
 
 def _clean(kind: TransactionKind, reference: str, reason: str | None) -> tuple[str, str | None]:

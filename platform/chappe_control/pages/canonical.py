@@ -11,7 +11,9 @@ from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 # What programs call, under whatever name they know us by.
-NO_PAGES = ("^/api/", "^/tmf-api/", "^/internal/", "^/csp-report$", "^/healthz$", "^/schema", "^/static/")
+NO_PAGES = (
+    *("^/api/", "^/tmf-api/", "^/internal/", "^/webhooks/", "^/csp-report$", "^/healthz$", "^/schema", "^/static/"),
+)
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 _NO_PAGE = re.compile("|".join(NO_PAGES))

@@ -5,6 +5,8 @@ from litestar import Router
 from chappe_control.pages.guards import require_member
 from chappe_control.permissions import require_permission
 from chappe_control.portal import acknowledgement
+from chappe_control.portal.alerts import routes as alerts
+from chappe_control.portal.balance import routes as balance
 from chappe_control.portal.customers import owners as customer_owners
 from chappe_control.portal.customers import routes as customers
 from chappe_control.portal.exports import routes as exports
@@ -18,6 +20,7 @@ from chappe_control.portal.playground import routes as playground
 from chappe_control.portal.projects import routes as projects
 from chappe_control.portal.quotas import routes as quotas
 from chappe_control.portal.requests import routes as requests
+from chappe_control.portal.webhooks import routes as webhooks
 
 
 def make_router() -> Router:
@@ -31,6 +34,19 @@ def make_router() -> Router:
             requests.show_request,
             exports.show_exports,
             exports.download,
+            balance.show_balance_page,
+            balance.top_up,
+            balance.show_payment,
+            balance.show_payment_live,
+            balance.ask_refund,
+            balance.come_back,
+            balance.add_method,
+            balance.show_setup,
+            balance.show_setup_live,
+            balance.choose_default,
+            balance.remove_method,
+            balance.change_auto_top_up,
+            balance.open_service,
             acknowledgement.show_acknowledgement,
             keys.list_keys,
             keys.create_key,
@@ -54,6 +70,17 @@ def make_router() -> Router:
             members.change_role,
             members.remove_member,
             organisations.switch,
+            alerts.show_alerts,
+            alerts.change_alerts,
+            webhooks.show_webhooks,
+            webhooks.create_webhook,
+            webhooks.show_webhook,
+            webhooks.change_webhook,
+            webhooks.rotate_secret,
+            webhooks.enable_webhook,
+            webhooks.remove_webhook,
+            webhooks.send_test,
+            webhooks.redeliver,
             quotas.show_quotas,
             quotas.create_quota,
             quotas.change_quota,

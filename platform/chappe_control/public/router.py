@@ -6,6 +6,7 @@ from chappe_control.authentication import require_tenant_caller
 from chappe_control.bodies import check_body
 from chappe_control.permissions import require_permission
 from chappe_control.public import (
+    alerts,
     audit,
     balance,
     customers,
@@ -16,12 +17,14 @@ from chappe_control.public import (
     marketplace,
     members,
     organisation,
+    payments,
     prices,
     projects,
     quotas,
     service_accounts,
     transactions,
     usage,
+    webhooks,
 )
 
 MANAGEMENT_KEY = "managementKey"
@@ -39,6 +42,9 @@ def make_router() -> Router:
             invoices.read_one,
             invoices.read_own_profile,
             invoices.change_own_profile,
+            payments.list_own,
+            payments.get_payment,
+            payments.create_payment,
             usage.list_events,
             usage.summarise,
             usage.export_usage,
@@ -80,6 +86,19 @@ def make_router() -> Router:
             quotas.read_quota,
             quotas.change_quota,
             quotas.remove_quota,
+            alerts.list_alerts,
+            alerts.read_forecast,
+            alerts.read_settings,
+            alerts.put_settings,
+            webhooks.list_webhooks,
+            webhooks.create_webhook,
+            webhooks.get_webhook,
+            webhooks.change_webhook,
+            webhooks.remove_webhook,
+            webhooks.rotate_secret,
+            webhooks.send_test,
+            webhooks.list_deliveries,
+            webhooks.redeliver,
             audit.list_entries,
             marketplace.list_listings,
             marketplace.list_regions,

@@ -30,6 +30,8 @@ class ActorKind(StrEnum):
     LEAK_REPORT = "leak_report"
     """Anybody who had a secret's text: it is the right to end it, and says nothing of who they are."""
     REGION = "region"
+    PAYMENT_SERVICE = "payment_service"
+    """What the payment service told of a payment, or what is asked of it by itself: `actor` is the service's name."""
     COMMAND = "command"
     DATABASE = "database"
     """Somebody with the database itself, around the application. The triggers alone write this."""

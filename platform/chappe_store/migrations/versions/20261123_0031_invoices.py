@@ -10,7 +10,7 @@ from chappe_store.row_security import make_append_only, protect_operator_table, 
 from chappe_store.session import Role
 
 revision = "0031"
-down_revision = "0032"
+down_revision = "0030"
 branch_labels = None
 depends_on = None
 

@@ -1,0 +1,1 @@
+"""Payments through a payment service: asking for them, crediting what came, giving it back."""

@@ -1,0 +1,43 @@
+"""Between nanos and the currency's minor unit, and what tax adds. Pure, in whole numbers."""
+
+from msgspec import Struct
+
+from chappe_billing.tax.treatment import TaxTreatment
+from chappe_kernel.errors import Invalid
+from chappe_kernel.money import NANO_PER_UNIT, format_nano
+
+_BASIS_POINTS = 10_000
+_WITHOUT_MINOR_UNIT = frozenset({"JPY", "KRW", "CLP", "VND", "XAF", "XOF", "XPF", "PYG", "UGX", "RWF"})
+_IN_THOUSANDTHS = frozenset({"BHD", "JOD", "KWD", "OMR", "TND"})
+
+
+class Charged(Struct, frozen=True):
+    """Net and tax in nanos, both whole minor units, and their sum in minor units."""
+
+    net_nano: int
+    tax_nano: int
+    gross_minor: int
+
+
+def nano_per_minor(currency: str) -> int:
+    """What the smallest amount that can be paid in `currency` is worth (ISO 4217)."""
+    if currency in _WITHOUT_MINOR_UNIT:
+        return NANO_PER_UNIT
+    return NANO_PER_UNIT // (1000 if currency in _IN_THOUSANDTHS else 100)
+
+
+def add_tax(net_nano: int, currency: str, treatment: TaxTreatment) -> Charged:
+    """The tax is rounded half up to the minor unit. Raises `Invalid` for a net amount that is no whole minor units."""
+    unit = nano_per_minor(currency)
+    net_minor, rest = divmod(net_nano, unit)
+    if rest:
+        raise Invalid("an amount that is paid is in whole cents", code="invalid_amount", param="amount")
+    tax_minor = (2 * net_minor * treatment.rate_bp + _BASIS_POINTS) // (2 * _BASIS_POINTS)
+    return Charged(net_nano, tax_minor * unit, net_minor + tax_minor)
+
+
+def check_bounds(net_nano: int, least_nano: int, most_nano: int) -> None:
+    """Raises `Invalid` for what is too little to be worth a payment, or too much to be meant."""
+    if not least_nano <= net_nano <= most_nano:
+        text = f"an amount is between {format_nano(least_nano)} and {format_nano(most_nano)}"
+        raise Invalid(text, code="amount_out_of_bounds", param="amount")

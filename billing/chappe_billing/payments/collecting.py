@@ -1,0 +1,117 @@
+"""Collecting issued invoices: by the saved method, or else by a bank transfer that the service takes in."""
+
+from datetime import date
+from uuid import UUID
+
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from chappe_billing.budgets import service as budgets
+from chappe_billing.invoices.queries import OpenInvoice, find_open_invoice, open_invoices
+from chappe_billing.payments import queries
+from chappe_billing.payments.amounts import nano_per_minor
+from chappe_billing.payments.calling import order
+from chappe_billing.payments.models import Method, Purpose
+from chappe_billing.payments.origin import payment_origin
+from chappe_billing.payments.port import AnyOrder, Charge, SendInvoice
+from chappe_billing.payments.queries import Payer
+from chappe_billing.payments.service import collecting_payer, methods_for
+from chappe_kernel.errors import ChappeError
+from chappe_kernel.ids import PAYMENT, TenantId, encode_id, new_id
+from chappe_store.queries import read_now
+from chappe_store.session import Database, TenantScope
+
+MOST_ATTEMPTS = 4
+_PAGE = 200
+
+
+async def collect_all(database: Database) -> int:
+    """Begin a payment of each open invoice that has none; how many those were. Any number of processes may do so."""
+    begun = 0
+    after: UUID | None = None
+    while True:
+        async with database.operator() as session:
+            page = await open_invoices(session, limit=_PAGE, after=after)
+            wanted = await queries.list_collectable(session, [invoice.id for invoice in page], MOST_ATTEMPTS)
+        for invoice in page:
+            if invoice.id in wanted:
+                begun += await _collect(database, invoice)
+        if len(page) < _PAGE:
+            return begun
+        after = page[-1].id
+
+
+async def _collect(database: Database, invoice: OpenInvoice) -> bool:
+    try:
+        async with database.operator(payment_origin()) as session:
+            return await begin(session, invoice.id)
+    except (ChappeError, IntegrityError):
+        # Another process began it, or nothing can be charged. It is looked at again.
+        return False
+
+
+async def begin(session: AsyncSession, invoice_id: UUID) -> bool:
+    """As the operator: ask for what is open of the invoice. False when there is nothing to ask for, or no way to."""
+    invoice = await find_open_invoice(session, invoice_id)
+    if invoice is None:
+        return False
+    await budgets.lock_budgets(session, [invoice.tenant_id])
+    invoice = await find_open_invoice(session, invoice_id)
+    if invoice is None or invoice.open_nano <= 0:
+        return False
+    scope = TenantScope(TenantId(invoice.tenant_id))
+    payer = await collecting_payer(session, scope)
+    attempt = await queries.count_attempts(session, invoice_id) + 1
+    today = (await read_now(session)).date()
+    payment_id = new_id()
+    told = await _tell(session, scope, payer, invoice, payment_id=payment_id, today=today)
+    if told is None:
+        return False
+    method, what = told
+    gross_minor = invoice.open_nano // nano_per_minor(invoice.currency)
+    values = {
+        "tenant_id": invoice.tenant_id,
+        "id": payment_id,
+        "legal_entity_id": payer.legal_entity_id,
+        "purpose": Purpose.INVOICE,
+        "invoice_id": invoice_id,
+        "method": method,
+        "currency": invoice.currency,
+        "net_nano": gross_minor * nano_per_minor(invoice.currency),
+        "tax_nano": 0,
+        "gross_minor": gross_minor,
+        "attempt": attempt,
+    }
+    await queries.insert_payment(session, values)
+    await order(session, payer, what, payment_id=payment_id)
+    return True
+
+
+async def _tell(
+    session: AsyncSession, scope: TenantScope, payer: Payer, invoice: OpenInvoice, *, payment_id: UUID, today: date
+) -> tuple[Method, AnyOrder] | None:
+    gross_minor = invoice.open_nano // nano_per_minor(invoice.currency)
+    if gross_minor == 0:
+        return None
+    public = encode_id(PAYMENT, payment_id)
+    methods = await queries.list_methods(session, scope)
+    if methods:
+        method = Method(methods[0].kind)
+        return method, Charge(
+            payment=public,
+            gross_minor=gross_minor,
+            currency=invoice.currency,
+            method=method,
+            method_id=methods[0].service_id,
+            description=f"Invoice {invoice.number}",
+        )
+    if Method.BANK_TRANSFER not in methods_for(invoice.currency):
+        return None
+    return Method.BANK_TRANSFER, SendInvoice(
+        payment=public,
+        gross_minor=gross_minor,
+        currency=invoice.currency,
+        description=f"Invoice {invoice.number}",
+        days_until_due=max(1, 0 if invoice.due_on is None else (invoice.due_on - today).days),
+        country=payer.country,
+    )

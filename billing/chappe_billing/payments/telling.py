@@ -1,0 +1,31 @@
+"""What others hear of payments, by the outbox."""
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from chappe_billing.payments.amounts import nano_per_minor
+from chappe_billing.payments.models import Payment
+from chappe_kernel.money import format_nano
+from chappe_store.outbox import enqueue
+
+FAILED = "payment.failed"
+SUCCEEDED = "payment.succeeded"
+
+
+async def tell_failed(session: AsyncSession, payment: Payment, reason: str) -> None:
+    await enqueue(session, FAILED, [{**_about(payment), "reason": reason}])
+
+
+async def tell_succeeded(session: AsyncSession, payment: Payment) -> None:
+    await enqueue(session, SUCCEEDED, [{**_about(payment), "reason": None}])
+
+
+def _about(payment: Payment) -> dict[str, object]:
+    return {
+        "payment_id": str(payment.id),
+        "tenant_id": str(payment.tenant_id),
+        "invoice_id": None if payment.invoice_id is None else str(payment.invoice_id),
+        "purpose": payment.purpose,
+        "amount": format_nano(payment.gross_minor * nano_per_minor(payment.currency)),
+        "currency": payment.currency,
+        "attempt": payment.attempt,
+    }

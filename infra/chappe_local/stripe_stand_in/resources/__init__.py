@@ -1,0 +1,1 @@
+"""What the API gives and takes, a file per noun."""

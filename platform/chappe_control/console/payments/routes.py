@@ -1,0 +1,149 @@
+"""`/console/payments`: what tenants pay through the payment service, and what of it a person has to look at."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+from uuid import UUID
+
+from litestar import Response, get, post
+from litestar.params import FromPath
+from litestar.response import Redirect
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from chappe_billing.payments import call_queries, calling, quarantine, queries, service
+from chappe_billing.payments.amounts import nano_per_minor
+from chappe_billing.payments.service import RefundAsked
+from chappe_control.console.rendering import ConsoleRequest, console_page
+from chappe_control.console.tenants.queries import read_tenant_names
+from chappe_control.origins import origin_of
+from chappe_control.pages.flash import flash
+from chappe_control.pages.forms import read_fields
+from chappe_control.pages.languages import N_, translate
+from chappe_control.permissions import Permission
+from chappe_control.portal.balance.texts import (
+    DISPUTE_STATES,
+    METHODS,
+    PROBLEMS,
+    PURPOSES,
+    REFUND_STATES,
+    REFUSED,
+    STATES,
+)
+from chappe_control.public.references import id_in_path
+from chappe_control.state import Given, Services
+from chappe_kernel.errors import Conflict, Invalid
+from chappe_kernel.ids import PAYMENT, PAYMENT_CALL, QUARANTINED_PAYMENT, new_id
+from chappe_kernel.money import parse_nano
+from chappe_store.queries import read_now
+
+# The framework's type wants the number itself.
+_SEE_OTHER: Final = 303
+SHOWN = 100
+_HOME = "/console/payments"
+_MINE = {
+    **PROBLEMS,
+    "reason": N_("Say why, in at most 500 characters of one line."),
+    "not_poisoned": N_("Somebody decided about it already."),
+    "already_closed": N_("Somebody decided about it already."),
+}
+
+
+@get("/payments", permission=Permission.SEE_PAYMENTS)
+async def show_payments(request: ConsoleRequest, services: Given) -> Response[bytes]:
+    async with services.database.audit() as session:
+        now = await read_now(session)
+        payments = await queries.list_all_payments(session, limit=SHOWN)
+        calls = await call_queries.list_open_calls(session)
+        attempts = {call.id: await call_queries.list_attempts(session, call.id) for call in calls}
+        quarantined = await queries.list_quarantined(session)
+        disputes = await queries.list_disputes(session)
+        refunds = await queries.list_refunds(session)
+        tenant_ids = {row.tenant_id for row in payments} | {row.tenant_id for row in calls}
+        tenant_ids |= {row.tenant_id for row in disputes} | {row.tenant_id for row in refunds}
+        names = await read_tenant_names(session, tenant_ids)
+    return console_page(
+        request,
+        "console/payments.html",
+        now=now,
+        payments=payments,
+        calls=calls,
+        attempts=attempts,
+        quarantined=quarantined,
+        disputes=disputes,
+        refunds=refunds,
+        names=names,
+        shown=SHOWN,
+        fresh_id=new_id,
+        states=STATES,
+        purposes=PURPOSES,
+        methods=METHODS,
+        refund_states=REFUND_STATES,
+        dispute_states=DISPUTE_STATES,
+        minor_nano=nano_per_minor,
+    )
+
+
+@post("/payments/{payment_id:str}/refund", permission=Permission.WORK_PAYMENTS)
+async def refund(request: ConsoleRequest, services: Given, payment_id: FromPath[str]) -> Response[Any]:
+    """Without an amount it is all that is left."""
+    found = id_in_path(PAYMENT, payment_id, "payment")
+    typed = await read_fields(request, "amount", "reason", "refund_id")
+
+    async def work(session: AsyncSession) -> None:
+        payment = await queries.find_any_payment(session, found)
+        unit = nano_per_minor("EUR" if payment is None else payment.currency)
+        gross_minor = _minor(typed["amount"], unit) if typed["amount"].strip() else None
+        services.payments.wake_after(session)
+        asked = RefundAsked(refund_id=_uuid(typed["refund_id"]), gross_minor=gross_minor, reason=typed["reason"])
+        await service.refund(session, found, asked)
+
+    return await _act(request, services, work, N_("The refund is on its way."))
+
+
+@post("/payments/calls/{call_id:str}/retry", permission=Permission.WORK_PAYMENTS)
+async def retry(request: ConsoleRequest, services: Given, call_id: FromPath[str]) -> Response[Any]:
+    found = id_in_path(PAYMENT_CALL, call_id, "call")
+    reason = (await read_fields(request, "reason"))["reason"]
+
+    async def work(session: AsyncSession) -> None:
+        services.payments.wake_after(session)
+        await calling.try_again(session, found, reason=reason)
+
+    return await _act(request, services, work, N_("It is tried again."))
+
+
+@post("/payments/quarantine/{quarantined_id:str}/close", permission=Permission.WORK_PAYMENTS)
+async def close(request: ConsoleRequest, services: Given, quarantined_id: FromPath[str]) -> Response[Any]:
+    found = id_in_path(QUARANTINED_PAYMENT, quarantined_id, "payment in quarantine")
+    reason = (await read_fields(request, "reason"))["reason"]
+    return await _act(
+        request, services, lambda session: quarantine.close(session, found, reason), N_("It is decided about.")
+    )
+
+
+async def _act(
+    request: ConsoleRequest, services: Services, work: Callable[[AsyncSession], Awaitable[None]], done: str
+) -> Response[Any]:
+    response = Redirect(_HOME, status_code=_SEE_OTHER)
+    try:
+        async with services.database.operator(origin_of(request)) as session:
+            await work(session)
+    except (Invalid, Conflict) as error:
+        problem = _MINE.get(error.code) or _MINE.get(error.param or "") or REFUSED
+        flash(response, translate(request, problem), "red")
+    else:
+        flash(response, translate(request, done), "green")
+    return response
+
+
+def _minor(text: str, unit: int) -> int:
+    nano = parse_nano(text.strip().replace(",", "."))
+    if nano % unit:
+        raise Invalid("whole cents", code="invalid_amount", param="amount")
+    return nano // unit
+
+
+def _uuid(text: str) -> UUID:
+    try:
+        return UUID(text)
+    except ValueError:
+        raise Invalid("no id of a refund", code="invalid_id") from None

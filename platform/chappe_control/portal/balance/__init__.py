@@ -1,0 +1,1 @@
+"""The tenant's balance, and how it pays."""
