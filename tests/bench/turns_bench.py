@@ -10,11 +10,11 @@ import sys
 import time
 from typing import Any
 
-from chappe_gateway.call import Call
 from chappe_gateway.control_client import ControlClient
+from chappe_gateway.edge.call import CONNECTION_EXTENSION, Call
+from chappe_gateway.engines.upstream import UpstreamLost
 from chappe_gateway.settings import GatewaySettings
-from chappe_gateway.turns import Turns
-from chappe_gateway.upstream import UpstreamLost
+from chappe_gateway.turns.turns import Turns
 from chappe_kernel.api_keys import KeyKind
 from chappe_kernel.clock import SystemClock
 from chappe_kernel.ids import new_id
@@ -24,6 +24,15 @@ from chappe_kernel.wire.control import KeyFacts
 MAX_CPU_US = 15.0
 _USED = Counts(40, 0, 60)
 _HEADERS = [(b"host", b"x"), (b"authorization", b"Bearer x"), (b"content-type", b"application/json"), (b"accept", b"*")]
+
+_SCOPE = {
+    "method": "POST",
+    "headers": _HEADERS,
+    "path": "/",
+    "query_string": b"",
+    "client": None,
+    "extensions": {CONNECTION_EXTENSION: None},
+}
 
 
 def _facts() -> KeyFacts:
@@ -37,8 +46,7 @@ def _call() -> Call:
     async def send(_: Any) -> None:
         """Nobody listens."""
 
-    scope = {"method": "POST", "headers": _HEADERS, "path": "/"}
-    return Call(scope, receive, send, SystemClock(), "fr-par")
+    return Call(_SCOPE, receive, send, SystemClock(), "fr-par")
 
 
 def _turns(room: int) -> Turns:

@@ -22,9 +22,8 @@ from chappe_kernel.fairness.lazy_heap import LazyHeap
 from chappe_kernel.fairness.line import Line, Priority, State, Ticket, is_waiting
 
 BATCH_EVERY = 20
-# This part of the in-flight budget (an eighth) is kept for light accounts, and of so many places one.
+# This part of the in-flight budget (an eighth) is kept for light accounts.
 _KEPT_PART = 8
-_FEWEST_TO_KEEP_ONE = 4
 _SEEN_FOR_S = 60.0
 # Batch leaves this part of the in-flight budget to those who come without waiting.
 _BATCH_LEAVES = 0.25
@@ -177,8 +176,7 @@ class Dispatcher:
         """Whether the in-flight budget has room for one more of this account. Nobody is ever served in its place: only
         so the counters stay close together."""
         limit = self.in_flight.limit
-        kept = max(limit // _KEPT_PART, limit >= _FEWEST_TO_KEEP_ONE)
-        if self.in_use < limit - kept or self._light_waiting:
+        if self.in_use < limit - limit // _KEPT_PART or self._light_waiting:
             return True
         waiting = self._line.waiting_accounts + self._batch.waiting_accounts
         others = len(self._seen) - max(waiting, 1)
