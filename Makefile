@@ -1,6 +1,6 @@
 # Two commands are all that a fresh machine needs: `make up` and `make test`. `make` alone explains.
 .DEFAULT_GOAL := help
-.PHONY: help up down status logs test lint lock wheel screenshots web messages bench-portal bench-ingest bench-gateway chaos fuzz simulate
+.PHONY: help up down status logs test lint lock wheel screenshots web messages bench-portal bench-invoices bench-ingest bench-gateway chaos fuzz simulate
 
 BOOTSTRAP := sh infra/setup/bootstrap.sh
 CHAPPE := .venv/bin/chappe
@@ -19,6 +19,7 @@ help:
 	@echo "make lock     write the locks in requirements/ again"
 	@echo "make web      build the pages' scripts and styles (up and test do it when they changed)"
 	@echo "make bench-ingest   how fast usage becomes money, beside a bare COPY of the same rows"
+	@echo "make bench-invoices how long a month's invoices take: 10,000 tenants, 10 million events (ARGS=--kills=10)"
 	@echo "make bench-gateway  the gateway beside nginx, LiteLLM and Portkey (ARGS=--quick: without the last two)"
 	@echo "make bench-portal   how long every page takes with a million requests in the log"
 	@echo "make chaos    kill parts at random under load and check the books (MINUTES=10 SEED=…)"
@@ -83,6 +84,10 @@ messages:
 bench-portal:
 	@$(BOOTSTRAP) dev
 	.venv/bin/python -m tests.bench.portal_bench $(ARGS)
+
+bench-invoices:
+	@$(BOOTSTRAP) dev
+	.venv/bin/python -m tests.bench.invoice_bench $(ARGS)
 
 bench-gateway:
 	@$(BOOTSTRAP) dev

@@ -82,6 +82,7 @@ def row_of_charge(account: Account, charge: Any) -> dict[str, Any]:
         | {
             "ChargeCategory": category,
             "ChargeClass": "Correction" if earlier else None,
+            "InvoiceId": charge.invoice,
             "ChargeDescription": f"{reversed_}{text} ({encode_id(LEDGER_TRANSACTION, charge.id)})",
             "PublisherName": account.seller,
             "ServiceCategory": "AI and Machine Learning",
@@ -124,6 +125,7 @@ def _common(account: Account, start: datetime, end: datetime, currency: str) -> 
 
 def _place(group: Any) -> dict[str, Any]:
     return {
+        "InvoiceId": group.invoice,
         "PublisherName": csv_text.defused(group.publisher),
         "RegionId": group.region,
         "RegionName": group.region,

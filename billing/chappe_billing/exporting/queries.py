@@ -36,29 +36,40 @@ _GROUPS = text(
     """
     SELECT g.*, l.name AS model, l.task, b.title AS publisher, p.currency, p.input_nano_per_token,
            p.cached_input_nano_per_token, p.output_nano_per_token, p.request_nano,
-           p.second_nano, p.image_nano, j.name AS project, k.name AS key
+           p.second_nano, p.image_nano, j.name AS project, k.name AS key, i.number AS invoice
     FROM (
-        SELECT project_id, key_id, listing_id, region, price_version_id, count(*) AS requests,
+        SELECT project_id, key_id, listing_id, region, price_version_id, x.cut_id, count(*) AS requests,
                sum(prompt_tokens - cached_tokens)::bigint AS input_tokens, sum(cached_tokens)::bigint AS cached_tokens,
                sum(completion_tokens)::bigint AS output_tokens,
                sum(seconds)::bigint AS seconds, sum(images)::bigint AS images, sum(amount_nano)::bigint AS amount_nano,
                sum(written_off_nano)::bigint AS written_off_nano
-        FROM usage_event
-        WHERE tenant_id = :tenant_id AND posted_at >= :since AND posted_at < :until AND amount_nano > 0
-        GROUP BY 1, 2, 3, 4, 5
+        FROM usage_event e
+        LEFT JOIN invoice_transaction x ON x.transaction_id = e.transaction_id
+        WHERE e.tenant_id = :tenant_id AND e.posted_at >= :since AND e.posted_at < :until AND e.amount_nano > 0
+        GROUP BY 1, 2, 3, 4, 5, 6
     ) g
+    -- Of several, one for each project, what has none of its own is on the first.
+    LEFT JOIN LATERAL (
+        SELECT i.number FROM invoice_part b JOIN invoice i ON i.id = b.invoice_id AND i.kind = 'invoice'
+        WHERE b.cut_id = g.cut_id ORDER BY coalesce(i.project_id = g.project_id, false) DESC, i.ordinal LIMIT 1
+    ) i ON true
     JOIN listing l ON l.id = g.listing_id
     JOIN publisher b ON b.id = l.publisher_id
     JOIN price_version p ON p.id = g.price_version_id
     LEFT JOIN project j ON j.tenant_id = :tenant_id AND j.id = g.project_id
     LEFT JOIN api_key k ON k.tenant_id = :tenant_id AND k.id = g.key_id
-    ORDER BY l.name, g.region, g.key_id, g.price_version_id
+    ORDER BY l.name, g.region, g.key_id, g.price_version_id, i.number
     """
 ).bindparams(_TENANT)
 
 _OTHER_CHARGES = text(
     """
-    SELECT t.id, t.kind, t.currency, t.created_at AS posted_at,
+    SELECT t.id, t.kind, t.currency, t.created_at AS posted_at, (
+               SELECT i.number FROM invoice_transaction x
+               JOIN invoice_part b ON b.cut_id = x.cut_id
+               JOIN invoice i ON i.id = b.invoice_id AND i.kind = 'invoice'
+               WHERE x.transaction_id = t.id ORDER BY i.ordinal LIMIT 1
+           ) AS invoice,
            CASE WHEN t.kind = 'reversal' THEN r.kind ELSE t.kind END AS about,
            r.created_at AS about_at,
            (SELECT -coalesce(sum(e.amount_nano), 0) FROM ledger_entry e

@@ -57,7 +57,7 @@ async def read_numbers(session: AsyncSession, legal_entity_id: UUID) -> dict[str
     statement = select(JournalAccount.account, JournalAccount.number).where(
         JournalAccount.legal_entity_id == legal_entity_id
     )
-    return dict((await session.execute(statement)).tuples().all())
+    return {row.account: row.number for row in await session.execute(statement)}
 
 
 async def put_number(session: AsyncSession, legal_entity_id: UUID, account: str, number: str) -> None:
