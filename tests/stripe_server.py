@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import httpx
-from stripe import HTTPXClient, StripeClient
+from stripe import AIOHTTPClient, StripeClient
 
 from chappe_local.stripe_stand_in.server import Config, StandIn, serving
 from chappe_local.stripe_stand_in.world import Endpoint
@@ -27,6 +28,7 @@ class LocalStripe:
     config: Config
     application: StandIn
     http: httpx.AsyncClient = field(repr=False)
+    session: aiohttp.ClientSession = field(repr=False)
 
     @property
     def api_key(self) -> str:
@@ -40,7 +42,8 @@ class LocalStripe:
         """The real SDK, pointed here."""
         return StripeClient(
             self.api_key,
-            http_client=HTTPXClient(timeout=timeout_s, allow_sync_methods=False),
+            # The SDK's httpx client uses a parameter that httpx deprecates, and warnings are errors here.
+            http_client=AIOHTTPClient(timeout=timeout_s, session=self.session),
             base_addresses={"api": self.url, "meter_events": self.url},
             max_network_retries=retries,
         )
@@ -84,13 +87,13 @@ async def local_stripe(
         )
         application = StandIn(config)
         server = QuietServer(serving(application, port))
-        async with application.delivering(), httpx.AsyncClient() as http:
+        async with application.delivering(), httpx.AsyncClient() as http, aiohttp.ClientSession() as session:
             task = asyncio.create_task(server.serve([listening]))
             try:
                 async with asyncio.timeout(_START_S):
                     while not server.started:  # noqa: ASYNC110 -- uvicorn has no event for it
                         await asyncio.sleep(0.005)
-                yield LocalStripe(f"http://127.0.0.1:{port}", config, application, http)
+                yield LocalStripe(f"http://127.0.0.1:{port}", config, application, http, session)
             finally:
                 server.should_exit = True
                 await task

@@ -93,6 +93,15 @@ class Instance:
         return f"http://localhost:{self.mail_port}"
 
     @property
+    def vies_port(self) -> int:
+        return self.port_base + 4
+
+    @property
+    def vies_url(self) -> str:
+        """Of the stand-in for the Commission's register of VAT numbers."""
+        return f"http://127.0.0.1:{self.vies_port}"
+
+    @property
     def stripe_port(self) -> int:
         return self.port_base + 3
 
@@ -132,6 +141,7 @@ class Instance:
             self.smtp_port: "mail",
             self.mail_port: "mail",
             self.stripe_port: "stripe",
+            self.vies_port: "vies",
         }
         for cell in self.cells:
             found[self.gateway_port(cell)] = found[self.metrics_port(cell)] = cell.part("gateway")

@@ -25,6 +25,8 @@ DATABASE_READY = "database"
 
 BACKUP_VARIABLE = "CHAPPE_BACKUP_DIR"
 """With it, an instance streams its database's log into that folder."""
+VIES_VARIABLE = "CHAPPE_VIES_URL"
+"""With it, VAT numbers are checked there; else with a stand-in of our own."""
 
 STRIPE_WEBHOOK_PATH = "/webhooks/stripe"
 """Where the control plane hears of payments."""
@@ -186,6 +188,8 @@ def all_parts(setting: Setting) -> list[Part]:
         parts.append(_redis(setting, "redis", passwords, valkey.CONTROL_USER))
     if not setting.replacements.smtp_url:
         parts.append(_mail(setting))
+    if VIES_VARIABLE not in setting.environ:
+        parts.append(_vies(setting))
     if not setting.replacements.stripe_api_key:
         parts.append(_stripe(setting))
     parts.append(_control(setting))
@@ -268,6 +272,18 @@ def _mail(setting: Setting) -> Part:
     )
 
 
+def _vies(setting: Setting) -> Part:
+    """Stands for the Commission's register of VAT numbers, which a laptop has nothing to ask."""
+    instance = setting.instance
+    return Part(
+        name="vies",
+        command=lambda: [sys.executable, "-m", "chappe_local.vies_stand_in", str(instance.vies_port)],
+        environment=setting.base_environment("vies"),
+        ready=lambda: probes.http_answers(f"{instance.vies_url}/check-status"),
+        stop_wave=3,
+    )
+
+
 def _stripe(setting: Setting) -> Part:
     """The payment service of an instance that has none: it takes no money, and asks nobody outside."""
     instance, secrets = setting.instance, setting.secrets.stripe
@@ -308,6 +324,7 @@ def _control(setting: Setting) -> Part:
             "CHAPPE_SMTP_URL": setting.replacements.smtp_url or f"smtp://127.0.0.1:{instance.smtp_port}",
             "CHAPPE_MAIL_FROM": setting.replacements.mail_from or _MAIL_FROM,
             "CHAPPE_FEED_FOLDER": str(instance.state_dir / "rated-usage"),
+            VIES_VARIABLE: setting.environ.get(VIES_VARIABLE, instance.vies_url),
             **setting.stripe_environment(),
         },
         after=(DATABASE_READY, *(() if setting.replacements.redis_url else ("redis",))),

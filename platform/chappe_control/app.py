@@ -26,6 +26,9 @@ from chappe_control.key_feed import KeyFeed
 from chappe_control.mail.delivery import delivering
 from chappe_control.mail.orders import Seal
 from chappe_control.mail.service import open_mail
+from chappe_control.notices.letters import WRITERS as NOTICES
+from chappe_control.notices.running import telling
+from chappe_control.notices.service import Office
 from chappe_control.openapi.config import make_config as make_openapi_config
 from chappe_control.operator_api.router import make_router as make_operator_router
 from chappe_control.origins import request_id_header
@@ -57,6 +60,10 @@ from chappe_control.snapshot import SnapshotCache
 from chappe_control.state import Given, Services
 from chappe_control.throttle import Throttle
 from chappe_control.tmf.routes import make_router as make_tmf_router
+from chappe_control.vat_checks import checking_vat_numbers
+from chappe_control.webhooks.delivery import Courier
+from chappe_control.webhooks.sealing import SecretSeal
+from chappe_control.webhooks.sending import make_sender
 from chappe_kernel.clock import Clock, SystemClock
 from chappe_kernel.errors import Unavailable
 from chappe_kernel.networks import parse_networks
@@ -77,6 +84,7 @@ _SECURITY_HEADERS = (
     (b"cache-control", b"no-store"),
 )
 _MONTHS_AHEAD = 24
+_LETTERS = {**SIGN_IN_LETTERS, **JOINING_LETTERS, **NOTICES}
 
 
 class Health(Struct, frozen=True):
@@ -99,7 +107,7 @@ def make_services(settings: ControlSettings, database: Database, redis: Redis, c
         database=database,
         throttle=Throttle(redis, clock),
         passwords=PasswordWork(),
-        mail=open_mail(settings, database, Seal(peppers), {**SIGN_IN_LETTERS, **JOINING_LETTERS}, clock),
+        mail=open_mail(settings, database, Seal(peppers), _LETTERS, clock),
         payments=open_payments(settings, database, clock),
         peppers=peppers,
         snapshots=SnapshotCache(
@@ -114,8 +122,15 @@ def make_services(settings: ControlSettings, database: Database, redis: Redis, c
             postpaid_admit_s=settings.grant_postpaid_admit_s,
         ),
         exports=Turns(),
+        webhook_seal=SecretSeal(peppers),
         clock=clock,
     )
+
+
+def make_courier(services: Services) -> Courier:
+    to_loopback = services.settings.webhooks_to_loopback
+    sender = make_sender(to_loopback=to_loopback)
+    return Courier(services.database, services.webhook_seal, sender, services.clock, to_loopback=to_loopback)
 
 
 def create_app(settings: ControlSettings, clock: Clock | None = None) -> Litestar:
@@ -136,8 +151,10 @@ def create_app(settings: ControlSettings, clock: Clock | None = None) -> Litesta
             feed = feeding(database, settings.feed_folder, settings.feed_every_s, settings.feed_records)
             keeping = retaining(database, settings.usage_months, settings.usage_minute_days)
             restores, books = noticing_restores(database), keeping_books(database)
+            numbers = checking_vat_numbers(database, settings.vies_url, settings.vat_recheck_days)
+            told = telling(database, Office(services.mail, settings.portal_url), make_courier(services))
             payments = working_payments(services.payments)
-            async with signing, feed, keeping, delivering(services.mail), restores, books, payments:
+            async with signing, feed, keeping, delivering(services.mail), restores, books, numbers, told, payments:
                 yield
         finally:
             await services.payments.close()

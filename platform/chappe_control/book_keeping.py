@@ -1,4 +1,5 @@
-"""What the control plane posts by itself: what was charged too much under reverted prices, and months' ends."""
+"""What the control plane posts and makes by itself: what was charged too much under reverted prices, months' ends,
+invoices and their documents."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -7,7 +8,10 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 import structlog
 from sqlalchemy.exc import DBAPIError
 
+from chappe_billing.advances.service import document_all
 from chappe_billing.cut_off.service import cut_off_all
+from chappe_billing.documents.service import render_all
+from chappe_billing.invoice_runs.service import run_due
 from chappe_billing.price_corrections.service import correct_all
 from chappe_kernel.errors import Conflict, Unavailable
 from chappe_store.session import Database
@@ -16,6 +20,9 @@ _log = structlog.get_logger()
 # A wrong price is reverted within a minute, and that includes what it cost.
 CORRECT_EVERY_S = 10.0
 CUT_OFF_EVERY_S = 60.0
+DOCUMENT_EVERY_S = 10.0
+INVOICE_EVERY_S = 60.0
+RENDER_EVERY_S = 15.0
 
 Work = Callable[[Database], Awaitable[int]]
 
@@ -27,6 +34,9 @@ async def keeping_books(database: Database) -> AsyncIterator[None]:
         for name, work, every_s in (
             ("price_corrections", correct_all, CORRECT_EVERY_S),
             ("cut_offs", cut_off_all, CUT_OFF_EVERY_S),
+            ("advances", document_all, DOCUMENT_EVERY_S),
+            ("invoices", run_due, INVOICE_EVERY_S),
+            ("invoice_documents", render_all, RENDER_EVERY_S),
         ):
             await stack.enter_async_context(_repeating(name, work, database, every_s))
         yield

@@ -47,12 +47,19 @@ class Permission(StrEnum):
     MANAGE_QUOTAS = "manage quotas"
     READ_USAGE = "read usage"
     READ_BALANCE = "read the balance"
+    READ_INVOICES = "read invoices"
+    MANAGE_BILLING = "manage billing details"
     MANAGE_PAYMENTS = "manage payments"
     READ_MARKETPLACE = "read the marketplace"
     READ_AUDIT_LOG = "read the audit log"
     USE_PLAYGROUND = "use the playground"
     READ_CUSTOMERS = "read customers"
     MANAGE_CUSTOMERS = "manage customers"
+
+    READ_ALERTS = "read alerts"
+    MANAGE_ALERTS = "manage alerts"
+    READ_WEBHOOKS = "read webhooks"
+    MANAGE_WEBHOOKS = "manage webhooks"
 
     USE_CONSOLE = "use the console"
     SEE_REGIONS = "see regions"
@@ -66,10 +73,14 @@ class Permission(StrEnum):
     SET_CREDIT_LIMITS = "set credit limits"
     SEE_FUNDS = "see tenants' funds"
     MOVE_FUNDS = "move tenants' funds"
+    SEE_INVOICES = "see invoices"
+    MANAGE_INVOICES = "issue, credit and settle invoices"
     SEE_PAYMENTS = "see tenants' payments"
     WORK_PAYMENTS = "work on payments"
     SEE_PAYOUTS = "see publishers' earnings"
     PAY_PUBLISHERS = "record publishers' payouts"
+    SEE_DUNNING = "see dunning"
+    MANAGE_DUNNING = "manage dunning"
     SEE_QUEUES = "see disputed usage"
     WORK_QUEUES = "decide about disputed usage"
     SEE_LEGAL_ENTITIES = "see legal entities"
@@ -113,6 +124,8 @@ ALLOWED: dict[Permission, frozenset[Holder]] = {
     Permission.MANAGE_QUOTAS: _HEADS | _KEY,
     Permission.READ_USAGE: _MEMBERS | _KEY,
     Permission.READ_BALANCE: _MEMBERS | _KEY,
+    Permission.READ_INVOICES: _MEMBERS | _KEY,
+    Permission.MANAGE_BILLING: _HEADS | {Role.BILLING} | _KEY,
     # Not for keys: whoever finds one must not be able to charge a saved card.
     Permission.MANAGE_PAYMENTS: _HEADS | {Role.BILLING},
     Permission.READ_MARKETPLACE: _MEMBERS | _KEY,
@@ -120,6 +133,11 @@ ALLOWED: dict[Permission, frozenset[Holder]] = {
     Permission.USE_PLAYGROUND: _MAKERS,
     Permission.READ_CUSTOMERS: _HEADS | {Role.BILLING, Role.VIEWER} | _KEY,
     Permission.MANAGE_CUSTOMERS: _HEADS | _KEY,
+    Permission.READ_ALERTS: _MEMBERS | _KEY,
+    Permission.MANAGE_ALERTS: _HEADS | {Role.BILLING} | _KEY,
+    # Addresses that others' programs listen at often are secrets themselves.
+    Permission.READ_WEBHOOKS: _MAKERS | _KEY,
+    Permission.MANAGE_WEBHOOKS: _HEADS | _KEY,
     Permission.USE_CONSOLE: _OPERATOR,
     Permission.SEE_REGIONS: _OPERATIONS,
     Permission.SEE_DEPLOYMENTS: _OPERATIONS,
@@ -132,10 +150,14 @@ ALLOWED: dict[Permission, frozenset[Holder]] = {
     Permission.SET_CREDIT_LIMITS: _TREASURY,
     Permission.SEE_FUNDS: _OPERATOR,
     Permission.MOVE_FUNDS: _TREASURY,
+    Permission.SEE_INVOICES: _MONEY,
+    Permission.MANAGE_INVOICES: _TREASURY,
     Permission.SEE_PAYMENTS: _MONEY,
     Permission.WORK_PAYMENTS: _TREASURY,
     Permission.SEE_PAYOUTS: _MONEY,
     Permission.PAY_PUBLISHERS: _TREASURY,
+    Permission.SEE_DUNNING: _MONEY,
+    Permission.MANAGE_DUNNING: _TREASURY,
     Permission.SEE_QUEUES: _MONEY,
     Permission.WORK_QUEUES: _TREASURY,
     Permission.SEE_LEGAL_ENTITIES: _OPERATOR,

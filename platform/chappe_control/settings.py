@@ -60,6 +60,13 @@ class ControlSettings:
 
     What is posted goes into the rated-usage feed `feed_every_s`, in batches of about `feed_records`. They are written
     into `feed_folder`; without one the API alone has them.
+
+    `vies_url` is the REST interface that VAT numbers are checked with, the Commission's being
+    `https://ec.europa.eu/taxation_customs/vies/rest-api`; without it nobody is asked, and the operator says by hand
+    which numbers are confirmed. A number is asked about again `vat_recheck_days` after its last answer.
+
+    Tenants' webhooks go to public addresses over https alone. For development `webhooks_to_loopback` lets them go to
+    this machine too, over http: never set it where others have an account.
     """
 
     database_url: str = field(repr=False)
@@ -100,11 +107,22 @@ class ControlSettings:
     feed_folder: str = ""
     feed_every_s: float = 60.0
     feed_records: int = 10_000
+    vies_url: str = ""
+    vat_recheck_days: int = 90
+    webhooks_to_loopback: bool = False
 
     def __post_init__(self) -> None:
-        """Raises `Invalid` for a `portal_url` that no browser would send as an origin, for mail from nobody, and for
-        `trusted_proxies` that are no networks."""
+        """Raises `Invalid` for a `portal_url` that no browser would send as an origin, for mail from nobody, for
+        `trusted_proxies` that are no networks, and for VAT settings that cannot be meant."""
         parse_networks(self.trusted_proxies)
+        if self.vies_url and urlsplit(self.vies_url).scheme not in {"http", "https"}:
+            raise Invalid(
+                "CHAPPE_VIES_URL must be like https://host/path", code="invalid_setting", param="CHAPPE_VIES_URL"
+            )
+        if self.vat_recheck_days < 1:
+            raise Invalid(
+                "CHAPPE_VAT_RECHECK_DAYS is at least 1", code="invalid_setting", param="CHAPPE_VAT_RECHECK_DAYS"
+            )
         url = self.portal_url or f"http://localhost:{self.port}"
         if not _is_origin(url):
             raise Invalid(

@@ -13,6 +13,7 @@ from chappe_control.settings import ControlSettings
 from chappe_control.shortages import Shortages
 from chappe_control.snapshot import SnapshotCache
 from chappe_control.throttle import Throttle
+from chappe_control.webhooks.sealing import SecretSeal
 from chappe_kernel.api_keys import Pepper
 from chappe_kernel.clock import Clock
 from chappe_store.session import Database
@@ -35,6 +36,7 @@ class Services:
     shortages: Shortages
     terms: GrantTerms
     exports: Turns
+    webhook_seal: SecretSeal
     clock: Clock
 
 

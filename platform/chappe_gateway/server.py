@@ -294,7 +294,19 @@ class GatewayProtocol(HttpToolsProtocol):
             self._head_timer = None
 
 
-def create_server(gateway: Gateway) -> uvicorn.Server:
+class GatewayServer(uvicorn.Server):
+    """Tells its gateway when it has been told to stop, and not only when all streams have ended."""
+
+    def __init__(self, config: uvicorn.Config, gateway: Gateway) -> None:
+        super().__init__(config)
+        self._gateway = gateway
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._gateway.batches.drain()
+        await super().shutdown(sockets)
+
+
+def create_server(gateway: Gateway) -> GatewayServer:
     """A server that is not running yet. SIGTERM lets streams finish for `drain_s` and then stops the gateway."""
     settings = gateway.settings
     protocol = partial(
@@ -306,7 +318,7 @@ def create_server(gateway: Gateway) -> uvicorn.Server:
         head_timeout_s=settings.head_timeout_s,
         max_body_bytes=settings.max_body_bytes,
     )
-    return uvicorn.Server(
+    return GatewayServer(
         uvicorn.Config(
             create_app(gateway),
             host=settings.host,
@@ -328,5 +340,6 @@ def create_server(gateway: Gateway) -> uvicorn.Server:
             timeout_keep_alive=_KEEP_ALIVE_S,
             timeout_graceful_shutdown=int(settings.drain_s),
             backlog=2048,
-        )
+        ),
+        gateway,
     )

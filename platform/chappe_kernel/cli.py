@@ -44,8 +44,13 @@ _COMMANDS = {
         "chappe_tenants.legal_entities.cli:legal_entity", "control", "Who the operator's companies are in law."
     ),
     "ledger": _Entry("chappe_billing.cli:ledger", "control", "Verify the ledger, and explain what a request cost."),
+    "invoice": _Entry("chappe_billing.invoice_runs.cli:invoice", "control", "Issue a month's invoices."),
+    "journal": _Entry("chappe_billing.journal.cli:journal", "control", "Export a month for the general ledger."),
     "audit": _Entry("chappe_store.audit_log.cli:audit", "control", "Verify, export and sign the audit log."),
     "usage": _Entry("chappe_billing.cli:usage", "control", "Look after usage that two witnesses disagree about."),
+    "documents": _Entry(
+        "chappe_billing.documents.cli:documents", "control", "Verify invoices' documents, and see those refused."
+    ),
     "feed": _Entry("chappe_billing.feed.cli:feed", "control", "Deliver rated usage to your own BSS."),
 }
 
@@ -54,7 +59,7 @@ _COMMANDS = {
 # it: a gateway must not hold a credential of the database.
 _OPERATORS_TOOLS = {
     *("db", "catalogue", "tenant", "operator", "legal-entity", "prices", "ledger", "usage", "audit", "feed"),
-    *("backup", "restore"),
+    *("invoice", "journal", "documents", "backup", "restore"),
 }
 
 

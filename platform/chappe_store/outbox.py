@@ -99,6 +99,15 @@ async def claim_due(session: AsyncSession, topic: str, *, lease: timedelta, limi
     return [Claimed(**row) for row in claimed.mappings()]
 
 
+async def hold(session: AsyncSession, message_id: UUID) -> bool:
+    """Whether it is still to be delivered; then it is this transaction's, and what is done about it here is done once
+    even if somebody else has claimed it meanwhile."""
+    waiting = select(OutboxMessage.id).where(
+        OutboxMessage.id == message_id, OutboxMessage.delivered_at.is_(None), OutboxMessage.given_up_at.is_(None)
+    )
+    return await session.scalar(waiting.with_for_update()) is not None
+
+
 async def mark_delivered(session: AsyncSession, message_id: UUID) -> None:
     """It is done, and its content is forgotten."""
     await _end(session, message_id, delivered_at=func.now())

@@ -39,6 +39,13 @@ CUSTOMERS = HEADS | {Caller.BILLING, Caller.VIEWER}
 PUBLIC_API = {
     "GET /api/v1/balance": tenant_api(MEMBERS | KEY),
     "GET /api/v1/transactions": tenant_api(MEMBERS | KEY),
+    "GET /api/v1/invoices": tenant_api(MEMBERS | KEY),
+    "GET /api/v1/invoices/preview": tenant_api(MEMBERS | KEY),
+    "GET /api/v1/invoices/{invoice_id}": tenant_api(MEMBERS | KEY, of=things.an_invoice),
+    "GET /api/v1/billing-profile": tenant_api(MEMBERS | KEY),
+    "PATCH /api/v1/billing-profile": tenant_api(
+        HEADS | {Caller.BILLING} | KEY, body=lambda _: {"purchase_order": unlike("PO")}
+    ),
     "GET /api/v1/payments": tenant_api(MEMBERS | KEY),
     "GET /api/v1/payments/{payment_id}": tenant_api(MEMBERS | KEY, of=things.an_own_payment),
     # Their legal entity takes no payments.
@@ -91,6 +98,25 @@ PUBLIC_API = {
     "GET /api/v1/quotas/{quota_id}": tenant_api(MEMBERS | KEY, of=things.a_quota),
     "PATCH /api/v1/quotas/{quota_id}": tenant_api(HEADS | KEY, of=things.a_quota, body=lambda _: QUOTA),
     "DELETE /api/v1/quotas/{quota_id}": tenant_api(HEADS | KEY, 204, of=things.a_quota),
+    "GET /api/v1/alerts": tenant_api(MEMBERS | KEY),
+    "GET /api/v1/alerts/forecast": tenant_api(MEMBERS | KEY),
+    "GET /api/v1/alerts/settings": tenant_api(MEMBERS | KEY),
+    "PUT /api/v1/alerts/settings": tenant_api(HEADS | {Caller.BILLING} | KEY, body=lambda _: {"low_balance": "5"}),
+    "GET /api/v1/webhooks": tenant_api(MAKERS | KEY),
+    "POST /api/v1/webhooks": tenant_api(HEADS | KEY, 201, of=things.no_webhook, body=lambda _: things.WEBHOOK).but(
+        201, Caller.OTHER_KEY, Caller.OTHER_OWNER
+    ),
+    "GET /api/v1/webhooks/{webhook_id}": tenant_api(MAKERS | KEY, of=things.a_webhook),
+    "PATCH /api/v1/webhooks/{webhook_id}": tenant_api(
+        HEADS | KEY, of=things.a_webhook, body=lambda _: {"description": "ours"}
+    ),
+    "DELETE /api/v1/webhooks/{webhook_id}": tenant_api(HEADS | KEY, 204, of=things.a_webhook),
+    "POST /api/v1/webhooks/{webhook_id}/rotate": tenant_api(HEADS | KEY, 201, of=things.a_webhook),
+    "POST /api/v1/webhooks/{webhook_id}/test": tenant_api(HEADS | KEY, 201, of=things.a_webhook),
+    "GET /api/v1/webhooks/{webhook_id}/deliveries": tenant_api(MAKERS | KEY, of=things.a_webhook),
+    "POST /api/v1/webhooks/{webhook_id}/deliveries/{delivery_id}/redeliver": tenant_api(
+        HEADS | KEY, 201, of=things.a_delivery
+    ),
     "GET /api/v1/audit": tenant_api(HEADS | KEY),
     "GET /api/v1/organisation": tenant_api(MEMBERS | KEY),
     "PATCH /api/v1/organisation": tenant_api(HEADS, body=lambda _: {"name": unlike()}),
@@ -144,6 +170,19 @@ PORTAL = {
     # It does not say what it was made from.
     "POST /quotas/{quota_id}": portal(HEADS, 409, of=things.a_quota, form=lambda _: {"requests_per_minute": "5"}),
     "POST /quotas/{quota_id}/remove": portal(HEADS, 303, of=things.a_quota),
+    "GET /alerts": portal(MEMBERS),
+    "POST /alerts": portal(HEADS | {Caller.BILLING}, 303, form=lambda _: {"low_balance": "5", "to_members": "on"}),
+    "GET /webhooks": portal(MAKERS),
+    "POST /webhooks": portal(HEADS, 201, of=things.no_webhook, form=lambda _: things.WEBHOOK).but(
+        201, Caller.OTHER_OWNER
+    ),
+    "GET /webhooks/{webhook_id}": portal(MAKERS, of=things.a_webhook),
+    "POST /webhooks/{webhook_id}": portal(HEADS, 303, of=things.a_webhook, form=lambda _: things.WEBHOOK),
+    "POST /webhooks/{webhook_id}/rotate": portal(HEADS, 201, of=things.a_webhook),
+    "POST /webhooks/{webhook_id}/enabled": portal(HEADS, 303, of=things.a_webhook),
+    "POST /webhooks/{webhook_id}/remove": portal(HEADS, 303, of=things.a_webhook),
+    "POST /webhooks/{webhook_id}/test": portal(HEADS, 303, of=things.a_webhook),
+    "POST /webhooks/{webhook_id}/deliveries/{delivery_id}/redeliver": portal(HEADS, 303, of=things.a_delivery),
     "GET /": portal(MEMBERS, 303),
     "GET /overview": portal(MEMBERS),
     "GET /overview/live": portal(MEMBERS),
@@ -253,6 +292,14 @@ CONSOLE = {
     "POST /console/tenants/{tenant_id}/transitions": console(CARE, 303, of=things.a_tenant, form=lambda _: CLOSED),
     "GET /console/revenue": console(MONEY),
     "GET /console/revenue/live": console(MONEY),
+    "GET /console/dunning": console(MONEY),
+    "POST /console/dunning/tenants/{tenant_id}/pause": console(
+        CREDIT, 303, of=things.a_tenant, form=lambda _: {"reason": "promised", "last_day": things.TOMORROW}
+    ),
+    "POST /console/dunning/tenants/{tenant_id}/resume": console(CREDIT, 303, of=things.a_paused_tenant),
+    "POST /console/dunning/policies/{entity_id}": console(
+        CREDIT, 303, of=things.a_legal_entity, form=lambda _: {"notice_days": "1, 8", "grace_days": "7"}
+    ),
     "GET /console/payments": console(MONEY),
     "POST /console/payments/{payment_id}/refund": console(
         CREDIT, 303, of=things.an_own_payment, form=lambda _: {**REASON, "refund_id": str(new_id())}

@@ -49,6 +49,16 @@ OPERATOR_API = {
         CARE, 201, of=things.a_tenant, body=lambda _: things.RAISE
     ),
     "DELETE /api/v1/operator/tenants/{tenant_id}/quota-raises/{raise_id}": operator_api(CARE, 204, of=things.a_raise),
+    "GET /api/v1/operator/dunning": operator_api(MONEY),
+    "GET /api/v1/operator/dunning/steps": operator_api(MONEY),
+    "PUT /api/v1/operator/tenants/{tenant_id}/dunning-pause": operator_api(
+        CREDIT, of=things.a_tenant, body=lambda _: things.PAUSE
+    ),
+    "DELETE /api/v1/operator/tenants/{tenant_id}/dunning-pause": operator_api(CREDIT, 204, of=things.a_paused_tenant),
+    "GET /api/v1/operator/legal-entities/{entity_id}/dunning-policy": operator_api(MONEY, of=things.a_legal_entity),
+    "PUT /api/v1/operator/legal-entities/{entity_id}/dunning-policy": operator_api(
+        CREDIT, of=things.a_legal_entity, body=lambda _: things.DUNNING
+    ),
     "GET /api/v1/operator/prices": operator_api(OPERATOR),
     "GET /api/v1/operator/prices/{price_version}": operator_api(OPERATOR, of=things.a_price),
     "POST /api/v1/operator/prices/{price_version}/withdraw": operator_api(
@@ -125,6 +135,36 @@ OPERATOR_API = {
     "POST /api/v1/operator/suspense/{payment_id}/reversal": operator_api(
         CREDIT, 201, of=things.a_payment_in_suspense, body=lambda _: {"reference": unlike("back"), "reason": "typed"}
     ),
+    "GET /api/v1/operator/invoices": operator_api(MONEY),
+    "POST /api/v1/operator/invoices": operator_api(
+        CREDIT, 201, body=lambda home: {"tenant_id": encode_id(TENANT, home.id)}
+    ),
+    "GET /api/v1/operator/invoices/open": operator_api(MONEY),
+    "GET /api/v1/operator/unbilled": operator_api(MONEY),
+    "GET /api/v1/operator/invoices/{invoice_id}": operator_api(MONEY, of=things.an_invoice),
+    "POST /api/v1/operator/invoices/{invoice_id}/payments": operator_api(
+        CREDIT, 201, of=things.an_invoice, body=lambda _: {"amount": "0.01", "reference": unlike("bank")}
+    ),
+    "POST /api/v1/operator/invoices/{invoice_id}/write-offs": operator_api(
+        CREDIT,
+        201,
+        of=things.an_invoice,
+        body=lambda _: {"amount": "0.01", "reference": unlike("lost"), "reason": "insolvent"},
+    ),
+    "POST /api/v1/operator/invoices/{invoice_id}/credit-notes": operator_api(
+        CREDIT, 201, of=things.an_invoice, body=lambda _: {"reference": unlike("case"), "reason": "agreed"}
+    ),
+    "GET /api/v1/operator/tenants/{tenant_id}/billing-terms": operator_api(MONEY, of=things.a_tenant),
+    "PUT /api/v1/operator/tenants/{tenant_id}/billing-terms": operator_api(
+        CREDIT, of=things.a_tenant, body=lambda _: {"payment_terms_days": 14}
+    ),
+    "GET /api/v1/operator/invoice-runs": operator_api(MONEY),
+    "POST /api/v1/operator/invoice-runs": operator_api(CREDIT, 201, body=lambda _: {"month": "2026-01"}),
+    "GET /api/v1/operator/invoice-runs/{run_id}": operator_api(MONEY, of=things.an_invoice_run),
+    "GET /api/v1/operator/invoice-runs/{run_id}/log": operator_api(MONEY, of=things.an_invoice_run),
+    "GET /api/v1/operator/journal/{month}": operator_api(MONEY, of=things.a_month),
+    "GET /api/v1/operator/journal/accounts": operator_api(MONEY),
+    "PUT /api/v1/operator/journal/accounts": operator_api(CREDIT, body=lambda _: {"accounts": {"revenue": "4400"}}),
     "GET /api/v1/operator/publishers": operator_api(MONEY),
     "GET /api/v1/operator/publishers/{publisher_id}/statements/{month}": operator_api(
         MONEY, of=things.a_publishers_month

@@ -8,8 +8,13 @@ import msgspec
 from sqlalchemy import select, text
 
 from chappe_billing.discrepancies.queries import list_newest
+from chappe_billing.dunning.service import pause
 from chappe_billing.feed.queries import read_last_batch
 from chappe_billing.feed.service import close_batch
+from chappe_billing.funds.service import post_to_tenant
+from chappe_billing.invoicing.service import issue
+from chappe_billing.ledger.postings import Account, AccountKind, Line, Posting, TransactionKind
+from chappe_billing.ledger.service import new_transaction_id
 from chappe_billing.prices.service import publish_price
 from chappe_billing.quarantine.queries import list_quarantined
 from chappe_catalogue.listings.models import Listing
@@ -17,6 +22,7 @@ from chappe_catalogue.publishers.models import Publisher
 from chappe_kernel.ids import (
     DISCREPANCY,
     INVITATION,
+    INVOICE,
     MEMBER,
     PAYMENT,
     PAYMENT_CALL,
@@ -25,15 +31,20 @@ from chappe_kernel.ids import (
     QUARANTINED_PAYMENT,
     REQUEST,
     TENANT,
+    LegalEntityId,
+    TenantId,
     decode_id,
     encode_id,
     new_id,
 )
+from chappe_kernel.money import NANO_PER_UNIT
 from chappe_kernel.rating import Price
 from chappe_store.session import TenantScope
+from chappe_tenants.legal_entities.models import DEFAULT_LEGAL_ENTITY_ID
 from chappe_tenants.members.queries import list_members
 from chappe_tenants.members.service import Role, put_member
 from tests.access.world import AccessWorld, Caller, an_address, make_tenant, make_token, unlike
+from tests.conftest import TESTS
 from tests.control.world import CHAT
 from tests.pages.browser import PASSWORD
 
@@ -41,6 +52,48 @@ TOMORROW = (datetime.now(UTC) + timedelta(days=1)).date().isoformat()
 RAISE = {"requests_per_minute": 6000, "reason": "launch", "ends_at": f"{TOMORROW}T00:00:00Z"}
 
 TERM = {"kind": "minimum", "first_month": "2090-01", "amount": "250.00"}
+PAUSE = {"reason": "promised", "until": f"{TOMORROW}T00:00:00Z"}
+DUNNING = {
+    "enabled": True,
+    "reminder_days": 3,
+    "notice_days": [1, 8],
+    "retry_days": [1],
+    "suspend_days": None,
+    "grace_days": 7,
+}
+WEBHOOK = {"url": "https://hooks.chappe.invalid/in", "kinds": ["balance.low"]}
+
+
+async def no_webhook(access: AccessWorld) -> dict[str, str]:
+    """There is room for one more."""
+    async with access.control.engine.connect() as connection:
+        await connection.exec_driver_sql("UPDATE webhook_endpoint SET removed_at = now()")
+    return {}
+
+
+async def a_webhook(access: AccessWorld) -> dict[str, str]:
+    await no_webhook(access)
+    made = await access.made(Caller.MANAGEMENT_KEY, "/api/v1/webhooks", WEBHOOK)
+    return {"webhook_id": made["webhook"]["id"]}
+
+
+async def a_delivery(access: AccessWorld) -> dict[str, str]:
+    """That was given up."""
+    webhook = await a_webhook(access)
+    made = await access.made(Caller.MANAGEMENT_KEY, f"/api/v1/webhooks/{webhook['webhook_id']}/test", {})
+    async with access.control.engine.connect() as connection:
+        await connection.exec_driver_sql(
+            "UPDATE webhook_delivery SET state = 'failed', ended_at = now() WHERE state = 'waiting'"
+        )
+    return {**webhook, "delivery_id": made["id"]}
+
+
+async def a_paused_tenant(access: AccessWorld) -> dict[str, str]:
+    tenant = await a_tenant(access)
+    async with access.control.database.operator() as session:
+        until = datetime.now(UTC) + timedelta(days=3)
+        await pause(session, TenantId(decode_id(TENANT, tenant["tenant_id"])), reason="promised", until=until)
+    return tenant
 
 
 async def a_key(access: AccessWorld) -> dict[str, str]:
@@ -318,6 +371,36 @@ async def _prices_of_a_new_model(access: AccessWorld, name: str, starts_in: Sequ
             )
             ids.append(encode_id(PRICE_VERSION, version_id))
     return ids
+
+
+_FEE_NANO = 1000 * NANO_PER_UNIT
+
+
+async def a_month(access: AccessWorld) -> dict[str, str]:
+    """That is over."""
+    return {"month": "2026-01"}
+
+
+async def an_invoice(access: AccessWorld) -> dict[str, str]:
+    """Of Alpha's, for a fee of more than it was given."""
+    tenant_id = TenantId(access.alpha.id)
+    entity = LegalEntityId(DEFAULT_LEGAL_ENTITY_ID)
+    funds = Account(AccountKind.TENANT_FUNDS, "EUR", entity, tenant_id=tenant_id)
+    lines = (Line(funds, -_FEE_NANO), Line(Account(AccountKind.REVENUE, "EUR", entity), _FEE_NANO))
+    fee = Posting(new_transaction_id(), TransactionKind.MINIMUM_FEE, tenant_id, "EUR", lines, reference=unlike("fee"))
+    async with access.control.database.operator(TESTS) as session:
+        await post_to_tenant(session, fee)
+        await session.execute(text("UPDATE legal_entity SET country = 'FR', postal_code = '75007'"))
+        await session.execute(text("UPDATE tenant SET country = 'FR', postal_code = '69001'"))
+        await session.execute(text("UPDATE budget SET credit_limit_nano = 10 ^ 15"))
+    async with access.control.database.operator(TESTS) as session:
+        (issued,) = await issue(session, tenant_id)
+    return {"invoice_id": encode_id(INVOICE, issued.id)}
+
+
+async def an_invoice_run(access: AccessWorld) -> dict[str, str]:
+    made = await access.made(Caller.ADMINISTRATOR, "/api/v1/operator/invoice-runs", {"month": "2026-01"})
+    return {"run_id": made["id"]}
 
 
 async def an_own_payment(access: AccessWorld) -> dict[str, str]:

@@ -10,7 +10,7 @@ import sys
 import time
 from typing import Any
 
-from chappe_gateway.call import Call
+from chappe_gateway.call import CONNECTION_EXTENSION, Call
 from chappe_gateway.control_client import ControlClient
 from chappe_gateway.settings import GatewaySettings
 from chappe_gateway.turns import Turns
@@ -25,6 +25,15 @@ MAX_CPU_US = 15.0
 _USED = Counts(40, 0, 60)
 _HEADERS = [(b"host", b"x"), (b"authorization", b"Bearer x"), (b"content-type", b"application/json"), (b"accept", b"*")]
 
+_SCOPE = {
+    "method": "POST",
+    "headers": _HEADERS,
+    "path": "/",
+    "query_string": b"",
+    "client": None,
+    "extensions": {CONNECTION_EXTENSION: None},
+}
+
 
 def _facts() -> KeyFacts:
     return KeyFacts(new_id(), new_id(), new_id(), KeyKind.INFERENCE, True, "EUR", ("fr-par",), None, ())
@@ -37,8 +46,7 @@ def _call() -> Call:
     async def send(_: Any) -> None:
         """Nobody listens."""
 
-    scope = {"method": "POST", "headers": _HEADERS, "path": "/"}
-    return Call(scope, receive, send, SystemClock(), "fr-par")
+    return Call(_SCOPE, receive, send, SystemClock(), "fr-par")
 
 
 def _turns(room: int) -> Turns:

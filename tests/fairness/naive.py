@@ -28,13 +28,13 @@ class Kind:
     correctable: dict[str, int] = field(default_factory=dict)
     waiting: list[Request] = field(default_factory=list)
 
-    def come(self, request: Request) -> None:
+    def come(self, request: Request, *, light: bool = False) -> None:
         account = request.account
         if not any(other.account == account for other in self.waiting):
             counter = self.counters.get(account, 0)
             floor = min([self.level, *(self.counters[other.account] for other in self.waiting)])
-            self.correctable[account] = max(0, counter - floor)
-            self.counters[account] = max(counter, floor)
+            self.correctable[account] = 0 if light else max(0, counter - floor)
+            self.counters[account] = floor if light else max(counter, floor)
             self.lifts[account] = self.lifts.get(account, 0) + 1
         self.waiting.append(request)
 
@@ -55,6 +55,12 @@ class Kind:
     def longest_at(self, accounts: set[str]) -> str:
         """Among equals anybody may be first."""
         return min(accounts)
+
+    def charge_more(self, request: Request, cost: int) -> None:
+        more = (cost - request.cost) * 2**20 // request.weight
+        request.charged += more
+        request.cost = cost
+        self.counters[request.account] += more
 
     def end(self, request: Request, cost: int) -> None:
         account = request.account

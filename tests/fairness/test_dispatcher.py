@@ -50,9 +50,9 @@ class Both:
         ticket = self.tickets[number] = Ticket(account, cost, WEIGHTS[account], priority, deadline=1e9)
         request = Request(number, account, cost, WEIGHTS[account], priority, self.now)
         self.requests[number] = request
-        self.naive.kind(request).come(request)
         self.waiting.append(number)
         at_once = self.real.enter(ticket, self.now)
+        self.naive.kind(request).come(request, light=ticket.came_light)
         request.cost = ticket.cost
         if at_once:
             self.serve(number)
@@ -67,6 +67,9 @@ class Both:
         self.real.finish(self.tickets[number], cost)
         self.naive.running.remove(request)
         self.naive.kind(request).end(request, cost)
+        for other in self.running:
+            if self.tickets[other].cost > self.requests[other].cost:
+                self.naive.kind(self.requests[other]).charge_more(self.requests[other], self.tickets[other].cost)
         self.settle_down()
 
     def leave(self, index: int) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -77,11 +78,12 @@ class Cell:
         self._spawn(name, command, environ)
         await self._answers(name, f"http://127.0.0.1:{port}/healthz")
 
-    async def start_engine(self, tokens_per_s: float = 100) -> None:
+    async def start_engine(self, tokens_per_s: float = 100, **options: Any) -> None:
+        options = {"decode_tokens_per_s": tokens_per_s, "slots": 64, "answer_tokens": 200, **options}
         port = self.world.engine.port
         environ = {**os.environ, "ENGINE_REDIS_URL": self.valkey.urls[embedded.ENGINE_USER]}
         records = str(self.folder / "engine-records")
-        command = [sys.executable, "-m", "tests.gateway.engine_process", str(port), records, str(tokens_per_s)]
+        command = [sys.executable, "-m", "tests.gateway.engine_process", str(port), records, json.dumps(options)]
         self._spawn("engine", command, environ)
         await self._answers("engine", f"http://127.0.0.1:{port}/any/health")
 

@@ -1,11 +1,14 @@
-"""A simulated engine behind the real ingress, as a process of its own: `python -m tests.gateway.engine_process`.
+"""A simulated engine behind the real ingress, as a process of its own: `python -m tests.gateway.engine_process PORT
+RECORDS_DIR OPTIONS`, the last one as JSON.
 
 It writes its records as a replica in Ray does: to the region's Valkey under the engine's own user, else to a file.
 """
 
+import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import uvicorn
 
@@ -20,8 +23,7 @@ REPORT_S = 0.25
 class Replica:
     """The ingress, started inside its server's loop."""
 
-    def __init__(self, redis_url: str, records_dir: Path, decode_tokens_per_s: float) -> None:
-        options = {"decode_tokens_per_s": decode_tokens_per_s, "slots": 64, "answer_tokens": 200}
+    def __init__(self, redis_url: str, records_dir: Path, options: dict[str, Any]) -> None:
         self._engine = build_engine("simulated", options)
         self._records = RecordWriter(redis_url, records_dir)
         self._ingress = Ingress(self._engine, self._records, record_every_s=REPORT_S)
@@ -36,8 +38,8 @@ class Replica:
 
 
 def main() -> None:
-    port, records_dir, rate = sys.argv[1:]
-    replica = Replica(os.environ["ENGINE_REDIS_URL"], Path(records_dir), float(rate))
+    port, records_dir, options = sys.argv[1:]
+    replica = Replica(os.environ["ENGINE_REDIS_URL"], Path(records_dir), json.loads(options))
     uvicorn.run(replica, port=int(port), log_config=None, access_log=False, lifespan="on")
 
 

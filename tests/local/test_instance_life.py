@@ -69,10 +69,11 @@ def test_up_is_ready_shown_and_ended_without_a_trace(environ: dict[str, str], in
     shown = up(environ)
     run = json.loads(instance.run_file.read_text())
     assert instance.run_file.stat().st_mode & 0o777 == 0o600
-    assert set(run) == {"version", "control", "mail", "regions", "models", "demo"}
+    assert set(run) == {"version", "control", "mail", "payments", "regions", "models", "demo"}
     assert run["version"] == 1
     assert run["control"] == {"url": f"http://127.0.0.1:{PORT_BASE}"}
     assert run["mail"] == {"url": f"http://localhost:{PORT_BASE + 2}"}
+    assert run["payments"] == {"stand_in": True, "url": f"http://localhost:{PORT_BASE + 3}"}
     assert run["regions"] == [
         {"name": "fr-par", "jurisdiction": "FR", "gateway_url": f"http://127.0.0.1:{PORT_BASE + 11}"},
         {"name": "de-fra", "jurisdiction": "DE", "gateway_url": f"http://127.0.0.1:{PORT_BASE + 21}"},

@@ -103,6 +103,16 @@ async def test_the_operators_own_name_stands_there(database: Database, database_
     await insert(database, currency="CHF")
     code, _, err = await command(database_urls, "--currency", "EUR")
     assert (code, "books have begun" in err) == (1, True)
+    address = ("--street", "1 rue du Télégraphe", "--postal-code", "75020", "--city", "Paris", "--country", "FR")
+    code, out, _ = await command(database_urls, *address, "--payments", "external")
+    shown = json.loads(out)
+    assert (code, shown["address"]["city"], shown["payments"], shown["registration"]) == (
+        *(0, "Paris", "external", "RCS Paris 1"),
+    )
+    code, out, _ = await command(database_urls, "--name", "Another", "--payments", "stripe", "--if-unsaid")
+    assert code == 0 and json.loads(out) == shown, "what somebody has said is not said over"
+    code, _, err = await command(database_urls, "--street", "1 rue du Télégraphe")
+    assert code == 2 and "--city" in err
     code, _, err = await command(database_urls, "--country", "XX")
     assert code == 1 and "ISO 3166" in err
     assert decode_id(LEGAL_ENTITY, FIRST) == DEFAULT_LEGAL_ENTITY_ID

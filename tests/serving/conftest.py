@@ -126,6 +126,15 @@ class RegionRedis:
     def engine_url(self) -> str:
         return embedded.redis_url(self.folder / "s", embedded.ENGINE_USER, "engine-password")
 
+    @property
+    def gateway_url(self) -> str:
+        return embedded.redis_url(self.folder / "s", embedded.GATEWAY_USER, "gateway-password")
+
+    @property
+    def running(self) -> "subprocess.Popen[bytes]":
+        assert self.process is not None
+        return self.process
+
     def start(self) -> None:
         passwords = {embedded.ENGINE_USER: "engine-password", embedded.GATEWAY_USER: "gateway-password"}
         embedded.prepare_data(self.folder / "data", passwords)
@@ -143,8 +152,7 @@ class RegionRedis:
             self.process = None
 
     async def records(self) -> list[EngineRecord]:
-        url = embedded.redis_url(self.folder / "s", embedded.GATEWAY_USER, "gateway-password")
-        async with redis.asyncio.Redis.from_url(url) as client:
+        async with redis.asyncio.Redis.from_url(self.gateway_url) as client:
             entries: Any = await client.xrange(RECORD_STREAM)
         return [msgspec.json.decode(fields[RECORD_FIELD.encode()], type=EngineRecord) for _, fields in entries]
 

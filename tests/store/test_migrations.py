@@ -137,6 +137,32 @@ FILL = {
             VALUES (uuidv7(), '00000000-0000-7000-8000-000000000004', 'fr-par', 'EUR', now(), 1, 1, 1, 1, true, 5000);
     """,
     "0030": "UPDATE legal_entity SET payments = 'stripe'",
+    "0034": """
+        INSERT INTO alert_settings (tenant_id, emails)
+            VALUES ('00000000-0000-7000-8000-000000000001', '{a@example.org}');
+        INSERT INTO alert (tenant_id, id, kind, subject, figures)
+            VALUES ('00000000-0000-7000-8000-000000000001', uuidv7(), 'balance.low', 'amount', '{}');
+        INSERT INTO payment_failure (tenant_id, id, amount_nano, currency, reason)
+            VALUES ('00000000-0000-7000-8000-000000000001', uuidv7(), 1, 'EUR', 'card_declined');
+        INSERT INTO webhook_endpoint (tenant_id, id, url, description, kinds, secret)
+            VALUES ('00000000-0000-7000-8000-000000000001', '00000000-0000-7000-8000-000000000020',
+                    'https://hooks.example.org/', '', '{balance.low}', 's');
+        INSERT INTO webhook_event (tenant_id, id, kind, body)
+            VALUES ('00000000-0000-7000-8000-000000000001', '00000000-0000-7000-8000-000000000021', 'test', '{}');
+        INSERT INTO webhook_delivery (tenant_id, id, endpoint_id, event_id)
+            VALUES ('00000000-0000-7000-8000-000000000001', '00000000-0000-7000-8000-000000000022',
+                    '00000000-0000-7000-8000-000000000020', '00000000-0000-7000-8000-000000000021');
+        INSERT INTO webhook_attempt (tenant_id, delivery_id, attempt, status, duration_ms)
+            VALUES ('00000000-0000-7000-8000-000000000001', '00000000-0000-7000-8000-000000000022', 1, 204, 12);
+        INSERT INTO dunning_policy (legal_entity_id, enabled, notice_days, retry_days, grace_days)
+            VALUES ('00000000-0000-7000-8000-000000000000', true, '{1}', '{}', 7);
+        INSERT INTO dunning_pause (tenant_id, id, reason, until)
+            VALUES ('00000000-0000-7000-8000-000000000001', uuidv7(), 'promised', now() + interval '1 day');
+        INSERT INTO dunning_step (tenant_id, invoice_id, kind, level, open_nano, currency, number, due_on)
+            VALUES ('00000000-0000-7000-8000-000000000001', uuidv7(), 'notice', 1, 1, 'EUR', 'F-1', '2026-12-01');
+        INSERT INTO dunning_suspension (tenant_id, id, invoice_id)
+            VALUES ('00000000-0000-7000-8000-000000000001', uuidv7(), uuidv7());
+    """,
     "0032": """
         INSERT INTO vat_rate (id, country, starts_on, rate_bp, source)
             VALUES (uuidv7(), 'FR', DATE '2027-01-01', 2100, 'a law');
@@ -148,6 +174,9 @@ FILL = {
             VALUES ('00000000-0000-7000-8000-000000000001', uuidv7(), 'DE123456789', 'confirmed', 'vies', 'WAPI');
         INSERT INTO vat_check (tenant_id, vat_number)
             VALUES ('00000000-0000-7000-8000-000000000001', 'DE123456789');
+        INSERT INTO invoice_document (tenant_id, invoice_id, kind, content, sha256, renderer, keep_until)
+            SELECT tenant_id, id, 'xml', 'x', sha256('x'), '1', DATE '2037-01-01' FROM invoice;
+        INSERT INTO document_refusal (invoice_id, renderer, findings) SELECT id, '1', '{BR-CO-15}' FROM invoice;
     """,
     "0033": """
         INSERT INTO payment_customer (tenant_id, legal_entity_id, service_id)
@@ -179,6 +208,7 @@ FILL = {
                     '2026-11-01 00:00Z');
         INSERT INTO invoice_run_tenant (run_id, tenant_id)
             VALUES ('00000000-0000-7000-8000-00000000001a', '00000000-0000-7000-8000-000000000001');
+        INSERT INTO journal_account VALUES ('00000000-0000-7000-8000-000000000000', 'revenue', '4400');
         INSERT INTO invoice_counter VALUES ('00000000-0000-7000-8000-000000000000', 'INV-2026', 1);
         INSERT INTO invoice (id, kind, legal_entity_id, tenant_id, currency, minor_digits, series, ordinal, number,
                              issued_on, cut_off_at, net_minor, tax_minor, gross_minor, content)

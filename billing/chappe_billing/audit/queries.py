@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from chappe_billing.audit.books import BOOKS
 from chappe_billing.audit.corrections import CONTRACTS, DISCREPANCIES
 from chappe_billing.audit.feed import FEED
+from chappe_billing.audit.invoices import INVOICES
 from chappe_billing.audit.rule import Rule
 from chappe_billing.audit.usage import USAGE
 
@@ -121,7 +122,7 @@ _BUDGETS = (
     ),
 )
 
-RULES = (*_LEDGER, *_BUDGETS, *USAGE, *DISCREPANCIES, *CONTRACTS, *FEED, *BOOKS)
+RULES = (*_LEDGER, *_BUDGETS, *USAGE, *DISCREPANCIES, *CONTRACTS, *FEED, *BOOKS, *INVOICES)
 
 
 async def find_difference(session: AsyncSession, rule: Rule) -> Difference | None:

@@ -219,11 +219,13 @@ class InvoiceFunding(Base):
         ForeignKeyConstraint(["invoice_id", "tenant_id"], ["invoice_part.invoice_id", "invoice_part.tenant_id"]),
         CheckConstraint("amount_nano <> 0", name="amount_nano"),
         Index(None, "tenant_id"),
+        Index(None, "funding_id"),
         Index(None, "invoice_id"),
     )
 
-    funding_id: Mapped[UUID] = mapped_column(ForeignKey("ledger_transaction.id"), primary_key=True)
-    invoice_id: Mapped[UUID] = mapped_column(primary_key=True)
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    funding_id: Mapped[UUID] = mapped_column(ForeignKey("ledger_transaction.id"))
+    invoice_id: Mapped[UUID]
     tenant_id: Mapped[UUID]
     amount_nano: Mapped[int]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())

@@ -1,7 +1,7 @@
 """SQL of issued invoices and of what is open of them."""
 
 from collections.abc import Sequence
-from datetime import date
+from datetime import date, datetime
 from uuid import UUID
 
 import msgspec
@@ -13,14 +13,16 @@ from sqlalchemy import (
     ScalarSelect,
     Select,
     SQLColumnExpression,
+    case,
     cast,
     func,
     or_,
     select,
+    text,
 )
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from chappe_billing.documents.content import DocumentKind
+from chappe_billing.documents.content import DocumentContent, DocumentKind
 from chappe_billing.invoices.models import Invoice, InvoicePart, InvoiceSettlement
 from chappe_billing.ledger.models import LedgerAccount, LedgerEntry, LedgerTransaction
 from chappe_billing.ledger.postings import AccountKind, TransactionKind
@@ -46,10 +48,11 @@ class OpenInvoice(Struct, frozen=True):
 
 
 class OpenPart(Struct, frozen=True):
-    """What is open of one tenant's part of an invoice. `transaction_id` is what was posted when it was issued."""
+    """What is open of one tenant's part of an invoice. `transaction_id` is what was posted when it was issued, if
+    there was anything to post."""
 
     tenant_id: TenantId
-    transaction_id: UUID
+    transaction_id: UUID | None
     gross_nano: int
     open_nano: int
 
@@ -118,6 +121,106 @@ async def overdue_invoices(
     if after is not None:
         statement = statement.where(Invoice.id > after)
     return await _read_open(session, statement)
+
+
+class ListedDocument(Struct, frozen=True):
+    """An issued document without its content. What is open of it is of an invoice alone, and 0 of others."""
+
+    id: UUID
+    kind: DocumentKind
+    number: str
+    tenant_id: UUID
+    legal_entity_id: UUID
+    currency: str
+    minor_digits: int
+    issued_on: date
+    due_on: date | None
+    period_from: date | None
+    period_to: date | None
+    net_minor: int
+    tax_minor: int
+    gross_minor: int
+    preceding_id: UUID | None
+    reason: str | None
+    created_at: datetime
+    open_nano: int
+
+
+async def list_documents(
+    session: AsyncSession, *, tenant_id: UUID | None, limit: int, before: UUID | None = None
+) -> list[ListedDocument]:
+    """Newest first; a tenant's own, or as the operator everybody's."""
+    statement = _documents().order_by(Invoice.id.desc()).limit(limit)
+    if tenant_id is not None:
+        statement = statement.where(Invoice.tenant_id == tenant_id)
+    if before is not None:
+        statement = statement.where(Invoice.id < before)
+    rows = (await session.execute(statement)).mappings()
+    return msgspec.convert([dict(row) for row in rows], list[ListedDocument])
+
+
+async def find_document(
+    session: AsyncSession, *, tenant_id: UUID | None, name: UUID | str
+) -> tuple[ListedDocument, DocumentContent] | None:
+    """By its id or its number, with what it says. None for another tenant's."""
+    statement = _documents().add_columns(Invoice.content)
+    statement = statement.where(Invoice.number == name if isinstance(name, str) else Invoice.id == name)
+    if tenant_id is not None:
+        statement = statement.where(Invoice.tenant_id == tenant_id)
+    row = (await session.execute(statement.limit(1))).mappings().one_or_none()
+    if row is None:
+        return None
+    values = dict(row)
+    content = msgspec.convert(values.pop("content"), DocumentContent)
+    return msgspec.convert(values, ListedDocument), content
+
+
+def _documents() -> Select[tuple[object, ...]]:
+    names = [name for name in ListedDocument.__struct_fields__ if name != "open_nano"]
+    is_invoice = Invoice.kind == DocumentKind.INVOICE
+    return select(
+        *(getattr(Invoice, name) for name in names),
+        case((is_invoice, _open_nano()), else_=0).label("open_nano"),
+    )
+
+
+class Unbilled(Struct, frozen=True):
+    """What a tenant was charged, without tax, and stands on no invoice yet."""
+
+    tenant_id: UUID
+    name: str
+    legal_entity_id: UUID
+    currency: str
+    amount_nano: int
+    since: datetime
+
+
+_UNBILLED = text(
+    """
+    SELECT n.id AS tenant_id, n.name, n.legal_entity_id, n.currency, u.amount_nano, u.since
+    FROM (
+        SELECT t.tenant_id, -sum(e.amount_nano)::bigint AS amount_nano, min(t.created_at) AS since
+        FROM ledger_transaction t
+        JOIN ledger_entry e ON e.transaction_id = t.id
+        JOIN ledger_account a ON a.id = e.account_id AND a.kind = 'tenant_funds'
+        LEFT JOIN ledger_transaction r ON r.id = t.reverses AND t.kind = 'reversal'
+        WHERE coalesce(r.kind, t.kind) IN
+              ('usage', 'usage_correction', 'volume_discount', 'minimum_fee', 'commitment_fee')
+          AND NOT EXISTS (SELECT FROM invoice_transaction x WHERE x.transaction_id = t.id)
+          AND (CAST(:after AS uuid) IS NULL OR t.tenant_id > :after)
+        GROUP BY t.tenant_id
+    ) u
+    JOIN tenant n ON n.id = u.tenant_id
+    JOIN legal_entity l ON l.id = n.legal_entity_id AND l.payments <> 'external'
+    WHERE u.amount_nano <> 0 ORDER BY n.id LIMIT :limit
+    """
+)
+
+
+async def list_unbilled(session: AsyncSession, *, limit: int, after: UUID | None = None) -> list[Unbilled]:
+    """By tenant; `after` is the last of the page before. As the operator."""
+    rows = (await session.execute(_UNBILLED, {"limit": limit, "after": after})).mappings()
+    return msgspec.convert([dict(row) for row in rows], list[Unbilled])
 
 
 async def insert_settlements(session: AsyncSession, settlements: Sequence[InvoiceSettlement]) -> None:

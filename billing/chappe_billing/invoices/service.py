@@ -80,7 +80,9 @@ async def write_off_invoice(
 async def _settle(session: AsyncSession, invoice_id: UUID, asked: Asked, counter: AccountKind) -> Settled:
     head, parts = await lock_invoice(session, invoice_id)
     names = references(asked.reference, len(parts) + 1)
-    repeat = await _find_repeat(session, head, asked, _Traces(names, counter, {part.transaction_id for part in parts}))
+    repeat = await _find_repeat(
+        session, head, asked, _Traces(names, counter, {part.transaction_id for part in parts if part.transaction_id})
+    )
     if repeat is not None:
         return repeat
     allocated = allocate(parts, asked.amount_nano)

@@ -85,6 +85,7 @@ class LedgerTransaction(Base):
         ),
         Index("uq_ledger_transaction_reversal", "reverses", unique=True, postgresql_where=text("kind = 'reversal'")),
         Index("ix_ledger_transaction_suspense", "id", postgresql_where=text("kind = 'suspense'")),
+        Index("ix_ledger_transaction_not_usage", "tenant_id", "id", postgresql_where=text("kind <> 'usage'")),
         Index(None, "reverses", postgresql_where=text("reverses IS NOT NULL")),
         Index(None, "tenant_id", "id"),
         Index(None, "created_at"),

@@ -5,13 +5,12 @@ import hashlib
 import hmac
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import aiohttp
 import structlog
 
-from chappe_local.stripe_stand_in.resources.events import signing_secret
 from chappe_local.stripe_stand_in.store import Store
 
 _log = structlog.get_logger()
@@ -38,8 +37,12 @@ def back_off_s(attempts: int) -> float:
 class Courier:
     """Delivers what is due, and does what else the clock has made due, in one task of its own."""
 
-    def __init__(self, store: Store, clock: Callable[[], float], run_due: Callable[[], None]) -> None:
+    def __init__(
+        self, store: Store, clock: Callable[[], float], run_due: Callable[[], None], secrets: Mapping[str, str]
+    ) -> None:
+        """`secrets` are those of the configured endpoints, by id; the others' are in the store."""
         self._store = store
+        self._secrets = secrets
         self._clock = clock
         self._run_due = run_due
         self._wake = asyncio.Event()
@@ -83,7 +86,7 @@ class Courier:
             return
         payload = json.dumps(event, indent=2).encode()
         # The receiver compares with its own clock, which nobody advances.
-        header = signature(payload, signing_secret(endpoint), int(time.time()))
+        header = signature(payload, self._secrets.get(endpoint_id) or endpoint["_secret"], int(time.time()))
         headers = {
             "content-type": "application/json; charset=utf-8",
             "stripe-signature": header,
@@ -94,7 +97,8 @@ class Courier:
             async with session.post(endpoint["url"], data=payload, headers=headers, allow_redirects=False) as reply:
                 status = reply.status
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            _log.info("webhook_not_delivered", event_type=event["type"], error=type(error).__name__)
+            if tried == 0:
+                _log.info("webhook_not_delivered", event_type=event["type"], error=type(error).__name__)
         attempts = tried + 1
         if status is not None and status // 100 == 2:  # noqa: PLR2004 -- 2xx
             self._note(seq, "delivered", attempts, 0, status)

@@ -159,7 +159,7 @@ def account(iban: str) -> TestAccount:
     )
 
 
-def test_instruments() -> tuple[tuple[str, ...], tuple[str, ...]]:
+def all_test_instruments() -> tuple[tuple[str, ...], tuple[str, ...]]:
     """All numbers and all IBANs."""
     return tuple(_BY_NUMBER), tuple(_BY_IBAN)
 

@@ -66,7 +66,8 @@ class StandIn:
         self._clock = clock
         self.store = Store(config.state)
         self._running_keys: set[str] = set()
-        self._courier = Courier(self.store, self.now, self._run_due)
+        secrets = {name: one.secret for name, one in events.configured(config.endpoints).items()}
+        self._courier = Courier(self.store, self.now, self._run_due, secrets)
         with self.store.transaction():
             events.configure(self._world(), config.endpoints)
 

@@ -7,6 +7,7 @@ from litestar.response import Redirect
 
 from chappe_control.console.deployments import routes as deployments
 from chappe_control.console.disputes import routes as disputes
+from chappe_control.console.dunning import routes as dunning
 from chappe_control.console.menu import first_page
 from chappe_control.console.payments import routes as payments
 from chappe_control.console.prices import drafts as price_drafts
@@ -72,6 +73,10 @@ def make_router(clock: Clock) -> Router:
         tenant_owners.show_owner_form,
         tenant_owners.invite_tenant_owner,
         *revenue.make_handlers(book),
+        dunning.show_dunning,
+        dunning.pause,
+        dunning.resume,
+        dunning.set_policy,
         payments.show_payments,
         payments.refund,
         payments.retry,

@@ -13,6 +13,8 @@ from babel.numbers import NumberPattern, format_decimal, format_percent
 from babel.units import format_unit
 from markupsafe import Markup, escape
 
+from chappe_kernel.money import parse_nano
+
 _MIN_DECIMALS = 2
 _NANO_DECIMALS = 9
 _TOKENS_PER_PRICE = 1_000_000
@@ -96,6 +98,11 @@ def day(locale: Locale, moment: datetime) -> str:
     return _day_text(locale, moment.astimezone(UTC).date())
 
 
+def day_of_month(locale: Locale, day: date) -> str:
+    """A day of the calendar, in no time zone."""
+    return _day_text(locale, day)
+
+
 def month(locale: Locale, moment: date) -> str:
     """Of a moment, in UTC, or of a day."""
     day = moment.astimezone(UTC) if isinstance(moment, datetime) else moment
@@ -114,10 +121,10 @@ def make_filters(locale: Locale, now: Callable[[], datetime]) -> dict[str, Calla
     """The templates' filters in one locale."""
     plain: tuple[Callable[..., Any], ...] = (
         amount, price_per_million, number, percent, basis_points, duration_ms, duration_s, when, when_text,
-        when_stacked, clock_time, day, month,
+        when_stacked, clock_time, day, day_of_month, month,
     )  # fmt: skip
     filters: dict[str, Callable[..., Any]] = {rule.__name__: partial(rule, locale) for rule in plain}
-    return {**filters, "ago": partial(ago, locale, now)}
+    return {**filters, "nano": parse_nano, "ago": partial(ago, locale, now)}
 
 
 @lru_cache(maxsize=64)

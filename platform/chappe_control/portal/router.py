@@ -5,6 +5,7 @@ from litestar import Router
 from chappe_control.pages.guards import require_member
 from chappe_control.permissions import require_permission
 from chappe_control.portal import acknowledgement
+from chappe_control.portal.alerts import routes as alerts
 from chappe_control.portal.balance import routes as balance
 from chappe_control.portal.customers import owners as customer_owners
 from chappe_control.portal.customers import routes as customers
@@ -19,6 +20,7 @@ from chappe_control.portal.playground import routes as playground
 from chappe_control.portal.projects import routes as projects
 from chappe_control.portal.quotas import routes as quotas
 from chappe_control.portal.requests import routes as requests
+from chappe_control.portal.webhooks import routes as webhooks
 
 
 def make_router() -> Router:
@@ -68,6 +70,17 @@ def make_router() -> Router:
             members.change_role,
             members.remove_member,
             organisations.switch,
+            alerts.show_alerts,
+            alerts.change_alerts,
+            webhooks.show_webhooks,
+            webhooks.create_webhook,
+            webhooks.show_webhook,
+            webhooks.change_webhook,
+            webhooks.rotate_secret,
+            webhooks.enable_webhook,
+            webhooks.remove_webhook,
+            webhooks.send_test,
+            webhooks.redeliver,
             quotas.show_quotas,
             quotas.create_quota,
             quotas.change_quota,

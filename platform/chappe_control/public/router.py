@@ -6,10 +6,12 @@ from chappe_control.authentication import require_tenant_caller
 from chappe_control.bodies import check_body
 from chappe_control.permissions import require_permission
 from chappe_control.public import (
+    alerts,
     audit,
     balance,
     customers,
     invitations,
+    invoices,
     keys,
     leaked_keys,
     marketplace,
@@ -22,6 +24,7 @@ from chappe_control.public import (
     service_accounts,
     transactions,
     usage,
+    webhooks,
 )
 
 MANAGEMENT_KEY = "managementKey"
@@ -34,6 +37,11 @@ def make_router() -> Router:
         route_handlers=[
             balance.get_balance,
             transactions.list_own,
+            invoices.list_own,
+            invoices.read_preview,
+            invoices.read_one,
+            invoices.read_own_profile,
+            invoices.change_own_profile,
             payments.list_own,
             payments.get_payment,
             payments.create_payment,
@@ -78,6 +86,19 @@ def make_router() -> Router:
             quotas.read_quota,
             quotas.change_quota,
             quotas.remove_quota,
+            alerts.list_alerts,
+            alerts.read_forecast,
+            alerts.read_settings,
+            alerts.put_settings,
+            webhooks.list_webhooks,
+            webhooks.create_webhook,
+            webhooks.get_webhook,
+            webhooks.change_webhook,
+            webhooks.remove_webhook,
+            webhooks.rotate_secret,
+            webhooks.send_test,
+            webhooks.list_deliveries,
+            webhooks.redeliver,
             audit.list_entries,
             marketplace.list_listings,
             marketplace.list_regions,

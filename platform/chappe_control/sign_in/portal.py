@@ -8,6 +8,7 @@ from chappe_control.origins import source_of
 from chappe_control.pages.cookies import PORTAL_COOKIE, ended_cookie, session_cookie
 from chappe_control.pages.forms import Form, read_fields
 from chappe_control.pages.guards import PORTAL_SIGN_IN, read_member
+from chappe_control.pages.languages import language_of
 from chappe_control.pages.render import page
 from chappe_control.sign_in import service
 from chappe_control.sign_in.attempts import Realm
@@ -44,6 +45,7 @@ async def sign_in(request: PageRequest, services: Given) -> Response[Any]:
         source_of(request),
         request.cookies.get(PORTAL_COOKIE),
         request.cookies.get(DEVICE_COOKIES[Realm.PORTAL]),
+        language_of(request),
     )
     try:
         secret = await service.sign_in_member(services, asked)

@@ -25,7 +25,8 @@ from chappe_tenants.sessions.service import MemberVisitor
 
 class SignIn(Struct, frozen=True):
     """What somebody sent. `address` is what attempts are counted by, `presented` the session's secret that the
-    browser has already, `device` its cookie from when somebody signed in there before."""
+    browser has already, `device` its cookie from when somebody signed in there before, `language` the one in which the
+    page was shown."""
 
     email: str
     password: str
@@ -33,6 +34,7 @@ class SignIn(Struct, frozen=True):
     source: CallSource
     presented: str | None = None
     device: str | None = None
+    language: str | None = None
 
 
 async def sign_in_member(services: Services, asked: SignIn) -> str:
@@ -46,7 +48,9 @@ async def sign_in_member(services: Services, asked: SignIn) -> str:
     scope = TenantScope(TenantId(membership.tenant_id))
     origin = asked.source.origin(ActorKind.MEMBER, membership.member_id)
     async with services.database.tenant(scope, origin) as session:
-        secret = await sessions.start_member_session(session, scope, MemberId(membership.member_id))
+        secret = await sessions.start_member_session(
+            session, scope, MemberId(membership.member_id), language=asked.language
+        )
     await sign_out_member(services, asked.presented, asked.source)
     return secret
 

@@ -9,7 +9,7 @@ from chappe_gateway.call import CONNECTION_EXTENSION, Call, ClientGone
 from chappe_gateway.gateway import Gateway
 from chappe_gateway.turns import PRIORITY_HEADER
 from chappe_kernel.errors import ChappeError, LimitExceeded
-from chappe_kernel.fairness.line import Priority
+from chappe_kernel.fairness.line import Priority, State
 
 _SERVE: dict[str, Callable[[Gateway, Call], Awaitable[None]]] = {
     chat.PATH: chat.serve_chat,
@@ -83,6 +83,12 @@ class LineCall:
         }
         self.call = Call(scope, _nothing_comes, _nobody_listens, gateway.clock, gateway.settings.region)
         self.call.stand_in = head.key
+
+    @property
+    def is_at_engine(self) -> bool:
+        """Whether its turn has come."""
+        turn = self.call.turn
+        return turn is not None and turn.ticket.state is State.RUNNING
 
     async def run(self) -> LineAnswer:
         """Through admission, residency, limits, hold, engine, settlement and spool."""

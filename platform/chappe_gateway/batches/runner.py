@@ -56,6 +56,7 @@ class BatchRunner:
         self._holder = gateway.settings.gateway_id
         self._runs: dict[Name, _Run] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._drains = False
         self.wake = asyncio.Event()
         """There may be a new one."""
 
@@ -63,7 +64,7 @@ class BatchRunner:
         """Look for ever for batches that nobody holds."""
         while True:
             try:
-                while len(self._tasks) < _BATCHES_AT_ONCE and (name := await self._claim()) is not None:
+                while not self._is_full() and (name := await self._claim()) is not None:
                     if name in self._runs:
                         # Its lease ran out in our own hands, and is ours again.
                         continue
@@ -82,12 +83,22 @@ class BatchRunner:
         if (run := self._runs.get(name)) is not None:
             run.cancel()
 
+    def drain(self) -> None:
+        """Begin nothing more. What an engine works on comes to its end, what waits for one is left to other gateways;
+        so is a batch as soon as none of its lines runs here."""
+        self._drains = True
+        for run in self._runs.values():
+            run.drain()
+
     async def stop(self) -> None:
         """Begin nothing more, and cut off what runs: it is free, and another gateway runs it again."""
         for run in self._runs.values():
             run.stop()
         if self._tasks:
             await asyncio.wait(self._tasks)
+
+    def _is_full(self) -> bool:
+        return self._drains or len(self._tasks) >= _BATCHES_AT_ONCE
 
     async def _claim(self) -> Name | None:
         content = self._gateway.content
@@ -99,6 +110,9 @@ class BatchRunner:
 
     async def _hold(self, name: Name) -> None:
         run = self._runs[name] = _Run(self._gateway, name, self._holder)
+        if self._drains:
+            # It was claimed as the drain began.
+            run.drain()
         renewing = asyncio.create_task(run.renew())
         # One that failed keeps its lease, so that it is not tried again all the time.
         failed = True
@@ -168,6 +182,13 @@ class _Run:
         self._stopped.set()
         for line in tuple(self._running):
             line.call.cut_engine(_STOPPED)
+
+    def drain(self) -> None:
+        """Begin no line any more; cut off those of which no engine knows yet."""
+        self._stopped.set()
+        for line in tuple(self._running):
+            if not line.is_at_engine:
+                line.call.cut_engine(_STOPPED)
 
     def cancel(self) -> None:
         """What runs comes to its end, and is charged; nothing more begins."""

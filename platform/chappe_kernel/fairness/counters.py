@@ -3,8 +3,8 @@
 
 The paper charges a prompt when it is dispatched and each output token when it is made. We do not see each token in
 time, so a request is charged when it is dispatched, and the difference to what it really used is taken back or added
-when that is known. The dispatcher charges that part of the bounds which requests there use on average: between the
-paper's nothing and all of them. What follows from the paper's proof, with that change:
+when that is known. The dispatcher charges what requests there cost on average (`expected_cost`), at most the bounds:
+between the paper's nothing and all of them. What follows from the paper's proof, with that change:
 
 - Two accounts that wait at the same time never differ by more than U in their counters (the paper's lemma 4.3).
 - What two accounts of equal weight are served in any time in which both always have something waiting differs by at
@@ -15,7 +15,9 @@ paper's nothing and all of them. What follows from the paper's proof, with that 
 The proof needs three things of the code. The account with the smallest counter is served, always. Whoever comes to
 wait is lifted to the floor, which is the smallest counter of those who wait, or that which the last one had before it
 was served, if that is less; and when nobody is left waiting, that which the last one had after it was served. So
-idleness saves up nothing, and what was served while nobody waited is held against nobody. And the correction of a
+idleness saves up nothing, and what was served while nobody waited is held against nobody. Who had nothing waiting and
+ran less than its share begins at the floor even if it was served more than that before: the theorem is about times in
+which both wait, and what was served before one of them did is in none. And the correction of a
 request from before a lift never takes an account below where it was lifted to: else somebody could send requests with
 huge bounds while nobody waits, and be paid back while others do.
 """
@@ -67,10 +69,10 @@ class Counters:
     def __init__(self) -> None:
         self.level = 0
 
-    def lift(self, account: Account, floor: int) -> None:
-        """It had nothing waiting, and now it has."""
-        account.correctable = max(0, account.counter - floor)
-        account.counter = max(account.counter, floor)
+    def lift(self, account: Account, floor: int, *, anew: bool = False) -> None:
+        """It had nothing waiting, and now it has; `anew`: what it was served before is not held against it either."""
+        account.correctable = 0 if anew else max(0, account.counter - floor)
+        account.counter = floor if anew else max(account.counter, floor)
         account.lifts += 1
 
     def charge(self, account: Account, cost: int, weight: int) -> Charge:
@@ -78,6 +80,12 @@ class Counters:
         amount = cost * _PER_TOKEN // weight
         account.counter += amount
         return Charge(amount, weight, account.lifts)
+
+    def charge_more(self, account: Account, charge: Charge, cost: int) -> Charge:
+        """It may cost so much more."""
+        amount = cost * _PER_TOKEN // charge.weight
+        account.counter += amount
+        return charge._replace(amount=charge.amount + amount)
 
     def correct(self, account: Account, charge: Charge, cost: int) -> None:
         """The request has ended, and did cost so much."""

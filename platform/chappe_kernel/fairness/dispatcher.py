@@ -16,6 +16,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 
 from chappe_kernel.errors import LimitExceeded
+from chappe_kernel.fairness.expected_cost import ExpectedCost
 from chappe_kernel.fairness.in_flight import InFlightLimit
 from chappe_kernel.fairness.lazy_heap import LazyHeap
 from chappe_kernel.fairness.line import Line, Priority, State, Ticket, is_waiting
@@ -27,9 +28,6 @@ _SEEN_FOR_S = 60.0
 # Batch leaves this part of the in-flight budget to those who come without waiting.
 _BATCH_LEAVES = 0.25
 _LONGEST_RETRY_S = 60.0
-# What requests used of their bounds is averaged over about so many, and is taken for no less than this.
-_REMEMBERED = 32
-_LEAST_USED_PART = 1 / 64
 # How much the last dispatch counts in the average time between two.
 _NEW_PART = 0.1
 
@@ -55,13 +53,13 @@ class Dispatcher:
 
     def __init__(self, in_flight: InFlightLimit, bounds: QueueBounds | None = None) -> None:
         self.in_flight = in_flight
-        self.running = 0
+        self.expected = ExpectedCost()
         self.lent = 0
         """Places that others use by themselves: those of other processes' blocks."""
+        self._running: dict[Ticket, None] = {}
         self._bounds = bounds or QueueBounds()
         self._line = Line()
         self._batch = Line()
-        self._used_part = 1.0
         self._since_batch = 0
         self._light_waiting = 0
         self._number = 0
@@ -76,24 +74,28 @@ class Dispatcher:
         return self._line.waiting + self._batch.waiting
 
     @property
+    def running(self) -> int:
+        return len(self._running)
+
+    @property
     def in_use(self) -> int:
         """How many places of the in-flight budget are taken."""
-        return self.running + self.lent
+        return len(self._running) + self.lent
 
     def adopt(self, ticket: Ticket, now: float) -> None:
         """It runs already, by somebody else's leave: it is counted and charged as if it had passed here."""
-        ticket.cost = max(1, int(ticket.bound * self._used_part))
+        ticket.cost = self.expected.of(ticket.bound)
         self._see(ticket.account, now)
         sent_at = ticket.dispatched_at or now
         self._line_of(ticket).adopt(ticket, now)
         ticket.dispatched_at = sent_at
-        self.running += 1
+        self._running[ticket] = None
 
     def enter(self, ticket: Ticket, now: float) -> bool:
         """Whether it may run at once; otherwise it waits. One that came elsewhere before keeps its `arrived_at`. Raises
         `LimitExceeded` when too many wait."""
         ticket.arrived_at = ticket.arrived_at or now
-        ticket.cost = max(1, int(ticket.bound * self._used_part))
+        ticket.cost = self.expected.of(ticket.bound)
         self._see(ticket.account, now)
         line = self._line_of(ticket)
         has_room = self._next_line(coming=ticket.priority) is line
@@ -124,10 +126,11 @@ class Dispatcher:
     def finish(self, ticket: Ticket, cost: int) -> None:
         """It has ended and did cost so many weighted tokens; safe to repeat. Call `next` after it."""
         if ticket.state is State.RUNNING:
-            self.running -= 1
+            del self._running[ticket]
             self._line_of(ticket).finish(ticket, cost)
-            used_part = min(1.0, max(_LEAST_USED_PART, cost / max(1, ticket.bound)))
-            self._used_part += (used_part - self._used_part) / _REMEMBERED
+            if self.expected.learn(cost):
+                for other in self._running:
+                    self._line_of(other).charge_more(other, self.expected.of(other.bound))
 
     def next(self, now: float) -> Ticket | None:
         """Who may run now, as long as there is anybody. Take out those who are `expired` before."""
@@ -173,7 +176,7 @@ class Dispatcher:
         """Whether the in-flight budget has room for one more of this account. Nobody is ever served in its place: only
         so the counters stay close together."""
         limit = self.in_flight.limit
-        if self.running + self.lent < limit - limit // _KEPT_PART or self._light_waiting:
+        if self.in_use < limit - limit // _KEPT_PART or self._light_waiting:
             return True
         waiting = self._line.waiting_accounts + self._batch.waiting_accounts
         others = len(self._seen) - max(waiting, 1)
@@ -193,7 +196,7 @@ class Dispatcher:
 
     def _next_line(self, coming: Priority | None = None) -> Line | None:
         """The line that is served next, if anything may run: with one more of the kind that is `coming`."""
-        if self.running + self.lent >= self.in_flight.limit:
+        if self.in_use >= self.in_flight.limit:
             return None
         batch = self._batch.waiting or coming is Priority.BATCH
         others = self._line.waiting or (coming is not None and coming is not Priority.BATCH)
@@ -201,7 +204,7 @@ class Dispatcher:
             return self._batch
         if others:
             return self._line
-        return self._batch if batch and self.running + self.lent < self._room_for_batch() else None
+        return self._batch if batch and self.in_use < self._room_for_batch() else None
 
     def _room_for_batch(self) -> int:
         limit = self.in_flight.limit
@@ -211,7 +214,7 @@ class Dispatcher:
         return self._batch if ticket.priority is Priority.BATCH else self._line
 
     def _dispatched(self, ticket: Ticket, now: float, *, busy: bool) -> None:
-        self.running += 1
+        self._running[ticket] = None
         self._since_batch = 0 if ticket.priority is Priority.BATCH else self._since_batch + 1
         if busy and self._last_dispatch_at is not None:
             gap_s = now - self._last_dispatch_at

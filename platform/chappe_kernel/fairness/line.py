@@ -92,7 +92,7 @@ class Line:
         queue = self._queue(ticket.account)
         account = queue.account
         if account.waiting == 0:
-            self.counters.lift(account, self._floor())
+            self.counters.lift(account, self._floor(), anew=ticket.came_light)
             self.waiting_accounts += 1
         account.waiting += 1
         self.waiting += 1
@@ -148,6 +148,16 @@ class Line:
         ticket.state = State.OVER
         queue.tickets.entry_died()
         self._left(queue)
+
+    def charge_more(self, ticket: Ticket, cost: int) -> None:
+        """It runs, and will cost more than was thought."""
+        if ticket.charge is None or cost <= ticket.cost:
+            return
+        queue = self._queues[ticket.account]
+        ticket.charge = self.counters.charge_more(queue.account, ticket.charge, cost - ticket.cost)
+        ticket.cost = cost
+        if queue.entry:
+            self._place(queue)
 
     def finish(self, ticket: Ticket, cost: int) -> None:
         """It was served, for so much."""

@@ -81,6 +81,9 @@ class Post:
             self.dispatcher.leave(ticket)
             self.dispatcher.finish(ticket, cost)
         else:
+            if ticket.state is State.RUNNING:
+                # The next dispatcher may be this process, and must not begin with what no request ever used.
+                self.dispatcher.expected.learn(cost)
             self._member.end(ticket, cost)
 
     def first_token(self, ticket: Ticket, now: float, prompt_tokens: int) -> None:

@@ -16,9 +16,10 @@ from chappe_kernel.process import prepare_process
 from chappe_kernel.settings import load_settings
 from chappe_store.audit_log.origin import command_origin
 from chappe_store.session import Database
-from chappe_tenants.legal_entities.models import DEFAULT_LEGAL_ENTITY_ID
+from chappe_tenants.legal_entities.models import DEFAULT_LEGAL_ENTITY_ID, Payments
 from chappe_tenants.legal_entities.schemas import show_entity
-from chappe_tenants.legal_entities.service import Identity, identify
+from chappe_tenants.legal_entities.service import Identity, identify, identify_if_unsaid
+from chappe_tenants.organisations.details import Address
 
 T = TypeVar("T")
 
@@ -41,19 +42,44 @@ def legal_entity() -> None:
 @click.option("--vat-number", help="With the country's letters.")
 @click.option("--registration", help="Where it is registered, and under which number.")
 @click.option("--currency", help="Of its books, ISO 4217: only before it has sold to anybody.")
-def set_(entity: str, **said: str | None) -> None:
+@click.option("--street", help="The first line of its address; --city and --country go with it.")
+@click.option("--postal-code", help="Of its address.")
+@click.option("--city", help="Of its address.")
+@click.option("--payments", type=click.Choice([*map(str, Payments)]), help="How it collects what its customers owe.")
+@click.option("--if-unsaid", is_flag=True, help="Change nothing if somebody has already said who it is.")
+def set_(
+    entity: str,
+    *,
+    street: str | None,
+    postal_code: str | None,
+    city: str | None,
+    payments: str | None,
+    if_unsaid: bool,
+    **said: str | None,
+) -> None:
     """Say who a legal entity is: by default the one that every instance begins with. What is left out stays; safe to
     repeat. Prints it as the API shows it."""
     try:
+        address = _address(street, postal_code, city, said["country"])
+        identity = Identity(address=address, payments=Payments(payments) if payments else None, **said)
         entity_id = decode_id(LEGAL_ENTITY, entity)
         url = load_settings(_Settings, os.environ).database_url
 
         async def work(session: AsyncSession) -> bytes:
-            return msgspec.json.encode(show_entity(await identify(session, entity_id, Identity(**said))))
+            say = identify_if_unsaid if if_unsaid else identify
+            return msgspec.json.encode(show_entity(await say(session, entity_id, identity)))
 
         click.echo(asyncio.run(_as_operator(url, work)).decode())
     except ChappeError as error:
         raise click.ClickException(error.message) from error
+
+
+def _address(street: str | None, postal_code: str | None, city: str | None, country: str | None) -> Address | None:
+    if street is None and postal_code is None and city is None:
+        return None
+    if street is None or city is None or country is None:
+        raise click.UsageError("an address is --street, --city and --country, with --postal-code where there is one")
+    return Address(line_1=street, postal_code=postal_code, city=city, country=country)
 
 
 async def _as_operator(url: str, work: Callable[[AsyncSession], Awaitable[T]]) -> T:

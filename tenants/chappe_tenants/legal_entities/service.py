@@ -10,11 +10,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from chappe_kernel.errors import Conflict, Invalid, NotFound
 from chappe_kernel.ids import LegalEntityId, new_id
 from chappe_tenants.legal_entities import queries
-from chappe_tenants.legal_entities.models import LegalEntity
+from chappe_tenants.legal_entities.models import LegalEntity, Payments
 from chappe_tenants.legal_entities.schemas import ChangeLegalEntity, CreateLegalEntity
 from chappe_tenants.naming import clean_name
 from chappe_tenants.organisations.countries import COUNTRIES
-from chappe_tenants.organisations.details import MAX_LEGAL_NAME_LENGTH, clean_address
+from chappe_tenants.organisations.details import MAX_LEGAL_NAME_LENGTH, Address, clean_address
 from chappe_tenants.organisations.vat_numbers import clean_vat_number
 
 _CURRENCY = re.compile("[A-Z]{3}", re.ASCII)
@@ -28,6 +28,8 @@ class Identity(Struct, frozen=True, kw_only=True):
     vat_number: str | None = None
     registration: str | None = None
     currency: str | None = None
+    address: Address | None = None
+    payments: Payments | None = None
 
 
 async def get_entity(session: AsyncSession, entity_id: UUID, *, lock: bool = False) -> LegalEntity:
@@ -73,10 +75,17 @@ async def identify(session: AsyncSession, entity_id: UUID, said: Identity) -> Le
     if values:
         await queries.update_entity(session, entity.id, values)
         entity = await get_entity(session, entity_id)
-    change = ChangeLegalEntity(
-        **{name: getattr(said, name) or UNSET for name in ("name", "vat_number", "registration")},
-    )
+    parts = ("name", "vat_number", "registration", "address", "payments")
+    change = ChangeLegalEntity(**{part: getattr(said, part) or UNSET for part in parts})
     return await change_entity(session, entity, change)
+
+
+async def identify_if_unsaid(session: AsyncSession, entity_id: UUID, said: Identity) -> LegalEntity:
+    """Say who it is while nobody has: afterwards whoever did is believed, and nothing changes. Raises as `identify`."""
+    entity = await get_entity(session, entity_id, lock=True)
+    if entity.vat_number is not None or entity.address_line_1 is not None or entity.registration is not None:
+        return entity
+    return await identify(session, entity_id, said)
 
 
 async def _new_currency(session: AsyncSession, entity: LegalEntity, currency: str) -> str:

@@ -11,7 +11,8 @@ from chappe_store.base import Base
 
 class Member(Base):
     """An account's place in an organisation. `email` is a copy of the account's, which a foreign key keeps equal: the
-    role of tenants sees no account. `last_signed_in_at` counts switching to this organisation too."""
+    role of tenants sees no account. `last_signed_in_at` counts switching to this organisation too.
+    `language` is the portal's when they last did, for letters that they did not ask for."""
 
     __tablename__ = "member"
     __table_args__ = (
@@ -28,3 +29,4 @@ class Member(Base):
     role: Mapped[str]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     last_signed_in_at: Mapped[datetime | None]
+    language: Mapped[str | None]

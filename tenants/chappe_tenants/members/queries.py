@@ -93,12 +93,14 @@ async def set_role(session: AsyncSession, scope: TenantScope, member_id: UUID, r
     )
 
 
-async def note_sign_in(session: AsyncSession, scope: TenantScope, member_id: MemberId) -> None:
-    """In the database's time."""
+async def note_sign_in(
+    session: AsyncSession, scope: TenantScope, member_id: MemberId, language: str | None = None
+) -> None:
+    """In the database's time. A language that is not known leaves the one that was."""
     await session.execute(
         update(Member)
         .where(Member.tenant_id == scope.tenant_id, Member.id == member_id)
-        .values(last_signed_in_at=func.now())
+        .values(last_signed_in_at=func.now(), **({} if language is None else {"language": language}))
     )
 
 

@@ -69,10 +69,13 @@ def admits_newcomers(tenant_state: str) -> bool:
     return effect_of(tenant_state).members not in {Access.NOTHING, Access.READ}
 
 
-async def start_member_session(session: AsyncSession, scope: TenantScope, member_id: MemberId) -> str:
-    """A new session's secret, which nobody can read again. Sessions of this tenant that are over are deleted."""
+async def start_member_session(
+    session: AsyncSession, scope: TenantScope, member_id: MemberId, *, language: str | None = None
+) -> str:
+    """A new session's secret, which nobody can read again. Sessions of this tenant that are over are deleted.
+    `language` is the portal's for this member, if that is known."""
     await queries.delete_expired_member_sessions(session, scope, PORTAL.idle)
-    await note_sign_in(session, scope, member_id)
+    await note_sign_in(session, scope, member_id, language)
     secret = new_secret()
     await queries.insert_member_session(
         session,

@@ -10,12 +10,13 @@ from chappe_local.stripe_stand_in.resources import charges
 from chappe_local.stripe_stand_in.routing import Route
 from chappe_local.stripe_stand_in.world import World, new_id
 
-_BANK: Final = {"DE": "DE", "FR": "FR", "NL": "NL", "IE": "IE", "BE": "BE", "ES": "ES"}
+COUNTRIES: Final = ("BE", "DE", "ES", "FR", "IE", "NL")
+"""Where the accounts are that are shown."""
 _IBAN_DIGITS: Final = 18
 BANK_TRANSFER: Final = fields(
     ("type",),
     type=one_of("eu_bank_transfer"),
-    eu_bank_transfer=fields(("country",), country=one_of(*_BANK)),
+    eu_bank_transfer=fields(("country",), country=one_of(*COUNTRIES)),
     requested_address_types=items(one_of("iban", "sepa")),
 )
 

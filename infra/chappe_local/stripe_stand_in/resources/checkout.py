@@ -23,9 +23,9 @@ from chappe_local.stripe_stand_in.parameters import (
     text,
 )
 from chappe_local.stripe_stand_in.resources import customers, payment_intents, setup_intents
-from chappe_local.stripe_stand_in.resources.common import change, new_metadata, with_allowed_types
+from chappe_local.stripe_stand_in.resources.common import change, new_metadata
 from chappe_local.stripe_stand_in.resources.payment_intents import FUTURE_USE, METHOD_OPTIONS
-from chappe_local.stripe_stand_in.resources.payment_methods import TYPES, make
+from chappe_local.stripe_stand_in.resources.payment_methods import CHOICE, make, offered
 from chappe_local.stripe_stand_in.routing import Route
 from chappe_local.stripe_stand_in.world import World, new_id, random_text
 
@@ -39,7 +39,6 @@ _SLACK_S: Final = LATE_S
 
 
 def create(world: World, params: Json) -> Json:
-    params = with_allowed_types(params)
     mode = params.get("mode", "payment")
     _check(world, mode, params)
     items_of = [_item(line) for line in params.get("line_items", [])]
@@ -72,7 +71,9 @@ def create(world: World, params: Json) -> Json:
         "metadata": new_metadata(params),
         "mode": mode,
         "payment_method_options": params.get("payment_method_options") or {},
-        "payment_method_types": params.get("payment_method_types") or ["card"],
+        "allowed_payment_method_types": params.get("allowed_payment_method_types"),
+        "excluded_payment_method_types": params.get("excluded_payment_method_types"),
+        "payment_method_types": offered(params, items_of[0]["currency"] if items_of else params.get("currency")),
         "payment_status": "unpaid" if mode == "payment" else "no_payment_required",
         "phone_number_collection": {"enabled": False},
         "shipping_options": [],
@@ -224,7 +225,7 @@ def _intent_of(world: World, session: Json) -> Json:
 
 def _shared(session: Json) -> Json:
     customer = {"customer": session["customer"]} if session["customer"] else {}
-    return {**customer, "payment_method_types": session["payment_method_types"]}
+    return {**customer, "allowed_payment_method_types": session["payment_method_types"]}
 
 
 def _ensure_customer(world: World, session: Json) -> None:
@@ -262,7 +263,7 @@ def _check_mode(mode: str, params: Json) -> None:
     for given in ("line_items", "payment_intent_data"):
         if given in params:
             raise invalid(f"You can not pass `{given}` in `setup` mode.", param=given)
-    if not (params.get("currency") or params.get("payment_method_types")):
+    if not (params.get("currency") or params.get("allowed_payment_method_types")):
         raise invalid("Missing required param: currency.", code="parameter_missing", param="currency")
 
 
@@ -271,7 +272,7 @@ def _check_customer(world: World, params: Json) -> None:
         raise invalid("You may only specify one of these parameters: customer, customer_email.")
     if "customer" in params:
         world.get("customer", params["customer"], "customer")
-    elif "customer_balance" in params.get("payment_method_types", []):
+    elif "customer_balance" in params.get("allowed_payment_method_types", []):
         raise invalid("A customer is needed to pay by bank transfer.", param="customer")
 
 
@@ -381,8 +382,7 @@ _CREATE: Final[dict[str, Spec]] = {
         transfer_group=text,
     ),
     "payment_method_options": METHOD_OPTIONS,
-    "allowed_payment_method_types": items(one_of(*TYPES)),
-    "payment_method_types": items(one_of(*TYPES)),
+    **CHOICE,
     "phone_number_collection": fields(("enabled",), enabled=flag),
     "setup_intent_data": fields(description=text, metadata=metadata),
     "submit_type": one_of("auto", "book", "donate", "pay"),

@@ -32,12 +32,5 @@ def change(world: World, body: Json, given: Mapping[str, Any], *, event: str | N
     return body
 
 
-def with_allowed_types(params: Mapping[str, Any]) -> Json:
-    """What this version of the API calls the list of methods when something is made, under the name that it keeps."""
-    allowed = params.get("allowed_payment_method_types")
-    kept = {name: value for name, value in params.items() if name != "allowed_payment_method_types"}
-    return kept if allowed is None else {**kept, "payment_method_types": allowed}
-
-
 def new_metadata(params: Mapping[str, Any]) -> dict[str, str]:
     return merged_metadata({}, params.get("metadata", {}))

@@ -68,6 +68,7 @@ def open_for(world: World, charge_id: str, reason: str = "fraudulent", amount: i
             "has_evidence": False,
             "past_due": False,
             "submission_count": 0,
+            "submission_method": "not_submitted",
         },
         "is_charge_refundable": False,
         "livemode": False,
@@ -128,6 +129,7 @@ def update(world: World, params: Json, dispute_id: str) -> Json:
             **details,
             "has_evidence": True,
             "submission_count": details["submission_count"] + submitted,
+            "submission_method": "manual" if submitted else details["submission_method"],
         }
         if submitted:
             given["status"] = "under_review"

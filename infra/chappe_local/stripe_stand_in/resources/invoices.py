@@ -277,7 +277,7 @@ def _make_intent(world: World, invoice: Json) -> Json:
             "customer": invoice["customer"],
             "description": f"Invoice {invoice['number']}",
             "payment_method_options": options,
-            "payment_method_types": settings["payment_method_types"] or ["card", "sepa_debit"],
+            "allowed_payment_method_types": settings["payment_method_types"] or ["card", "sepa_debit"],
         },
     )
     intent["_invoice"] = invoice["id"]
@@ -401,11 +401,16 @@ _NOTHING: Final[Json] = dict.fromkeys(
         *("default_source", "effective_at", "ending_balance", "from_invoice", "hosted_invoice_url", "invoice_pdf"),
         *("last_finalization_error", "latest_revision", "next_payment_attempt", "on_behalf_of", "parent"),
         *("receipt_number", "rendering", "shipping_cost", "shipping_details", "statement_descriptor"),
-        *("subscription", "test_clock", "webhooks_delivered_at"),
+        *("test_clock", "webhooks_delivered_at"),
     )
 )
+_TRANSFER: Final = fields(
+    ("type",),
+    type=one_of("eu_bank_transfer"),
+    eu_bank_transfer=fields(("country",), country=one_of(*cash.COUNTRIES)),
+)
 _OPTIONS: Final = fields(
-    customer_balance=fields(bank_transfer=cash.BANK_TRANSFER, funding_type=one_of("bank_transfer")),
+    customer_balance=fields(bank_transfer=_TRANSFER, funding_type=one_of("bank_transfer")),
     card=fields(request_three_d_secure=one_of("any", "automatic", "challenge")),
     sepa_debit=fields(),
 )

@@ -1,6 +1,6 @@
 """Payment intents."""
 
-from typing import Any, Final
+from typing import Final
 
 from chappe_local.stripe_stand_in import paying
 from chappe_local.stripe_stand_in.errors import Json, invalid
@@ -14,15 +14,14 @@ from chappe_local.stripe_stand_in.parameters import (
     fields,
     flag,
     integer,
-    items,
     metadata,
     name,
     one_of,
     text,
 )
 from chappe_local.stripe_stand_in.resources import cash
-from chappe_local.stripe_stand_in.resources.common import SHIPPING, change, new_metadata, with_allowed_types
-from chappe_local.stripe_stand_in.resources.payment_methods import DATA, TYPES, make, resolve
+from chappe_local.stripe_stand_in.resources.common import SHIPPING, change, new_metadata
+from chappe_local.stripe_stand_in.resources.payment_methods import CHOICE, NEW, check_redirects, make, offered, resolve
 from chappe_local.stripe_stand_in.routing import Route
 from chappe_local.stripe_stand_in.world import World, new_id, random_text
 
@@ -44,9 +43,9 @@ _WRITABLE: Final[dict[str, Spec]] = {
     "description": text,
     "metadata": metadata,
     "payment_method": name,
-    "payment_method_data": fields(("type",), **DATA),
+    "payment_method_data": NEW,
     "payment_method_options": METHOD_OPTIONS,
-    "payment_method_types": items(one_of(*TYPES)),
+    **CHOICE,
     "receipt_email": text,
     "setup_future_usage": FUTURE_USE,
     "shipping": SHIPPING,
@@ -54,10 +53,11 @@ _WRITABLE: Final[dict[str, Spec]] = {
     "statement_descriptor_suffix": text,
     "transfer_group": text,
 }
+_PLAIN: Final = _WRITABLE.keys() - {"payment_method", "payment_method_data", "payment_method_options", *CHOICE}
+"""What an update just takes over."""
 _CONFIRMING: Final[dict[str, Spec]] = {"off_session": flag, "return_url": name, "error_on_requires_action": flag}
 _CREATE: Final[dict[str, Spec]] = {
     **_WRITABLE,
-    "allowed_payment_method_types": items(one_of(*TYPES)),
     **_CONFIRMING,
     "automatic_payment_methods": fields(("enabled",), enabled=flag, allow_redirects=one_of("always", "never")),
     "capture_method": one_of("automatic", "automatic_async"),
@@ -67,12 +67,12 @@ _CREATE: Final[dict[str, Spec]] = {
 _CONFIRM: Final[dict[str, Spec]] = {
     **_CONFIRMING,
     **{key: _WRITABLE[key] for key in ("payment_method", "payment_method_data", "payment_method_options")},
-    **{key: _WRITABLE[key] for key in ("payment_method_types", "receipt_email", "setup_future_usage", "shipping")},
+    **{key: _WRITABLE[key] for key in ("receipt_email", "setup_future_usage", "shipping")},
+    **CHOICE,
 }
 
 
 def create(world: World, params: Json) -> Json:
-    params = with_allowed_types(params)
     intent = new(world, params)
     if params.get("confirm"):
         return _confirm(world, intent, params)
@@ -87,7 +87,7 @@ def new(world: World, params: Json) -> Json:
     if "customer" in params:
         world.get("customer", params["customer"], "customer")
     intent_id = new_id("pi")
-    automatic = params.get("automatic_payment_methods")
+    automatic = params.get("automatic_payment_methods") or {}
     intent: Json = {
         "id": intent_id,
         "object": "payment_intent",
@@ -97,7 +97,7 @@ def new(world: World, params: Json) -> Json:
         "amount_received": 0,
         "application": None,
         "application_fee_amount": None,
-        "automatic_payment_methods": automatic and {"allow_redirects": "always", **automatic},
+        "automatic_payment_methods": {"allow_redirects": "always", "enabled": True, **automatic},
         "canceled_at": None,
         "cancellation_reason": None,
         "capture_method": params.get("capture_method", "automatic_async"),
@@ -108,7 +108,8 @@ def new(world: World, params: Json) -> Json:
         "customer": params.get("customer"),
         "customer_account": None,
         "description": params.get("description"),
-        "excluded_payment_method_types": None,
+        "allowed_payment_method_types": params.get("allowed_payment_method_types"),
+        "excluded_payment_method_types": params.get("excluded_payment_method_types"),
         "last_payment_error": None,
         "latest_charge": None,
         "livemode": False,
@@ -119,7 +120,7 @@ def new(world: World, params: Json) -> Json:
         "payment_method": None,
         "payment_method_configuration_details": None,
         "payment_method_options": {},
-        "payment_method_types": params.get("payment_method_types") or ["card"],
+        "payment_method_types": offered(params, params["currency"]),
         "payment_record": None,
         "processing": None,
         "receipt_email": params.get("receipt_email"),
@@ -171,8 +172,7 @@ def update(world: World, params: Json, intent_id: str) -> Json:
             raise invalid("You cannot change the customer of this PaymentIntent.", param="customer")
         world.get("customer", params["customer"], "customer")
     _put_method(world, intent, params)
-    plain = {key: value for key, value in params.items() if not key.startswith("payment_method")}
-    return change(world, intent, {**plain, **_types(params)})
+    return change(world, intent, {key: params[key] for key in params if key in _PLAIN})
 
 
 def confirm(world: World, params: Json, intent_id: str) -> Json:
@@ -212,6 +212,7 @@ def _confirm(world: World, intent: Json, params: Json) -> Json:
         intent["_return_url"] = params["return_url"]
     if "setup_future_usage" in params:
         intent["setup_future_usage"] = params["setup_future_usage"] or None
+    check_redirects(intent)
     off_session = params.get("off_session", False)
     if off_session:
         _check_off_session(world, intent)
@@ -229,6 +230,11 @@ def _check_off_session(world: World, intent: Json) -> None:
 
 
 def _put_method(world: World, intent: Json, params: Json) -> None:
+    if CHOICE.keys() & params.keys():
+        chosen = {
+            key: params.get(key, intent[key]) for key in CHOICE if key in intent and key != "payment_method_types"
+        }
+        intent |= {**chosen, "payment_method_types": offered(chosen, intent["currency"])}
     if "payment_method_options" in params:
         intent["payment_method_options"] |= params["payment_method_options"] or {}
     if "payment_method_data" in params:
@@ -237,18 +243,12 @@ def _put_method(world: World, intent: Json, params: Json) -> None:
         method = resolve(world, params["payment_method"])
     else:
         return
-    intent |= _types(params)
-    automatic = (intent["automatic_payment_methods"] or {}).get("enabled")
     if method["type"] not in intent["payment_method_types"]:
-        if not automatic:
-            raise invalid(
-                f"The PaymentMethod provided ({method['type']}) is not allowed for this PaymentIntent. Please attempt "
-                "to confirm again with a payment method of an allowed type.",
-                param="payment_method",
-            )
-        intent["payment_method_types"] = [*intent["payment_method_types"], method["type"]]
-    if method["type"] != "card" and intent["currency"] != "eur":
-        raise invalid(f"The payment method type {method['type']} takes eur alone.", param="currency")
+        raise invalid(
+            f"The PaymentMethod provided ({method['type']}) is not allowed for this PaymentIntent. Please attempt "
+            "to confirm again with a payment method of an allowed type.",
+            param="payment_method",
+        )
     if method["customer"] not in (None, intent["customer"]):
         raise invalid(
             "The provided PaymentMethod cannot be attached. To reuse a PaymentMethod, you must attach it to a Customer "
@@ -258,11 +258,6 @@ def _put_method(world: World, intent: Json, params: Json) -> None:
     intent["payment_method"] = method["id"]
     if intent["status"] == "requires_payment_method":
         intent["status"] = "requires_confirmation"
-
-
-def _types(params: Json) -> dict[str, Any]:
-    types = params.get("payment_method_types")
-    return {"payment_method_types": types} if types else {}
 
 
 ROUTES: Final = (

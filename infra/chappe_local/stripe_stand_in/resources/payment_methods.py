@@ -8,10 +8,23 @@ from chappe_local.stripe_stand_in import instruments
 from chappe_local.stripe_stand_in.errors import Json, invalid
 from chappe_local.stripe_stand_in.instruments import NAMED_CARDS
 from chappe_local.stripe_stand_in.listing import page
-from chappe_local.stripe_stand_in.parameters import PAGE, Spec, fields, integer, metadata, name, one_of, text
+from chappe_local.stripe_stand_in.parameters import PAGE, Spec, fields, integer, items, metadata, name, one_of, text
 from chappe_local.stripe_stand_in.resources.common import ADDRESS, address, change, new_metadata
 from chappe_local.stripe_stand_in.routing import Route
 from chappe_local.stripe_stand_in.world import World, new_id, random_text
+
+_ENABLED: Final = ("card", "sepa_debit")
+"""What the account offers where a call does not say; bank transfers are asked for by name."""
+
+
+def _refuse_types(_raw: Any, param: str) -> Any:
+    raise invalid(
+        "payment_method_types is no longer supported. Use allowed_payment_method_types, "
+        "excluded_payment_method_types, or the payment methods of your Dashboard.",
+        code="payment_method_types_no_longer_supported",
+        param=param,
+    )
+
 
 TYPES: Final = ("card", "customer_balance", "sepa_debit")
 """The types of payment method that this Stripe knows."""
@@ -26,6 +39,13 @@ DATA: Final[dict[str, Spec]] = {
     "metadata": metadata,
     "sepa_debit": fields(("iban",), iban=name),
 }
+NEW: Final = fields(("type",), **{key: spec for key, spec in DATA.items() if key != "card"})
+"""`payment_method_data`: cards' numbers have their own call."""
+CHOICE: Final[dict[str, Spec]] = {
+    "allowed_payment_method_types": items(one_of(*TYPES)),
+    "excluded_payment_method_types": items(one_of(*TYPES)),
+    "payment_method_types": _refuse_types,
+}
 _UPDATABLE: Final[dict[str, Spec]] = {
     "allow_redisplay": _DISPLAY,
     "billing_details": _BILLING,
@@ -34,6 +54,38 @@ _UPDATABLE: Final[dict[str, Spec]] = {
 }
 _EXPIRES_IN_YEARS: Final = 5
 _SECONDS_PER_YEAR: Final = 31_556_952
+
+
+def offered(params: Mapping[str, Any], currency: str | None) -> list[str]:
+    """The types that a payment or a setup can use: those of `CHOICE` that go with the currency. None of it is left:
+    `StripeError`."""
+    wanted = params.get("allowed_payment_method_types") or _ENABLED
+    excluded = params.get("excluded_payment_method_types") or ()
+    found = [one for one in wanted if one not in excluded and (one == "card" or currency in (None, "eur"))]
+    if not found:
+        raise invalid(
+            "No valid payment method types for this Payment Intent. Please ensure that you have activated payment "
+            "methods compatible with your chosen currency in your dashboard or supply compatible "
+            "allowed_payment_method_types.",
+            param="allowed_payment_method_types",
+        )
+    return found
+
+
+def check_redirects(intent: Mapping[str, Any]) -> None:
+    """Whoever may be sent elsewhere must be able to come back. That none of our types would send them does not matter:
+    those of the account's dashboard could."""
+    redirects = intent["automatic_payment_methods"]["allow_redirects"] == "always"
+    if redirects and not intent["allowed_payment_method_types"] and "_return_url" not in intent:
+        noun = "PaymentIntent" if intent["object"] == "payment_intent" else "SetupIntent"
+        raise invalid(
+            f"This {noun} is configured to accept payment methods enabled in your Dashboard. Because some of these "
+            "payment methods might redirect your customer off of your page, you must provide a `return_url`. If you "
+            "don't want to accept redirect-based payment methods and don't want to provide a `return_url`, set "
+            "`automatic_payment_methods[enabled]` to `true` and `automatic_payment_methods[allow_redirects]` to "
+            "`never` when creating Setup Intents and Payment Intents.",
+            param="return_url",
+        )
 
 
 def create(world: World, params: Json) -> Json:

@@ -48,7 +48,11 @@ def add(world: World, session: Json, method_data: Mapping[str, Any]) -> Json:
     method = payment_methods.make(world, method_data)
     intent = setup_intents.new(
         world,
-        {"customer": session["customer"], "payment_method_types": [method["type"]], "payment_method": method["id"]},
+        {
+            "customer": session["customer"],
+            "allowed_payment_method_types": [method["type"]],
+            "payment_method": method["id"],
+        },
     )
     intent["_return_url"] = session["url"]
     return setup_intents.confirm_with(world, intent)

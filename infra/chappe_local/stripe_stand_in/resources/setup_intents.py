@@ -12,14 +12,22 @@ from chappe_local.stripe_stand_in.parameters import (
     created_range,
     fields,
     flag,
-    items,
     metadata,
     name,
     one_of,
     text,
 )
 from chappe_local.stripe_stand_in.resources.common import change, new_metadata
-from chappe_local.stripe_stand_in.resources.payment_methods import DATA, TYPES, attach_to, make, make_mandate, resolve
+from chappe_local.stripe_stand_in.resources.payment_methods import (
+    CHOICE,
+    NEW,
+    attach_to,
+    check_redirects,
+    make,
+    make_mandate,
+    offered,
+    resolve,
+)
 from chappe_local.stripe_stand_in.routing import Route
 from chappe_local.stripe_stand_in.world import World, new_id, random_text, visible
 
@@ -33,8 +41,8 @@ _WRITABLE: Final[dict[str, Spec]] = {
     "description": text,
     "metadata": metadata,
     "payment_method": name,
-    "payment_method_data": fields(("type",), **DATA),
-    "payment_method_types": items(one_of(*TYPES)),
+    "payment_method_data": NEW,
+    **CHOICE,
 }
 _CREATE: Final[dict[str, Spec]] = {
     **_WRITABLE,
@@ -54,19 +62,20 @@ def new(world: World, params: Json) -> Json:
     if "customer" in params:
         world.get("customer", params["customer"], "customer")
     intent_id = new_id("seti")
-    automatic = params.get("automatic_payment_methods")
+    automatic = params.get("automatic_payment_methods") or {}
     intent: Json = {
         "id": intent_id,
         "object": "setup_intent",
         "application": None,
-        "automatic_payment_methods": automatic and {"allow_redirects": "always", **automatic},
+        "automatic_payment_methods": {"allow_redirects": "always", "enabled": True, **automatic},
         "cancellation_reason": None,
         "client_secret": f"{intent_id}_secret_{random_text(29)}",
         "created": world.now,
         "customer": params.get("customer"),
         "customer_account": None,
         "description": params.get("description"),
-        "excluded_payment_method_types": None,
+        "allowed_payment_method_types": params.get("allowed_payment_method_types"),
+        "excluded_payment_method_types": params.get("excluded_payment_method_types"),
         "flow_directions": None,
         "last_setup_error": None,
         "latest_attempt": None,
@@ -78,7 +87,7 @@ def new(world: World, params: Json) -> Json:
         "payment_method": None,
         "payment_method_configuration_details": None,
         "payment_method_options": {},
-        "payment_method_types": params.get("payment_method_types") or ["card"],
+        "payment_method_types": offered(params, None),
         "single_use_mandate": None,
         "status": "requires_payment_method",
         "usage": params.get("usage", "off_session"),
@@ -152,8 +161,7 @@ def update(world: World, params: Json, intent_id: str) -> Json:
         raise paying.unexpected_state(intent, "update")
     _put_method(world, intent, params)
     world.save(intent)
-    plain = {key: value for key, value in params.items() if not key.startswith("payment_method")}
-    return change(world, intent, plain)
+    return change(world, intent, {key: params[key] for key in ("customer", "description", "metadata") if key in params})
 
 
 def confirm(world: World, params: Json, intent_id: str) -> Json:
@@ -179,21 +187,25 @@ def _confirm(world: World, intent: Json, params: Json) -> Json:
     _put_method(world, intent, params)
     if "return_url" in params:
         intent["_return_url"] = params["return_url"]
+    check_redirects(intent)
     return confirm_with(world, intent)
 
 
 def _put_method(world: World, intent: Json, params: Json) -> None:
+    if CHOICE.keys() & params.keys():
+        chosen = {
+            key: params.get(key, intent[key]) for key in CHOICE if key in intent and key != "payment_method_types"
+        }
+        intent |= {**chosen, "payment_method_types": offered(chosen, None)}
     if "payment_method_data" in params:
         method = make(world, params["payment_method_data"])
     elif "payment_method" in params:
         method = resolve(world, params["payment_method"])
     else:
         return
-    types = params.get("payment_method_types") or intent["payment_method_types"]
-    automatic = (intent["automatic_payment_methods"] or {}).get("enabled")
-    if method["type"] not in types and not automatic:
+    if method["type"] not in intent["payment_method_types"]:
         raise invalid(f"A payment method of type {method['type']} is not allowed here.", param="payment_method")
-    intent |= {"payment_method_types": sorted({*types, method["type"]}), "payment_method": method["id"]}
+    intent["payment_method"] = method["id"]
     if intent["status"] == "requires_payment_method":
         intent["status"] = "requires_confirmation"
 

@@ -33,6 +33,11 @@ def upgrade() -> None:
     _create_fundings()
     _create_settlements()
     _guard_credit_notes()
+    _create_chart()
+    # What is no usage is little, and looked for among all of a tenant's transactions.
+    op.execute(
+        "CREATE INDEX ix_ledger_transaction_not_usage ON ledger_transaction (tenant_id, id) WHERE kind <> 'usage'"
+    )
 
 
 def _create_profiles() -> None:
@@ -294,19 +299,20 @@ def _create_fundings() -> None:
     op.execute(
         """
         CREATE TABLE invoice_funding (
+            id uuid CONSTRAINT pk_invoice_funding PRIMARY KEY,
             invoice_id uuid NOT NULL,
             tenant_id uuid NOT NULL,
             funding_id uuid NOT NULL
                 CONSTRAINT fk_invoice_funding_funding_id_ledger_transaction REFERENCES ledger_transaction,
             amount_nano bigint NOT NULL CONSTRAINT ck_invoice_funding_amount_nano CHECK (amount_nano <> 0),
             created_at timestamptz NOT NULL DEFAULT now(),
-            CONSTRAINT pk_invoice_funding PRIMARY KEY (funding_id, invoice_id),
             CONSTRAINT fk_invoice_funding_invoice_id_tenant_id_invoice_part
                 FOREIGN KEY (invoice_id, tenant_id) REFERENCES invoice_part (invoice_id, tenant_id)
         )
         """
     )
     op.execute("CREATE INDEX ix_invoice_funding_tenant_id ON invoice_funding (tenant_id)")
+    op.execute("CREATE INDEX ix_invoice_funding_funding_id ON invoice_funding (funding_id)")
     op.execute("CREATE INDEX ix_invoice_funding_invoice_id ON invoice_funding (invoice_id)")
     make_append_only("invoice_funding")
     protect_tenant_table("invoice_funding", _ISSUED)
@@ -369,6 +375,11 @@ def _create_settlements() -> None:
     op.execute("CREATE INDEX ix_invoice_settlement_tenant_id ON invoice_settlement (tenant_id)")
     make_append_only("invoice_settlement")
     protect_tenant_table("invoice_settlement", _ISSUED)
+    # Whoever pays a group's invoice sees what is open of it; a tenant sees no invoice but its own.
+    op.execute(
+        f"CREATE POLICY {Role.APP}_payer_reads ON invoice_settlement FOR SELECT TO {Role.APP} "
+        "USING (EXISTS (SELECT FROM invoice i WHERE i.id = invoice_id))"
+    )
     op.execute(
         """
         CREATE FUNCTION check_invoice_settled() RETURNS trigger LANGUAGE plpgsql
@@ -391,6 +402,26 @@ def _create_settlements() -> None:
     op.execute(
         "CREATE TRIGGER invoice_settlement_within AFTER INSERT ON invoice_settlement "
         "FOR EACH ROW EXECUTE FUNCTION check_invoice_settled()"
+    )
+
+
+def _create_chart() -> None:
+    # What the operator's own books call the ledger's accounts.
+    op.execute(
+        """
+        CREATE TABLE journal_account (
+            legal_entity_id uuid NOT NULL
+                CONSTRAINT fk_journal_account_legal_entity_id_legal_entity REFERENCES legal_entity,
+            account text NOT NULL
+                CONSTRAINT ck_journal_account_account CHECK (account ~ '^[a-z_]{1,40}$'),
+            number text NOT NULL CONSTRAINT ck_journal_account_number CHECK (number ~ '^[A-Za-z0-9._-]{1,30}$'),
+            CONSTRAINT pk_journal_account PRIMARY KEY (legal_entity_id, account)
+        )
+        """
+    )
+    protect_operator_table("journal_account", {Role.OPERATOR: "SELECT, INSERT, UPDATE (number)"})
+    audit_table(
+        "journal_account", subject=("legal_entity_id", "account"), shown=("legal_entity_id", "account", "number")
     )
 
 

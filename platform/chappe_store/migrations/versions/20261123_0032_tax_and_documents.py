@@ -73,6 +73,8 @@ def upgrade() -> None:
     _create_rulings()
     _create_answers()
     _create_checks()
+    _create_documents()
+    _create_refusals()
 
 
 def _create_rates() -> None:
@@ -190,4 +192,65 @@ def _create_checks() -> None:
             Role.APP: "SELECT",
             Role.OPERATOR: "SELECT, INSERT, UPDATE (vat_number, due_at, attempts, last_error, last_tried_at)",
         },
+    )
+
+
+def _create_documents() -> None:
+    op.execute(
+        """
+        CREATE TABLE invoice_document (
+            tenant_id uuid NOT NULL,
+            invoice_id uuid NOT NULL,
+            kind text NOT NULL CONSTRAINT ck_invoice_document_kind CHECK (kind IN ('pdf', 'xml')),
+            content bytea NOT NULL,
+            sha256 bytea NOT NULL CONSTRAINT ck_invoice_document_sha256 CHECK (sha256 = sha256(content)),
+            renderer text NOT NULL,
+            keep_until date NOT NULL,
+            created_at timestamptz NOT NULL DEFAULT now(),
+            CONSTRAINT pk_invoice_document PRIMARY KEY (tenant_id, invoice_id, kind),
+            CONSTRAINT fk_invoice_document_tenant_id_invoice_id_invoice
+                FOREIGN KEY (tenant_id, invoice_id) REFERENCES invoice (tenant_id, id)
+        )
+        """
+    )
+    op.execute("CREATE INDEX ix_invoice_document_invoice_id ON invoice_document (invoice_id)")
+    op.execute("CREATE INDEX ix_invoice_document_keep_until ON invoice_document (keep_until)")
+    protect_tenant_table("invoice_document", {Role.APP: "SELECT", Role.OPERATOR: "SELECT, INSERT, DELETE"})
+    # Nobody changes one, its owner included; and nobody deletes one before the law's time is over.
+    op.execute(
+        """
+        CREATE FUNCTION keep_document() RETURNS trigger LANGUAGE plpgsql
+        SET search_path = pg_catalog, pg_temp AS $$
+        BEGIN
+            IF TG_OP = 'DELETE' AND OLD.keep_until <= current_date THEN
+                RETURN OLD;
+            END IF;
+            RAISE EXCEPTION '% is kept as it is for its time', TG_TABLE_NAME USING ERRCODE = 'insufficient_privilege';
+        END $$
+        """
+    )
+    op.execute(
+        "CREATE TRIGGER invoice_document_kept BEFORE UPDATE OR DELETE ON invoice_document "
+        "FOR EACH ROW EXECUTE FUNCTION keep_document()"
+    )
+    op.execute(
+        "CREATE TRIGGER invoice_document_no_truncate BEFORE TRUNCATE ON invoice_document "
+        "FOR EACH STATEMENT EXECUTE FUNCTION refuse_change()"
+    )
+
+
+def _create_refusals() -> None:
+    op.execute(
+        """
+        CREATE TABLE document_refusal (
+            invoice_id uuid CONSTRAINT pk_document_refusal PRIMARY KEY
+                CONSTRAINT fk_document_refusal_invoice_id_invoice REFERENCES invoice,
+            renderer text NOT NULL,
+            findings text[] NOT NULL,
+            refused_at timestamptz NOT NULL DEFAULT now()
+        )
+        """
+    )
+    protect_operator_table(
+        "document_refusal", {Role.OPERATOR: "SELECT, INSERT, UPDATE (renderer, findings, refused_at), DELETE"}
     )

@@ -1,0 +1,1 @@
+"""Whom a tenant's invoices go to, and what has to stand on them."""

@@ -1,0 +1,1 @@
+"""A month's invoices of a legal entity: every payer decided about once, in a transaction of its own."""

@@ -1,0 +1,110 @@
+"""`chappe invoice`: a month's invoices of a legal entity."""
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TypeVar
+from uuid import UUID
+
+import click
+import msgspec
+
+from chappe_billing.invoice_runs import queries
+from chappe_billing.invoice_runs.queries import Entry, RunState
+from chappe_billing.invoice_runs.service import begin_run, get_state, work_on
+from chappe_billing.invoices.models import Outcome
+from chappe_kernel.errors import ChappeError
+from chappe_kernel.ids import LEGAL_ENTITY, TENANT, decode_id, encode_id
+from chappe_kernel.process import prepare_process
+from chappe_kernel.settings import load_settings
+from chappe_store.audit_log.origin import command_origin
+from chappe_store.session import Database
+
+T = TypeVar("T")
+_PAGE = 1000
+
+
+@dataclass(frozen=True)
+class _Settings:
+    database_url: str = field(repr=False)
+
+
+@click.group()
+def invoice() -> None:
+    """Issue a month's invoices, and see what became of whom."""
+    prepare_process("invoice")
+
+
+@invoice.command()
+@click.option("--month", type=click.DateTime(["%Y-%m"]), required=True, help="A month that is over, YYYY-MM.")
+@click.option("--entity", help="Only this legal entity, ent_…; by default all that invoice here.")
+def run(month: datetime, entity: str | None) -> None:
+    """Decide about every customer that nobody decided about yet. May be killed, repeated, and run at several places:
+    each invoice is issued once. Exits 1 when somebody is left for later."""
+
+    async def work(database: Database) -> list[RunState]:
+        async with database.audit() as session:
+            entities = [decode_id(LEGAL_ENTITY, entity)] if entity else await queries.entities_that_invoice(session)
+        return [await _run(database, one, month) for one in entities]
+
+    states = _with_database(work)
+    for state in states:
+        click.echo(
+            f"{encode_id(LEGAL_ENTITY, state.legal_entity_id)} {state.month:%Y-%m}: {state.invoices} invoices to "
+            f"{state.issued}, nothing for {state.nothing}, {state.later} left for later, {state.waiting} waiting"
+        )
+    raise SystemExit(any(state.later or state.waiting for state in states))
+
+
+@invoice.command("log")
+@click.option("--month", type=click.DateTime(["%Y-%m"]), required=True, help="YYYY-MM.")
+@click.option("--entity", help="Only this legal entity's, ent_….")
+@click.option("--outcome", type=click.Choice([outcome.value for outcome in Outcome]), help="Only these.")
+def log_(month: datetime, entity: str | None, outcome: str | None) -> None:
+    """Print what a month's runs made of each customer: one JSON object a line."""
+
+    async def work(database: Database) -> None:
+        async with database.audit() as session:
+            entities = [decode_id(LEGAL_ENTITY, entity)] if entity else await queries.entities_that_invoice(session)
+            for one in entities:
+                found = await queries.find_run(session, one, month.date())
+                after = None
+                while found is not None:
+                    page = await queries.list_log(
+                        session, found.id, limit=_PAGE, after=after, outcome=Outcome(outcome) if outcome else None
+                    )
+                    for entry in page:
+                        click.echo(msgspec.json.encode(_shown(entry)).decode())
+                    if len(page) < _PAGE:
+                        break
+                    after = page[-1].tenant_id
+
+    _with_database(work)
+
+
+def _shown(entry: Entry) -> dict[str, object]:
+    return {**msgspec.to_builtins(entry), "tenant_id": encode_id(TENANT, entry.tenant_id)}
+
+
+async def _run(database: Database, entity: UUID, month: datetime) -> RunState:
+    async with database.operator(command_origin()) as session:
+        begun = await begin_run(session, entity, month.date())
+    await work_on(database, begun.id, begun.cut_off_at)
+    async with database.audit() as session:
+        return await get_state(session, begun.id)
+
+
+def _with_database(work: Callable[[Database], Awaitable[T]]) -> T:
+    async def run_it(url: str) -> T:
+        database = Database(url, origin=command_origin())
+        try:
+            return await work(database)
+        finally:
+            await database.close()
+
+    try:
+        return asyncio.run(run_it(load_settings(_Settings, os.environ).database_url))
+    except ChappeError as error:
+        raise click.ClickException(error.message) from error

@@ -1,0 +1,1 @@
+"""The page of who owes something, and how it is asked for."""

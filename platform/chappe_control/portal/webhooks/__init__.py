@@ -1,0 +1,1 @@
+"""The pages of webhooks: endpoints, and how their deliveries went."""
