@@ -7,13 +7,13 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from chappe_gateway.call import Call
-from chappe_gateway.errors import WrongRegion
+from chappe_gateway.access.rights import Visitor, may_use
+from chappe_gateway.edge.call import Call
+from chappe_gateway.edge.errors import WrongRegion
 from chappe_gateway.gateway import Gateway
-from chappe_gateway.grants import Hold
-from chappe_gateway.limit_leases import Taken
-from chappe_gateway.peer_seal import check_body
-from chappe_gateway.rights import Visitor, may_use
+from chappe_gateway.limits.limit_leases import Taken
+from chappe_gateway.money.grants import Hold
+from chappe_gateway.peers.peer_seal import check_body
 from chappe_kernel.errors import ChappeError, Denied, InsufficientFunds, Invalid, NotFound, Unavailable
 from chappe_kernel.rating import upper_bound
 from chappe_kernel.residency import Elsewhere, Here, Nowhere, Unhealthy, decide

@@ -13,14 +13,16 @@ from litestar.exceptions import HTTPException
 from litestar.handlers import ASGIRouteHandler
 from litestar.types import ASGIApp, Receive, Scope, Send
 
-from chappe_gateway import azure, chat, completions, cors, embeddings, messages, models, peer_door, responses
 from chappe_gateway.batches import routes as batches
 from chappe_gateway.batches.runner import BatchRunner
-from chappe_gateway.call import Call, ClientGone
-from chappe_gateway.errors import answer_for, unknown_path
+from chappe_gateway.dialects import azure, chat, completions, embeddings, messages, models, responses
+from chappe_gateway.edge import cors
+from chappe_gateway.edge.call import Call, ClientGone
+from chappe_gateway.edge.errors import answer_for, unknown_path
 from chappe_gateway.files import routes as files
 from chappe_gateway.gateway import Gateway
-from chappe_gateway.repeats import Repeated
+from chappe_gateway.limits.repeats import Repeated
+from chappe_gateway.peers import peer_door
 from chappe_kernel.errors import ChappeError, Invalid
 from chappe_kernel.ids import REQUEST, encode_id, new_id
 

@@ -6,8 +6,8 @@ import sys
 
 import click
 
+from chappe_gateway.edge.server import create_server
 from chappe_gateway.gateway import Gateway
-from chappe_gateway.server import create_server
 from chappe_gateway.settings import GatewaySettings
 from chappe_kernel.errors import Invalid
 from chappe_kernel.process import prepare_process

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import msgspec
 
-from chappe_gateway.upstream import HttpClient, Reply, UpstreamLost
+from chappe_gateway.engines.upstream import HttpClient, Reply, UpstreamLost
 from chappe_kernel.errors import ChappeError, InsufficientFunds, Unauthenticated, Unavailable
 from chappe_kernel.wire.control import (
     DATABASE_TIME,

@@ -11,34 +11,34 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
 
-from chappe_gateway.auth import KeyCache
-from chappe_gateway.breakers import Breakers
-from chappe_gateway.call import WITHDRAWN, Call
+from chappe_gateway.access.auth import KeyCache
+from chappe_gateway.access.key_feed import Changes, KeyFeed
+from chappe_gateway.access.rights import Rights, touched_by
+from chappe_gateway.access.snapshot import SnapshotKeeper, View
 from chappe_gateway.content.keeping import ContentKeeper
 from chappe_gateway.content.objects import Bounds
 from chappe_gateway.content.sealing import RegionSeal, parse_keys
 from chappe_gateway.content.store import ContentStore
 from chappe_gateway.control_client import ControlClient, ControlUnreachable
-from chappe_gateway.grant_client import GrantKeeper
-from chappe_gateway.health import EngineHealthMonitor
-from chappe_gateway.key_feed import Changes, KeyFeed
-from chappe_gateway.limit_leases import RateLimiter
-from chappe_gateway.metrics import Metrics
-from chappe_gateway.metrics_page import MetricsPage
-from chappe_gateway.peers import Peers
-from chappe_gateway.records import EngineRecords
+from chappe_gateway.edge.call import WITHDRAWN, Call
+from chappe_gateway.engines.health import EngineHealthMonitor
+from chappe_gateway.engines.upstream import HttpClient
+from chappe_gateway.limits.limit_leases import RateLimiter
+from chappe_gateway.limits.repeats import Repeats, RepeatSeal
+from chappe_gateway.money.grant_client import GrantKeeper
+from chappe_gateway.peers.breakers import Breakers
+from chappe_gateway.peers.peers import Peers
 from chappe_gateway.region_redis import open_redis
-from chappe_gateway.region_turns import RegionTurns
-from chappe_gateway.repeats import Repeats, RepeatSeal
-from chappe_gateway.rights import Rights, touched_by
 from chappe_gateway.settings import GatewaySettings
-from chappe_gateway.shipper import Shipper
-from chappe_gateway.snapshot import SnapshotKeeper, View
-from chappe_gateway.spans import Spans
-from chappe_gateway.spool import Spool
-from chappe_gateway.turns import Turns
-from chappe_gateway.upstream import HttpClient
-from chappe_gateway.witnesses import Witnesses
+from chappe_gateway.telemetry.metrics import Metrics
+from chappe_gateway.telemetry.metrics_page import MetricsPage
+from chappe_gateway.telemetry.spans import Spans
+from chappe_gateway.turns.region_turns import RegionTurns
+from chappe_gateway.turns.turns import Turns
+from chappe_gateway.usage.records import EngineRecords
+from chappe_gateway.usage.shipper import Shipper
+from chappe_gateway.usage.spool import Spool
+from chappe_gateway.usage.witnesses import Witnesses
 from chappe_kernel.breaker import BreakerState
 from chappe_kernel.clock import Clock, SystemClock
 from chappe_kernel.errors import Unauthenticated, Unavailable

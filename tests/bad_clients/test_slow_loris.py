@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from chappe_gateway.crowd import Crowd
+from chappe_gateway.edge.crowd import Crowd
 from chappe_kernel.networks import parse_networks
 from tests.bad_clients.answers import read_answers
 from tests.bad_clients.neighbour import asking, neighbour

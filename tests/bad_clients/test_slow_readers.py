@@ -5,7 +5,7 @@ import contextlib
 import json
 import socket
 
-from chappe_gateway.upstream import BUFFER_BYTES
+from chappe_gateway.engines.upstream import BUFFER_BYTES
 from chappe_kernel.rating import Outcome
 from chappe_kernel.wire.control import UsageEvent
 from tests.bad_clients.neighbour import asking, neighbour

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from chappe_gateway.server import MAX_HEADERS, MAX_PIPELINED
+from chappe_gateway.edge.server import MAX_HEADERS, MAX_PIPELINED
 from tests.bad_clients.answers import Answer, check_refusal, read_answers
 from tests.bad_clients.process import GatewayProcess, gateway_process
 from tests.gateway.world import RawClient, World

@@ -14,7 +14,7 @@ from uuid import UUID
 from msgspec import Struct
 
 from chappe_gateway.control_client import ControlClient
-from chappe_gateway.grant_client import GrantKeeper
+from chappe_gateway.money.grant_client import GrantKeeper
 from chappe_kernel.clock import SystemClock
 from chappe_kernel.ids import new_id
 from chappe_kernel.wire.control import AskGrant, Grant, Recalls

@@ -26,10 +26,10 @@ import msgspec
 from chappe_catalogue.manifest import read_manifest
 from chappe_control.catalogue.service import apply_catalogue
 from chappe_control.settings import ControlSettings
-from chappe_gateway.auth import KeyCache
+from chappe_gateway.access.auth import KeyCache
+from chappe_gateway.access.snapshot import View
 from chappe_gateway.control_client import ControlClient
-from chappe_gateway.errors import Headers
-from chappe_gateway.snapshot import View
+from chappe_gateway.edge.errors import Headers
 from chappe_kernel.api_keys import KeyKind, digest_key, generate_key
 from chappe_kernel.clock import SystemClock
 from chappe_kernel.ids import new_id

@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import click
 
-from chappe_gateway.metrics import Metrics
+from chappe_gateway.telemetry.metrics import Metrics
 from chappe_kernel.rating import Counts, Outcome
 from chappe_kernel.trace_context import read_trace
 from chappe_kernel.wire.control import UsageEvent

@@ -10,11 +10,11 @@ import sys
 import time
 from typing import Any
 
-from chappe_gateway.call import CONNECTION_EXTENSION, Call
 from chappe_gateway.control_client import ControlClient
+from chappe_gateway.edge.call import CONNECTION_EXTENSION, Call
+from chappe_gateway.engines.upstream import UpstreamLost
 from chappe_gateway.settings import GatewaySettings
-from chappe_gateway.turns import Turns
-from chappe_gateway.upstream import UpstreamLost
+from chappe_gateway.turns.turns import Turns
 from chappe_kernel.api_keys import KeyKind
 from chappe_kernel.clock import SystemClock
 from chappe_kernel.ids import new_id

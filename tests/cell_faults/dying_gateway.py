@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from chappe_gateway.cli import gateway
-from chappe_gateway.spool import Spool
+from chappe_gateway.usage.spool import Spool
 from chappe_kernel.wire.control import UsageEvent
 
 DIE = "die-between-commit-and-response"
@@ -25,7 +25,7 @@ def main() -> None:
             sign.unlink()
             os.kill(os.getpid(), signal.SIGKILL)
 
-    vars(sys.modules["chappe_gateway.spool"])["Spool"].commit = commit_and_die
+    vars(sys.modules["chappe_gateway.usage.spool"])["Spool"].commit = commit_and_die
     gateway()
 
 

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import msgspec
 from hypothesis import strategies as st
 
-from chappe_gateway import completions, messages_request, requests, responses_request
+from chappe_gateway.dialects import completions, messages_request, responses_request
+from chappe_gateway.dialects import openai_request as requests
 from tests.gateway.fake_control import CHAT, EMBEDDINGS
 
 _HI = [{"role": "user", "content": "hi"}]

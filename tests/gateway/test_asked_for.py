@@ -13,8 +13,8 @@ from anthropic import AsyncAnthropic
 from mistralai.client import Mistral
 from openai import AsyncOpenAI, BadRequestError
 
-from chappe_gateway.extras import prompt_allowance
-from chappe_gateway.requests import decode_chat
+from chappe_gateway.dialects.extras import prompt_allowance
+from chappe_gateway.dialects.openai_request import decode_chat
 from chappe_kernel.rating import Outcome, charge
 from chappe_kernel.wire.control import UsageEvent
 from chappe_kernel.wire.engine import CountRequest

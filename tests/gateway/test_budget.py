@@ -7,7 +7,7 @@ import httpx
 import msgspec
 import pytest
 
-from chappe_gateway.grant_client import PATIENCE_S
+from chappe_gateway.money.grant_client import PATIENCE_S
 from chappe_kernel.rating import upper_bound
 from tests.gateway.fake_control import CHAT, PRICE, FakeControl
 from tests.gateway.test_answers_shape import check_error

@@ -10,9 +10,9 @@ import redis.asyncio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chappe_gateway import concurrency_leases
-from chappe_gateway.concurrency import Gauge, gauged
-from chappe_gateway.concurrency_leases import ConcurrencyLimiter
+from chappe_gateway.limits import concurrency_leases
+from chappe_gateway.limits.concurrency import Gauge, gauged
+from chappe_gateway.limits.concurrency_leases import ConcurrencyLimiter
 from chappe_gateway.region_redis import open_redis
 from chappe_kernel.clock import SystemClock
 from chappe_kernel.errors import LimitExceeded

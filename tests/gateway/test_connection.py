@@ -5,7 +5,7 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chappe_gateway.events import EngineEvents
+from chappe_gateway.engines.events import EngineEvents
 from chappe_kernel.wire.engine import START_MARK
 from tests.gateway.scripted_engine import Script
 from tests.gateway.world import RawClient, World

@@ -4,8 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 
-from chappe_gateway.rights import Visitor
-from chappe_gateway.snapshot import View
+from chappe_gateway.access.rights import Visitor
+from chappe_gateway.access.snapshot import View
 from chappe_kernel.ids import new_id
 from chappe_kernel.rating import Price
 from chappe_kernel.wire.control import PriceVersion, price_in_force

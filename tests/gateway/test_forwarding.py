@@ -14,7 +14,7 @@ import msgspec
 import pytest
 from anthropic import AsyncAnthropic
 
-from chappe_gateway.peer_seal import PeerSeal
+from chappe_gateway.peers.peer_seal import PeerSeal
 from chappe_kernel.api_keys import Pepper
 from chappe_kernel.breaker import Breaker
 from chappe_kernel.ids import REQUEST, decode_id, new_id

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from chappe_gateway.grants import Hold, HoldEnded, LeasedGrant, TenantBook
+from chappe_gateway.money.grants import Hold, HoldEnded, LeasedGrant, TenantBook
 from chappe_kernel.ids import new_id
 
 ADMIT_S, SETTLE_S, RELEASE_S = 30.0, 180.0, 200.0

@@ -10,8 +10,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from chappe_gateway.auth import KeyCache
-from chappe_gateway.rights import touched_by
+from chappe_gateway.access.auth import KeyCache
+from chappe_gateway.access.rights import touched_by
 from chappe_kernel.rating import NO_COUNTS, Counts, Outcome
 from chappe_kernel.wire.control import KeyChange
 from tests.gateway.fake_control import CHAT
@@ -341,8 +341,8 @@ async def test_a_reader_that_stalls_gets_no_more_time_when_the_right_is_gone(wor
 async def test_negative_and_positive_memory_are_bounded_and_leave_nothing_behind(
     world: World, gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("chappe_gateway.auth._MAX_KNOWN", 3)
-    monkeypatch.setattr("chappe_gateway.auth._MAX_UNKNOWN", 3)
+    monkeypatch.setattr("chappe_gateway.access.auth._MAX_KNOWN", 3)
+    monkeypatch.setattr("chappe_gateway.access.auth._MAX_UNKNOWN", 3)
     cache: KeyCache = gateway.gateway.keys
     for _ in range(8):
         assert await status(gateway, world.control.new_key(world.control.new_tenant())) == 200

@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chappe_gateway import region_redis
-from chappe_gateway.errors import RequestLimitExceeded
-from chappe_gateway.limit_leases import RateLimiter
-from chappe_gateway.limits import LocalShare, Unit, Window, block_size
+from chappe_gateway.edge.errors import RequestLimitExceeded
+from chappe_gateway.limits.limit_leases import RateLimiter
+from chappe_gateway.limits.limits import LocalShare, Unit, Window, block_size
 from chappe_gateway.region_redis import open_redis
 from chappe_kernel.clock import SystemClock
 from chappe_kernel.wire.control import RateLimit

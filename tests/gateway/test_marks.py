@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chappe_gateway.events import MAX_EVENT_BYTES, BadStream, EngineEvents, decode_end
+from chappe_gateway.engines.events import MAX_EVENT_BYTES, BadStream, EngineEvents, decode_end
 from chappe_kernel.rating import Counts
 from chappe_kernel.wire.engine import END_MARK, START_MARK, End, Start
 from tests.gateway.world import RunningGateway, World, auth, chat_body

@@ -14,9 +14,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from chappe_gateway.matcher import Matcher
-from chappe_gateway.slips import Slip, SlipSeal
-from chappe_gateway.spool import Life
+from chappe_gateway.usage.matcher import Matcher
+from chappe_gateway.usage.slips import Slip, SlipSeal
+from chappe_gateway.usage.spool import Life
 from chappe_kernel.ids import REQUEST, encode_id, new_id
 from chappe_kernel.rating import Counts, Outcome, Price, charge
 from chappe_kernel.wire.control import UsageEvent

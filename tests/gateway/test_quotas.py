@@ -10,9 +10,9 @@ import redis.asyncio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chappe_gateway.errors import RequestLimitExceeded
-from chappe_gateway.limit_leases import RateLimiter
-from chappe_gateway.limits import Unit, Window, meters
+from chappe_gateway.edge.errors import RequestLimitExceeded
+from chappe_gateway.limits.limit_leases import RateLimiter
+from chappe_gateway.limits.limits import Unit, Window, meters
 from chappe_kernel.clock import SystemClock
 from chappe_kernel.ids import new_id
 from chappe_kernel.wire.control import MonthlyBudget, RateLimit

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from openai import ConflictError
 
-from chappe_gateway import repeats
-from chappe_gateway.repeats import Answer, RepeatSeal, _decrypt, _encrypt, read_key
+from chappe_gateway.limits import repeats
+from chappe_gateway.limits.repeats import Answer, RepeatSeal, _decrypt, _encrypt, read_key
 from chappe_kernel.errors import Invalid
 from chappe_kernel.ids import REQUEST, decode_id, new_id
 from chappe_kernel.rating import Outcome

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chappe_gateway.slips import Slip, SlipSeal
-from chappe_gateway.spool import Life, Spool
-from chappe_gateway.spool_lock import SpoolLock, SpoolTaken
+from chappe_gateway.usage.slips import Slip, SlipSeal
+from chappe_gateway.usage.spool import Life, Spool
+from chappe_gateway.usage.spool_lock import SpoolLock, SpoolTaken
 from chappe_kernel.ids import new_id
 from chappe_kernel.rating import Price
 
@@ -60,7 +60,7 @@ def test_noise_opens_nothing(noise: str) -> None:
 async def test_a_spool_has_one_owner_and_dying_lets_go(tmp_path: Path) -> None:
     path = tmp_path / "gw.sqlite"
     code = (
-        "import asyncio, sys, time; from pathlib import Path; from chappe_gateway.spool_lock import SpoolLock\n"
+        "import asyncio, sys, time; from pathlib import Path; from chappe_gateway.usage.spool_lock import SpoolLock\n"
         "asyncio.run(SpoolLock(Path(sys.argv[1])).take()); print('has it', flush=True); time.sleep(60)"
     )
     owner = await asyncio.create_subprocess_exec(sys.executable, "-c", code, str(path), stdout=asyncio.subprocess.PIPE)

@@ -8,8 +8,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from chappe_gateway.shipper import MAX_BATCH, Shipper
-from chappe_gateway.spool import Spool
+from chappe_gateway.usage.shipper import MAX_BATCH, Shipper
+from chappe_gateway.usage.spool import Spool
 from chappe_kernel.errors import Unavailable
 from chappe_kernel.ids import new_id
 from chappe_kernel.rating import NO_COUNTS, Outcome

@@ -19,8 +19,8 @@ from uuid import UUID
 import msgspec
 import pytest
 
-from chappe_gateway.shipper import Shipper
-from chappe_gateway.spool import Life, Spool
+from chappe_gateway.usage.shipper import Shipper
+from chappe_gateway.usage.spool import Life, Spool
 from chappe_kernel.ids import new_id
 from chappe_kernel.rating import Counts, Outcome
 from chappe_kernel.wire.control import UsageEvent, UsageReceipt
@@ -63,7 +63,7 @@ def observer(monkeypatch: pytest.MonkeyPatch) -> Observer:
     def observed(*arguments: Any, **options: Any) -> sqlite3.Connection:
         return connect(*arguments, **options, factory=observer.connection())
 
-    monkeypatch.setattr("chappe_gateway.spool.sqlite3.connect", observed)
+    monkeypatch.setattr("chappe_gateway.usage.spool.sqlite3.connect", observed)
     return observer
 
 

@@ -12,8 +12,8 @@ from uuid import UUID
 import httpx
 from openai import AsyncOpenAI
 
+from chappe_gateway.edge.server import create_server
 from chappe_gateway.gateway import Gateway
-from chappe_gateway.server import create_server
 from chappe_gateway.settings import GatewaySettings
 from chappe_kernel.wire.control import UsageEvent
 from tests.gateway.fake_control import CHAT, CREDENTIAL, FakeControl

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chappe_gateway.grant_sizing import Burn, next_grant_nano
+from chappe_gateway.money.grant_sizing import Burn, next_grant_nano
 
 BLOCK_NANO = 50_000_000
 RATES = st.integers(0, 10**10)

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from chappe_gateway.grants import Hold, LeasedGrant, TenantBook
-from chappe_gateway.snapshot import View
+from chappe_gateway.access.snapshot import View
+from chappe_gateway.money.grants import Hold, LeasedGrant, TenantBook
 from chappe_kernel.rating import Counts, Outcome, charge, upper_bound
 from chappe_kernel.wire import control as wire
 

@@ -20,7 +20,7 @@ from chappe_billing.ledger import service as ledger
 from chappe_billing.usage import queries as usage_queries
 from chappe_billing.usage import service as usage
 from chappe_billing.usage.allocation import Allocation
-from chappe_gateway.grants import LeasedGrant, TenantBook
+from chappe_gateway.money.grants import LeasedGrant, TenantBook
 from tests.money.machine import Money
 from tests.money.playing import played
 

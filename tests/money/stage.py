@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from chappe_billing.balance.queries import Balance, read_balance
 from chappe_billing.prices.queries import all_prices
-from chappe_gateway.snapshot import View
+from chappe_gateway.access.snapshot import View
 from chappe_kernel.ids import TenantId, new_id
 from chappe_kernel.wire import control as wire
 from chappe_store.queries import read_epoch, renew_epoch

@@ -7,8 +7,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from chappe_gateway.edge.server import create_server
 from chappe_gateway.gateway import Gateway
-from chappe_gateway.server import create_server
 from chappe_gateway.settings import GatewaySettings
 from tests.control.world import CREDENTIALS
 from tests.gateway.scripted_engine import ScriptedEngine

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from random import Random
 from uuid import UUID
 
-from chappe_gateway.grants import Hold, LeasedGrant, TenantBook
-from chappe_gateway.limits import LocalShare, Unit, Window
+from chappe_gateway.limits.limits import LocalShare, Unit, Window
+from chappe_gateway.money.grants import Hold, LeasedGrant, TenantBook
 from chappe_kernel.residency import Elsewhere, Here, decide
 
 REGIONS = ("fr-par", "de-fra")

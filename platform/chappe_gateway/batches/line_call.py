@@ -3,11 +3,11 @@
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
-from chappe_gateway import chat, completions, embeddings
 from chappe_gateway.batches.model import BatchHead, Line
-from chappe_gateway.call import CONNECTION_EXTENSION, Call, ClientGone
+from chappe_gateway.dialects import chat, completions, embeddings
+from chappe_gateway.edge.call import CONNECTION_EXTENSION, Call, ClientGone
 from chappe_gateway.gateway import Gateway
-from chappe_gateway.turns import PRIORITY_HEADER
+from chappe_gateway.turns.turns import PRIORITY_HEADER
 from chappe_kernel.errors import ChappeError, LimitExceeded
 from chappe_kernel.fairness.line import Priority, State
 

@@ -9,12 +9,12 @@ from msgspec import Struct
 from chappe_gateway.batches import records
 from chappe_gateway.batches.model import OVER, BatchHead, BatchObject, Endpoint, show_batch
 from chappe_gateway.batches.records import Found
-from chappe_gateway.call import Call
 from chappe_gateway.content.asking import expiry, find_name, locate, no_such, owner_of, visit
 from chappe_gateway.content.listing import read_after, read_page, show_page
 from chappe_gateway.content.objects import Kind, Name, Page
-from chappe_gateway.decoding import decode_body, refuse
-from chappe_gateway.errors import unknown_path
+from chappe_gateway.dialects.decoding import decode_body, refuse
+from chappe_gateway.edge.call import Call
+from chappe_gateway.edge.errors import unknown_path
 from chappe_gateway.files.routes import PATH as FILES_PATH
 from chappe_gateway.gateway import Gateway
 from chappe_kernel.errors import Conflict, Invalid

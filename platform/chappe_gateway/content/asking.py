@@ -5,12 +5,12 @@ An id names its region, `file_…_fr-par`, so that a gateway elsewhere can say w
 
 from uuid import UUID
 
+from chappe_gateway.access.rights import Visitor
 from chappe_gateway.admission import identify
-from chappe_gateway.call import Call
 from chappe_gateway.content.objects import Kind, Name, Owner
-from chappe_gateway.errors import WrongRegion
+from chappe_gateway.edge.call import Call
+from chappe_gateway.edge.errors import WrongRegion
 from chappe_gateway.gateway import Gateway
-from chappe_gateway.rights import Visitor
 from chappe_kernel.errors import Denied, Invalid, NotFound
 from chappe_kernel.ids import decode_id, encode_id
 

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 
 import structlog
 
+from chappe_gateway.access.key_feed import Changes
 from chappe_gateway.content.objects import Owner
 from chappe_gateway.content.store import ContentStore
 from chappe_gateway.control_client import ControlClient, ControlUnreachable
-from chappe_gateway.key_feed import Changes
 from chappe_kernel.errors import Unavailable
 from chappe_kernel.wire.control import ContentHolder
 

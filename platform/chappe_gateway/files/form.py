@@ -10,7 +10,7 @@ from multipart import (  # type: ignore[import-untyped]  # it has no types
     parse_options_header,
 )
 
-from chappe_gateway.errors import Headers, WrongMediaType
+from chappe_gateway.edge.errors import Headers, WrongMediaType
 from chappe_kernel.errors import Invalid
 
 FILE = "file"

@@ -5,12 +5,12 @@ from typing import NamedTuple
 
 import msgspec
 
-from chappe_gateway.call import Call
 from chappe_gateway.content.asking import expiry, find_name, no_such, owner_of, visit
 from chappe_gateway.content.listing import read_after, read_page, show_page
 from chappe_gateway.content.objects import Kind, Name, Page, Stored
 from chappe_gateway.content.store import PIECE_BYTES, ContentStore
-from chappe_gateway.errors import WrongMethod, unknown_path
+from chappe_gateway.edge.call import Call
+from chappe_gateway.edge.errors import WrongMethod, unknown_path
 from chappe_gateway.files.form import Form, read_boundary, read_form
 from chappe_gateway.files.lines import LineSplitter, check_line
 from chappe_gateway.files.model import FileHead, show_file

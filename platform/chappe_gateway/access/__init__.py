@@ -1,0 +1,1 @@
+"""Who may do what, as far as this gateway knows."""

@@ -1,0 +1,1 @@
+"""How requests come in: HTTP, its bounds, and what failures become."""

@@ -1,0 +1,1 @@
+"""The region's engines: calling them, relaying what they answer, whether they do."""

@@ -1,0 +1,1 @@
+"""Budgets: what is leased, held and given back."""

@@ -1,0 +1,1 @@
+"""Who is next at a busy deployment."""

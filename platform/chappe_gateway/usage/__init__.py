@@ -1,0 +1,1 @@
+"""What was used: settled, spooled, shipped, and matched with what engines say."""
