@@ -85,6 +85,7 @@ class Permission(StrEnum):
     WORK_QUEUES = "decide about disputed usage"
     SEE_LEGAL_ENTITIES = "see legal entities"
     MANAGE_LEGAL_ENTITIES = "manage legal entities"
+    MANAGE_TAX = "decide how tenants are taxed"
     SEE_TENANT_QUOTAS = "see tenants' quotas"
     MANAGE_TENANT_QUOTAS = "manage tenants' quotas"
     MANAGE_PLANS = "manage plans"
@@ -162,6 +163,7 @@ ALLOWED: dict[Permission, frozenset[Holder]] = {
     Permission.WORK_QUEUES: _TREASURY,
     Permission.SEE_LEGAL_ENTITIES: _OPERATOR,
     Permission.MANAGE_LEGAL_ENTITIES: _TREASURY,
+    Permission.MANAGE_TAX: _TREASURY,
     Permission.SEE_TENANT_QUOTAS: _OPERATOR,
     Permission.MANAGE_TENANT_QUOTAS: _CARE,
     Permission.MANAGE_PLANS: _ADMINISTRATOR,

@@ -39,6 +39,9 @@ CUSTOMERS = HEADS | {Caller.BILLING, Caller.VIEWER}
 PUBLIC_API = {
     "GET /api/v1/balance": tenant_api(MEMBERS | KEY),
     "GET /api/v1/transactions": tenant_api(MEMBERS | KEY),
+    "GET /api/v1/tax": tenant_api(MEMBERS | KEY),
+    "GET /api/v1/invoices/{invoice_id}/document.pdf": tenant_api(MEMBERS | KEY, of=things.an_invoice_with_documents),
+    "GET /api/v1/invoices/{invoice_id}/document.xml": tenant_api(MEMBERS | KEY, of=things.an_invoice_with_documents),
     "GET /api/v1/invoices": tenant_api(MEMBERS | KEY),
     "GET /api/v1/invoices/preview": tenant_api(MEMBERS | KEY),
     "GET /api/v1/invoices/{invoice_id}": tenant_api(MEMBERS | KEY, of=things.an_invoice),

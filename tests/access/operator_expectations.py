@@ -25,6 +25,28 @@ def _part() -> dict[str, str]:
 
 
 OPERATOR_API = {
+    "GET /api/v1/operator/vat-rates": operator_api(OPERATOR),
+    "POST /api/v1/operator/vat-rates": operator_api(CREDIT, 201, body=lambda _: things.RATE),
+    "GET /api/v1/operator/legal-entities/{entity_id}/tax": operator_api(OPERATOR, of=things.a_legal_entity),
+    "PUT /api/v1/operator/legal-entities/{entity_id}/tax": operator_api(
+        CREDIT, of=things.a_legal_entity, body=lambda _: {"one_stop_shop": True}
+    ),
+    "GET /api/v1/operator/vat-checks": operator_api(OPERATOR),
+    "GET /api/v1/operator/tenants/{tenant_id}/tax": operator_api(OPERATOR, of=things.a_tenant),
+    "POST /api/v1/operator/tenants/{tenant_id}/vat-check": operator_api(CREDIT, of=things.a_checked_tenant),
+    "POST /api/v1/operator/tenants/{tenant_id}/vat-answers": operator_api(
+        CREDIT, 201, of=things.a_checked_tenant, body=lambda _: {"vat_number": "DE123456789", "outcome": "confirmed"}
+    ),
+    "POST /api/v1/operator/tenants/{tenant_id}/tax-rulings": operator_api(
+        CREDIT, 201, of=things.a_tenant, body=lambda _: {"category": "O", "reason": "an embassy"}
+    ),
+    "GET /api/v1/operator/document-refusals": operator_api(OPERATOR),
+    "GET /api/v1/operator/invoices/{invoice_id}/document.pdf": operator_api(
+        OPERATOR, of=things.an_invoice_with_documents
+    ),
+    "GET /api/v1/operator/invoices/{invoice_id}/document.xml": operator_api(
+        OPERATOR, of=things.an_invoice_with_documents
+    ),
     "GET /api/v1/operator/plans": operator_api(OPERATOR),
     "POST /api/v1/operator/plans": operator_api(
         ADMINISTRATOR, 201, body=lambda _: {"name": unlike().replace(" ", "-"), "title": "Plan"}

@@ -8,6 +8,8 @@ import msgspec
 from sqlalchemy import select, text
 
 from chappe_billing.discrepancies.queries import list_newest
+from chappe_billing.documents.models import Paper
+from chappe_billing.documents.queries import Unrendered, insert_documents
 from chappe_billing.dunning.service import pause
 from chappe_billing.feed.queries import read_last_batch
 from chappe_billing.feed.service import close_batch
@@ -17,6 +19,7 @@ from chappe_billing.ledger.postings import Account, AccountKind, Line, Posting, 
 from chappe_billing.ledger.service import new_transaction_id
 from chappe_billing.prices.service import publish_price
 from chappe_billing.quarantine.queries import list_quarantined
+from chappe_billing.tax.checking import note_new_numbers
 from chappe_catalogue.listings.models import Listing
 from chappe_catalogue.publishers.models import Publisher
 from chappe_kernel.ids import (
@@ -49,6 +52,7 @@ from tests.control.world import CHAT
 from tests.pages.browser import PASSWORD
 
 TOMORROW = (datetime.now(UTC) + timedelta(days=1)).date().isoformat()
+RATE = {"country": "IS", "starts_on": "2090-01-01", "rate_percent": "24.5", "source": "a law"}
 RAISE = {"requests_per_minute": 6000, "reason": "launch", "ends_at": f"{TOMORROW}T00:00:00Z"}
 
 TERM = {"kind": "minimum", "first_month": "2090-01", "amount": "250.00"}
@@ -168,6 +172,38 @@ async def a_plan(access: AccessWorld) -> dict[str, str]:
 async def a_tenant(access: AccessWorld) -> dict[str, str]:
     tenant = await make_tenant(access.control, unlike("tenant"))
     return {"tenant_id": encode_id(TENANT, tenant.id)}
+
+
+async def a_checked_tenant(access: AccessWorld) -> dict[str, str]:
+    """With a VAT number that nobody has answered about."""
+    tenant = await make_tenant(access.control, unlike("tenant"))
+    async with access.control.database.operator() as session:
+        await session.execute(
+            text("UPDATE tenant SET country = 'DE', vat_number = 'DE123456789' WHERE id = :id"), {"id": tenant.id}
+        )
+    await note_new_numbers(access.control.database)
+    return {"tenant_id": encode_id(TENANT, tenant.id)}
+
+
+async def an_invoice_with_documents(access: AccessWorld) -> dict[str, str]:
+    """Alpha's, with its documents."""
+    invoice_id = new_id()
+    papers = {Paper.PDF: b"%PDF-", Paper.XML: b"<x/>"}
+    async with access.control.database.operator() as session:
+        await session.execute(
+            text(
+                "INSERT INTO invoice (id, kind, legal_entity_id, tenant_id, currency, minor_digits, series, ordinal, "
+                "number, issued_on, cut_off_at, net_minor, tax_minor, gross_minor, content) SELECT :id, 'invoice', "
+                "legal_entity_id, id, currency, 2, :series, 1, :series, DATE '2026-11-01', now(), 1, 0, 1, '{}' "
+                "FROM tenant WHERE id = :tenant"
+            ),
+            {"id": invoice_id, "series": unlike("access"), "tenant": access.alpha.id},
+        )
+        of = Unrendered(invoice_id, access.alpha.id, {})
+        await insert_documents(
+            session, of, papers, renderer="tests", keep_until=datetime(2037, 1, 1, tzinfo=UTC).date()
+        )
+    return {"invoice_id": encode_id(INVOICE, invoice_id)}
 
 
 async def a_customer(access: AccessWorld) -> dict[str, str]:

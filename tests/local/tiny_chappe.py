@@ -1,7 +1,8 @@
 """The command `chappe` over an instance of three small parts; supervisor, socket and state are the real ones.
 
 `python tiny_chappe.py up --detach`. The parts: a real Valkey, `web` (which leaves a child in a session of its own, as
-Ray's daemons do), and `idle`, which ignores SIGTERM, and which dies at once where CHAPPE_TEST_BROKEN is set.
+Ray's daemons do), and `idle`, which ignores SIGTERM, and which dies at once where CHAPPE_TEST_BROKEN is set. With
+CHAPPE_TEST_STRIPE the payment stand-in is there too.
 """
 
 import functools
@@ -30,7 +31,8 @@ def tiny_parts(setting: Setting) -> list[Part]:
     async def lives() -> bool:
         return "CHAPPE_TEST_BROKEN" not in setting.environ
 
-    redis = next(part for part in all_parts(setting) if part.name == "redis")
+    whole = {part.name: part for part in all_parts(setting)}
+    redis = whole["redis"]
     port = setting.instance.control_port
     web = Part(
         name="web",
@@ -46,7 +48,7 @@ def tiny_parts(setting: Setting) -> list[Part]:
         ready=lives,
         stop_grace_s=0.5,
     )
-    return [redis, web, idle]
+    return [redis, web, idle, *([whole["stripe"]] if "CHAPPE_TEST_STRIPE" in setting.environ else [])]
 
 
 class TinyStartUp(StartUp):

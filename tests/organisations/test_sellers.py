@@ -14,6 +14,7 @@ from sqlalchemy.exc import IntegrityError
 
 from chappe_control.onboarding.tenants import Defaults, create_customer
 from chappe_kernel.ids import LEGAL_ENTITY, decode_id, encode_id, new_id
+from chappe_local.prepare import SELLER
 from chappe_store.session import Database, TenantScope
 from chappe_tenants.legal_entities.models import DEFAULT_LEGAL_ENTITY_ID
 from chappe_tenants.organisations.schemas import CreateCustomer
@@ -116,3 +117,15 @@ async def test_the_operators_own_name_stands_there(database: Database, database_
     code, _, err = await command(database_urls, "--country", "XX")
     assert code == 1 and "ISO 3166" in err
     assert decode_id(LEGAL_ENTITY, FIRST) == DEFAULT_LEGAL_ENTITY_ID
+
+
+async def test_a_new_instances_seller_is_said_once(database: Database, database_urls: DatabaseUrls) -> None:
+    said = (*SELLER, "--payments", "stripe", "--if-unsaid")
+    code, out, err = await command(database_urls, *said)
+    shown = json.loads(out)
+    assert (code, shown["payments"], shown["address"]["country"]) == (0, "stripe", "FR"), err
+    number = shown["vat_number"].removeprefix("FR")
+    assert int(number[:2]) == (12 + 3 * int(number[2:])) % 97, "a French VAT number checks its own SIREN"
+    await command(database_urls, "--payments", "none")
+    code, out, _ = await command(database_urls, *said)
+    assert json.loads(out)["payments"] == "none", "what an operator chose since stays"

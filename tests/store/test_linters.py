@@ -57,7 +57,7 @@ EXEMPT: dict[str, dict[str, str]] = {
         r"public\.usage_event_(default|\d{4}_\d{2})": "a partition is reached through its parent; alone it is closed"
     },
     "SEC013": {
-        r"public\.\w+\.\w+_(append_only|no_truncate|balanced|keep_an_owner|kept|resolved_once)": (
+        r"public\.\w+\.\w+_(append_only|no_truncate|balanced|keep_an_owner|resolved_once)": (
             "they refuse or check, and write nothing"
         ),
         r"public\.\w+\.(budget_increase|tenant_(state|parent|is_open))": "refuses, and writes nothing of another row",
@@ -65,6 +65,7 @@ EXEMPT: dict[str, dict[str, str]] = {
         r"public\.(tenant|api_key)\.\w+_follow_(new_)?limit": "writes a quota of the row's own tenant, as its caller",
         r"public\.price_version\.price_version_one_per_start": "refuses, and writes nothing",
         r"public\.price_withdrawal\.price_withdrawal_in_time": "the same",
+        r"public\.invoice_document\.invoice_document_kept": "refuses, and writes nothing",
         r"public\.payment\.payment_kept": "the same",
         r"public\.price_draft\.price_draft_ended": "the same",
         r"public\.invoice\w*\.invoice_(credit_notes|funding_used|settlement_within)": "the same",

@@ -75,7 +75,7 @@ async def test_a_key_is_forgotten_after_a_day(stripe: LocalStripe, client: Strip
 
 
 async def test_a_key_in_use_is_a_conflict(stripe: LocalStripe, client: StripeClient) -> None:
-    await stripe.switch("fault", path="/v1/payment_intents", do="slow", delay_s=0.3)
+    await stripe.switch("fault", path="/v1/payment_intents", do="slow", delay_s=1.5)
     slow = asyncio.create_task(client.v1.payment_intents.create_async(CHARGE, key()))
     async with asyncio.timeout(5):
         while not stripe.application._running_keys:  # noqa: ASYNC110 -- nobody is told when a call begins
@@ -92,7 +92,7 @@ async def test_a_key_in_use_is_a_conflict(stripe: LocalStripe, client: StripeCli
 async def test_lost_after_the_commit_a_repeat_finds_it(stripe: LocalStripe, client: StripeClient, fault: str) -> None:
     await stripe.switch("fault", path="/v1/payment_intents", do=fault, after_commit=True)
     with pytest.raises(StripeError):
-        await stripe.client(timeout_s=0.3).v1.payment_intents.create_async(CHARGE, key())
+        await stripe.client(timeout_s=0.8).v1.payment_intents.create_async(CHARGE, key())
     assert await intents(client) == 1
     assert (await client.v1.payment_intents.create_async(CHARGE, key())).status == "succeeded"
     assert await intents(client) == 1
@@ -102,7 +102,7 @@ async def test_lost_after_the_commit_a_repeat_finds_it(stripe: LocalStripe, clie
 async def test_lost_before_the_commit_nothing_happened(stripe: LocalStripe, client: StripeClient, fault: str) -> None:
     await stripe.switch("fault", path="/v1/payment_intents", do=fault)
     with pytest.raises(StripeError) as caught:
-        await stripe.client(timeout_s=0.3).v1.payment_intents.create_async(CHARGE, key())
+        await stripe.client(timeout_s=0.8).v1.payment_intents.create_async(CHARGE, key())
     assert caught.value.http_status == (int(fault) if fault.isdigit() else None)
     assert await intents(client) == 0
     assert (await client.v1.payment_intents.create_async(CHARGE, key())).status == "succeeded"

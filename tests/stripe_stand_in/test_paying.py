@@ -164,6 +164,29 @@ async def test_canceling_gives_a_half_paid_transfer_back(stripe: LocalStripe, cl
     assert cash.to_dict()["available"] == {"eur": 300}
 
 
+async def test_an_intent_is_changed_until_it_is_paid(client: StripeClient) -> None:
+    given: Any = {"amount": 500, "currency": "eur", "metadata": {"a": "1"}, **doing.NO_REDIRECTS}
+    intent = await client.v1.payment_intents.create_async(given)
+    assert intent.status == "requires_payment_method"
+    method: Any = {"payment_method": "pm_card_visa", "amount": 600, "metadata": {"b": "2"}}
+    await client.v1.payment_intents.update_async(intent.id, method)
+    paid = await client.v1.payment_intents.confirm_async(intent.id)
+    assert (paid.status, paid.amount_received, paid.to_dict()["metadata"]) == ("succeeded", 600, {"a": "1", "b": "2"})
+    with pytest.raises(InvalidRequestError):
+        await client.v1.payment_intents.update_async(intent.id, {"amount": 700})
+    found = await client.v1.payment_intents.search_async({"query": "status:'succeeded' AND metadata['b']:'2'"})
+    assert [one.id for one in found.data] == [intent.id]
+
+
+async def test_a_canceled_intent_is_not_paid(client: StripeClient) -> None:
+    given: Any = {"amount": 500, "currency": "eur", "payment_method": "pm_card_visa", **doing.NO_REDIRECTS}
+    intent = await client.v1.payment_intents.create_async(given)
+    gone = await client.v1.payment_intents.cancel_async(intent.id, {"cancellation_reason": "abandoned"})
+    assert (gone.status, gone.cancellation_reason) == ("canceled", "abandoned")
+    with pytest.raises(InvalidRequestError):
+        await client.v1.payment_intents.confirm_async(intent.id)
+
+
 async def test_amounts_out_of_bounds_are_refused(client: StripeClient) -> None:
     for amount, code in ((49, "amount_too_small"), (100_000_000, "amount_too_large")):
         with pytest.raises(InvalidRequestError) as caught:

@@ -108,6 +108,39 @@ async def rule(
     )
 
 
+async def record_answer(
+    session: AsyncSession, scope: TenantScope, *, vat_number: str, outcome: NumberState, consultation_number: str | None
+) -> VatAnswer:
+    """What somebody of the operator's found out about a tenant's number. Raises `NotFound`, and `Conflict` when that is
+    not its number (any more)."""
+    tenant = await read_tenant(session, scope)
+    if tenant is None:
+        raise NotFound("no such organisation")
+    if tenant.vat_number != vat_number:
+        raise Conflict("the organisation has another VAT number", code="vat_number_changed", param="vat_number")
+    return await queries.insert_answer(
+        session,
+        VatAnswer(
+            tenant_id=scope.tenant_id,
+            id=new_id(),
+            vat_number=vat_number,
+            outcome=outcome,
+            source="operator",
+            consultation_number=consultation_number,
+        ),
+    )
+
+
+async def check_again(session: AsyncSession, scope: TenantScope) -> VatCheck:
+    """Ask VIES about the tenant's number as soon as may be. As the operator. Raises `Conflict` when it has none that
+    VIES knows of."""
+    if await queries.make_due(session, scope):
+        found = await queries.read_check(session, scope)
+        if found is not None:
+            return found
+    raise Conflict("the organisation has no VAT number that could be checked", code="nothing_to_check")
+
+
 async def schedule_rate(session: AsyncSession, *, country: str, starts_on: date, rate_bp: int, source: str) -> VatRate:
     """A country's standard rate from a day after today on; said twice, the later word counts. As the operator. Raises
     `Invalid`."""

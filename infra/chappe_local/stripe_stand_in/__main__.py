@@ -26,8 +26,11 @@ async def run(state: Path, port: int) -> None:
         endpoints=msgspec.json.decode(os.environ.get("STAND_IN_WEBHOOKS", "[]"), type=tuple[Endpoint, ...]),
     )
     application = StandIn(config)
-    async with application.delivering():
-        await uvicorn.Server(serving(application, port)).serve()
+    server = uvicorn.Server(serving(application, port))
+    async with application.delivering() as courier:
+        # Without its courier it would look well and tell nobody of anything.
+        courier.add_done_callback(lambda _task: setattr(server, "should_exit", True))
+        await server.serve()
 
 
 if __name__ == "__main__":

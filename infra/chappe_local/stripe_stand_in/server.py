@@ -76,11 +76,12 @@ class StandIn:
         return self._clock() + float(self.store.setting("clock_offset_s", 0))
 
     @contextlib.asynccontextmanager
-    async def delivering(self) -> AsyncIterator[None]:
-        """Webhooks are sent while the block lasts; the store is closed with it."""
+    async def delivering(self) -> AsyncIterator[asyncio.Task[None]]:
+        """Webhooks are sent while the block lasts; the store is closed with it. Gives the task that sends: it ends
+        before it is cancelled only by a bug of ours, which is raised at the end of the block."""
         task = asyncio.create_task(self._courier.run())
         try:
-            yield
+            yield task
         finally:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):

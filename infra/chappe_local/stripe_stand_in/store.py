@@ -17,6 +17,7 @@ CREATE INDEX IF NOT EXISTS object_by_customer ON object (kind, json_extract(body
 CREATE INDEX IF NOT EXISTS object_by_intent ON object (kind, json_extract(body, '$.payment_intent'), seq);
 CREATE TABLE IF NOT EXISTS answer (
     key TEXT PRIMARY KEY, request TEXT NOT NULL, status INTEGER NOT NULL, body BLOB NOT NULL, created INTEGER NOT NULL);
+CREATE INDEX IF NOT EXISTS answer_by_age ON answer (created);
 CREATE TABLE IF NOT EXISTS delivery (
     seq INTEGER PRIMARY KEY AUTOINCREMENT, event TEXT NOT NULL, endpoint TEXT NOT NULL, due REAL NOT NULL,
     attempts INTEGER NOT NULL DEFAULT 0, state TEXT NOT NULL DEFAULT 'waiting', status INTEGER);
@@ -178,10 +179,6 @@ class Store:
         sql = "SELECT event, endpoint, due, attempts, state, status FROM delivery ORDER BY seq"
         columns = ("event", "endpoint", "due", "attempts", "state", "status")
         return [dict(zip(columns, row, strict=True)) for row in self._connection.execute(sql)]
-
-    def forget_everything(self) -> None:
-        for table in ("object", "answer", "delivery", "task", "setting"):
-            self._connection.execute(f"DELETE FROM {table}")  # noqa: S608 -- our own names
 
 
 def _read(body: str) -> Json:

@@ -14,7 +14,8 @@ API_VERSION: Final = "2026-10-28.endive"
 
 _ALPHABET: Final = string.ascii_letters + string.digits
 _ID_LENGTH: Final = 24
-_REORDER_WITHIN_S: Final = 0.3
+_REORDER_WITHIN_S: Final = 1.3
+"""How long events are collected before they go in the opposite order. Its clock is in whole seconds: at least 0.3."""
 
 
 @dataclass(frozen=True)

@@ -130,6 +130,16 @@ BY_FIELD: Mapping[str, Any] = {
     "state_by": "operator",
     "vat_number": "FR40303265045",
     "Contact.phone": "+33123456789",
+    # Tax.
+    "VatAnswerView.outcome": "confirmed",
+    "RecordVatAnswer.outcome": "confirmed",
+    "VatAnswerView.source": "vies",
+    "VatAnswerView.name": "Exemple Télécom SAS",
+    "VatAnswerView.address": "1 rue de la Paix, 75002 Paris",
+    "consultation_number": "WAPIAAAAYmeZQy1X",
+    "rate_percent": "20.00",
+    "TreatmentView.exemption": None,
+    "findings": ["BR-CO-15: the total with VAT is the total without it and the VAT"],
     # The audit log.
     "ActorView.kind": "management_key",
     "ActorView.id": f"key_{ID}",

@@ -22,6 +22,7 @@ from chappe_control.public import (
     projects,
     quotas,
     service_accounts,
+    tax,
     transactions,
     usage,
     webhooks,
@@ -37,6 +38,9 @@ def make_router() -> Router:
         route_handlers=[
             balance.get_balance,
             transactions.list_own,
+            tax.read_own,
+            tax.read_pdf,
+            tax.read_xml,
             invoices.list_own,
             invoices.read_preview,
             invoices.read_one,

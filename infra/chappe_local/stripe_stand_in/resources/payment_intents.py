@@ -172,6 +172,7 @@ def update(world: World, params: Json, intent_id: str) -> Json:
             raise invalid("You cannot change the customer of this PaymentIntent.", param="customer")
         world.get("customer", params["customer"], "customer")
     _put_method(world, intent, params)
+    world.save(intent)
     return change(world, intent, {key: params[key] for key in params if key in _PLAIN})
 
 

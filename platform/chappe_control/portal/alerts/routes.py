@@ -92,7 +92,7 @@ async def _page(
         settings=settings,
         mutable=MUTABLE,
         kinds=KINDS,
-        languages=LANGUAGES,
+        letter_languages=LANGUAGES,
         forecast_kind=AlertKind.FORECAST,
         form=form or Form(_filled(settings)),
     )

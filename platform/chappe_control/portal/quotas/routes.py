@@ -127,7 +127,7 @@ async def _page(
         status=status,
         found=found,
         choices=choices,
-        form=form or Form({"hard_stop": "on", "alert_percents": "80, 100"}),
+        form=form or Form({"hard_stop": "on", "alert_percents": "50, 75, 90, 100"}),
         form_is_open=manages and (form is not None or "new" in request.query_params),
         edited=edited,
         edited_id=None if edited is None else encode_id(QUOTA, edited.id),
