@@ -15,8 +15,12 @@ from chappe_store.session import Database
 from chappe_tenants.legal_entities.models import DEFAULT_LEGAL_ENTITY_ID, LegalEntity
 from tests.conftest import DatabaseUrls
 from tests.control.world import HandClock
+from tests.invoices.conftest import MakeBuyer, Office, buyer, make_customer, market, office
+from tests.payments.collecting import Collector
 from tests.payments.world import PaymentWorld
 from tests.stripe_server import LocalStripe, local_stripe
+
+__all__ = ["buyer", "make_customer", "market", "office"]
 
 
 @pytest.fixture
@@ -42,3 +46,8 @@ async def world(database: Database, database_urls: DatabaseUrls, stripe: LocalSt
     yield PaymentWorld(database, stripe, office, clock, engine)
     await engine.dispose()
     await office.close()
+
+
+@pytest.fixture
+def collector(world: PaymentWorld, office: Office, buyer: MakeBuyer) -> Collector:
+    return Collector(world, office, buyer)

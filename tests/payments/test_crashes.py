@@ -16,7 +16,8 @@ from chappe_local import postgres as embedded
 from chappe_store.session import Database
 from tests.conftest import TESTS, DatabaseUrls, PostgresServer
 from tests.money.cut import BROKEN, Cut
-from tests.payments.world import PaymentWorld
+from tests.payments.collecting import Collector
+from tests.payments.world import REFUSED_ONCE_SAVED, PaymentWorld
 
 _EUR = 10**9
 
@@ -86,3 +87,46 @@ async def test_a_worker_that_is_cut_anywhere_refunds_once(
     assert await world.sql("SELECT state FROM payment_refund") == [("succeeded",)]
     assert await world.balance_nano(scope) == 50 * _EUR
     await world.assert_sound()
+
+
+async def test_a_collection_that_is_cut_anywhere_charges_and_settles_once(
+    collector: Collector, crashing: PaymentOffice, cut: Cut
+) -> None:
+    """Also between Stripe's answer and what settles the invoice."""
+    _, invoice_id = await collector.with_card()
+    assert await collector.world.office.collect_all() == 1
+    for number in count():
+        cut.arm(before=number)
+        try:
+            done = await crashing.carry_out_due()
+        except BROKEN:
+            assert await collector.states() == ["asked"]
+            collector.world.clock.advance(LEASE.total_seconds() + 1)
+        else:
+            assert done == 1
+            break
+    assert number > 10, "it was cut before many statements"
+    await collector.world.hear_all()
+    assert len((await (await collector.world.client()).v1.payment_intents.list_async()).data) == 1
+    assert (await collector.open_nano(invoice_id), await collector.states()) == (0, ["succeeded"])
+    await collector.verify()
+
+
+async def test_a_wish_of_dunnings_that_is_cut_anywhere_is_granted_once(
+    collector: Collector, crashing: PaymentOffice, cut: Cut
+) -> None:
+    await collector.with_card(REFUSED_ONCE_SAVED)
+    await collector.collect()
+    await collector.dun_after_a_failure()
+    for number in count():
+        cut.arm(before=number)
+        try:
+            done = await crashing.collect_again()
+        except BROKEN:
+            assert await collector.states() == ["failed"]
+            await collector.world.sql("UPDATE outbox SET due_at = now()")
+        else:
+            assert done == 1
+            break
+    assert number > 5, "it was cut before many statements"
+    assert (await collector.states(), await collector.wishes()) == (["failed", "asked"], [(True, False)])

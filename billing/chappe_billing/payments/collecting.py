@@ -1,14 +1,17 @@
 """Collecting issued invoices: by the saved method, or else by a bank transfer that the service takes in."""
 
-from datetime import date
+from datetime import date, timedelta
 from uuid import UUID
 
+import msgspec
+from msgspec import Struct
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from chappe_billing.budgets import service as budgets
+from chappe_billing.dunning.service import RETRY_WANTED
 from chappe_billing.invoices.queries import OpenInvoice, find_open_invoice, open_invoices
-from chappe_billing.payments import queries
+from chappe_billing.payments import collecting_queries, queries
 from chappe_billing.payments.amounts import nano_per_minor
 from chappe_billing.payments.calling import order
 from chappe_billing.payments.models import Method, Purpose
@@ -16,23 +19,29 @@ from chappe_billing.payments.origin import payment_origin
 from chappe_billing.payments.port import AnyOrder, Charge, SendInvoice
 from chappe_billing.payments.queries import Payer
 from chappe_billing.payments.service import collecting_payer, methods_for
-from chappe_kernel.errors import ChappeError
+from chappe_kernel.errors import ChappeError, Conflict, NotFound
 from chappe_kernel.ids import PAYMENT, TenantId, encode_id, new_id
+from chappe_store import outbox
+from chappe_store.outbox import Claimed
 from chappe_store.queries import read_now
 from chappe_store.session import Database, TenantScope
 
-MOST_ATTEMPTS = 4
 _PAGE = 200
+_LEASE = timedelta(minutes=2)
+
+
+class _Wanted(Struct, frozen=True):
+    invoice_id: UUID
 
 
 async def collect_all(database: Database) -> int:
-    """Begin a payment of each open invoice that has none; how many those were. Any number of processes may do so."""
+    """Begin the first payment of each open invoice; how many those were. Any number of processes may do so."""
     begun = 0
     after: UUID | None = None
     while True:
         async with database.operator() as session:
             page = await open_invoices(session, limit=_PAGE, after=after)
-            wanted = await queries.list_collectable(session, [invoice.id for invoice in page], MOST_ATTEMPTS)
+            wanted = await collecting_queries.list_collectable(session, [invoice.id for invoice in page])
         for invoice in page:
             if invoice.id in wanted:
                 begun += await _collect(database, invoice)
@@ -50,18 +59,42 @@ async def _collect(database: Database, invoice: OpenInvoice) -> bool:
         return False
 
 
+async def collect_again(database: Database) -> int:
+    """Begin another payment of each invoice for which dunning wants one; how many wishes those were. Each is granted in
+    the transaction that ends it: once, and not at all when the invoice is paid, or being paid, by then."""
+    async with database.operator() as session:
+        claimed = await outbox.claim_due(session, RETRY_WANTED, lease=_LEASE, limit=_PAGE)
+    for message in claimed:
+        await _grant(database, message)
+    return len(claimed)
+
+
+async def _grant(database: Database, message: Claimed) -> None:
+    try:
+        async with database.operator(payment_origin()) as session:
+            if await outbox.hold(session, message.id):
+                await begin(session, msgspec.convert(message.payload, _Wanted).invoice_id)
+                await outbox.mark_delivered(session, message.id)
+    except (Conflict, NotFound, msgspec.ValidationError):
+        # Its seller collects by the service no more, or the tenant cannot be charged: nobody is asked.
+        async with database.operator() as session:
+            if await outbox.hold(session, message.id):
+                await outbox.give_up(session, message.id)
+
+
 async def begin(session: AsyncSession, invoice_id: UUID) -> bool:
-    """As the operator: ask for what is open of the invoice. False when there is nothing to ask for, or no way to."""
+    """As the operator: ask for what is open of the invoice. False when there is nothing to ask for, it is being
+    paid, or there is no way to. Raises `Conflict` (`payments_not_offered`)."""
     invoice = await find_open_invoice(session, invoice_id)
     if invoice is None:
         return False
     await budgets.lock_budgets(session, [invoice.tenant_id])
     invoice = await find_open_invoice(session, invoice_id)
-    if invoice is None or invoice.open_nano <= 0:
+    if invoice is None or invoice.open_nano <= 0 or await collecting_queries.is_under_way(session, invoice_id):
         return False
     scope = TenantScope(TenantId(invoice.tenant_id))
     payer = await collecting_payer(session, scope)
-    attempt = await queries.count_attempts(session, invoice_id) + 1
+    attempt = await collecting_queries.count_attempts(session, invoice_id) + 1
     today = (await read_now(session)).date()
     payment_id = new_id()
     told = await _tell(session, scope, payer, invoice, payment_id=payment_id, today=today)

@@ -6,12 +6,11 @@ from typing import Any
 from uuid import UUID
 
 from msgspec import Struct
-from sqlalchemy import case, exists, func, insert, or_, select, update
+from sqlalchemy import exists, func, insert, or_, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from chappe_billing.budgets.models import Budget
-from chappe_billing.invoices.models import Invoice
 from chappe_billing.payments.models import (
     UNDER_WAY,
     AutoTopUp,
@@ -32,7 +31,6 @@ from chappe_billing.payments.models import (
 )
 from chappe_billing.payments.port import DisputeSeen, Event, MethodSeen
 from chappe_kernel.ids import LegalEntityId, TenantId, new_id
-from chappe_store.arrays import is_among
 from chappe_store.session import TenantScope
 from chappe_tenants.legal_entities.models import LegalEntity, Payments
 from chappe_tenants.organisations.lifecycle import TenantState
@@ -500,33 +498,3 @@ async def list_running_low(session: AsyncSession, tenant_id: UUID | None = None,
     return list(
         await session.scalars(statement if tenant_id is None else statement.where(AutoTopUp.tenant_id == tenant_id))
     )
-
-
-async def count_attempts(session: AsyncSession, invoice_id: UUID) -> int:
-    statement = select(func.count()).where(Payment.invoice_id == invoice_id)
-    return int((await session.execute(statement)).scalar_one())
-
-
-async def list_collectable(session: AsyncSession, invoice_ids: Sequence[UUID], most_attempts: int) -> set[UUID]:
-    """Of these invoices, those of entities that collect by the service, that have no payment under way, and whose last
-    attempt was long enough ago: a day, then three, then five."""
-    waits = case((func.count(Payment.id) <= 1, 1), (func.count(Payment.id) == 2, 3), else_=5)  # noqa: PLR2004
-    under_way = func.count(Payment.id).filter(
-        Payment.state.in_((*UNDER_WAY, PaymentState.QUARANTINED, PaymentState.SUCCEEDED))
-    )
-    statement = (
-        select(Invoice.id)
-        .join(LegalEntity, LegalEntity.id == Invoice.legal_entity_id)
-        .outerjoin(Payment, Payment.invoice_id == Invoice.id)
-        .where(is_among(Invoice.id, invoice_ids), LegalEntity.payments == Payments.STRIPE)
-        .group_by(Invoice.id)
-        .having(
-            under_way == 0,
-            func.count(Payment.id) < most_attempts,
-            or_(
-                func.count(Payment.id) == 0,
-                func.max(Payment.changed_at) < func.now() - waits * timedelta(days=1),
-            ),
-        )
-    )
-    return set(await session.scalars(statement))

@@ -30,6 +30,7 @@ from chappe_billing.payments.port import (
     OpenCheckout,
     OpenSetup,
     PayBack,
+    PaymentSeen,
     Refused,
     ReportUsage,
     Seen,
@@ -264,9 +265,7 @@ class StripeService:
                     params: Any = {"expand": ["payment_intent", "payment_intent.payment_method"]}
                     return read_checkout(_plain(await v1.checkout.sessions.retrieve_async(object_id, params)))
                 case Subject.PAYMENT:
-                    return read_payment(
-                        _plain(await v1.payment_intents.retrieve_async(object_id, {"expand": ["payment_method"]}))
-                    )
+                    return await self._payment(object_id)
                 case Subject.REFUND:
                     return read_refund(_plain(await v1.refunds.retrieve_async(object_id)))
                 case Subject.DISPUTE:
@@ -284,6 +283,19 @@ class StripeService:
         listing = self._client.v1.payment_methods.list_async
         found = [read_method(method) async for method in self._pages(listing, {"customer": customer})]
         return MethodsSeen(customer, tuple(method for method in found if method is not None))
+
+    async def _payment(self, intent_id: str) -> PaymentSeen:
+        """What pays an invoice that we sent is made by the service, and bears no mark of ours: the invoice does."""
+        v1 = self._client.v1
+        intent = await v1.payment_intents.retrieve_async(intent_id, {"expand": ["payment_method"]})
+        seen = read_payment(_plain(intent))
+        if seen.payment is not None:
+            return seen
+        pays: Any = {"payment": {"type": "payment_intent", "payment_intent": intent_id}, "limit": 1}
+        for payment in (await v1.invoice_payments.list_async(pays)).data:
+            invoice = _plain(await v1.invoices.retrieve_async(str(_plain(payment)["invoice"])))
+            return msgspec.structs.replace(seen, payment=(invoice.get("metadata") or {}).get(PAYMENT))
+        return seen
 
     async def _invoice_payment(self, invoice_id: str) -> Seen | None:
         """What was paid of an invoice that we sent: as much as was asked for, by the invoice's own word."""

@@ -119,6 +119,9 @@ class PaymentOffice:
     async def collect_all(self) -> int:
         return 0 if await self.service() is None else await collecting.collect_all(self._database)
 
+    async def collect_again(self) -> int:
+        return 0 if await self.service() is None else await collecting.collect_again(self._database)
+
     @property
     def _live(self) -> bool:
         return self._settings is not None and self._settings.live

@@ -32,6 +32,7 @@ async def working_payments(office: PaymentOffice) -> AsyncIterator[None]:
                 ("catch_up", office.catch_up, _CATCH_UP_EVERY_S),
                 ("auto_top_ups", office.top_up_all, _TOP_UP_EVERY_S),
                 ("invoices", office.collect_all, _COLLECT_EVERY_S),
+                ("wanted_again", office.collect_again, _COLLECT_EVERY_S),
             ):
                 await stack.enter_async_context(_running(_repeat(name, work, every_s)))
         yield
