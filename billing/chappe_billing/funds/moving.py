@@ -121,3 +121,17 @@ def split_gross(gross_nano: int, *, left_net_nano: int, left_tax_nano: int) -> P
         raise Invalid("there is not so much left of the payment", code="amount_too_large", param="amount")
     net_nano = left_net_nano * gross_nano // left_gross_nano
     return Part(net_nano, gross_nano - net_nano)
+
+
+def unused_of(*, left_net_nano: int, left_tax_nano: int, used_nano: int) -> Part:
+    """What of a payment no invoice has used. The tax of what was used stays, in proportion, at most a nano short."""
+    net_nano = max(0, left_net_nano - max(0, used_nano))
+    if net_nano == 0:
+        return Part(0, 0)
+    return Part(net_nano, left_tax_nano - left_tax_nano * (left_net_nano - net_nano) // left_net_nano)
+
+
+def most_refundable(*, left_net_nano: int, left_tax_nano: int, used_nano: int) -> int:
+    """The most gross nanos of which `split_gross` takes nothing that an invoice has used."""
+    net_nano = unused_of(left_net_nano=left_net_nano, left_tax_nano=left_tax_nano, used_nano=used_nano).net_nano
+    return (left_net_nano + left_tax_nano) * net_nano // left_net_nano if net_nano else 0

@@ -4,7 +4,7 @@ from uuid import UUID
 
 import msgspec
 from msgspec import Struct
-from sqlalchemy import BigInteger, ColumnElement, cast, func, or_, select
+from sqlalchemy import BigInteger, ColumnElement, cast, func, or_, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from chappe_billing.ledger.models import LedgerAccount, LedgerEntry, LedgerTransaction
@@ -87,6 +87,14 @@ async def read_left(session: AsyncSession, transaction_id: UUID) -> Left:
     )
     row = (await session.execute(statement)).one()
     return Left(row[0], row[1])
+
+
+_USED = text("SELECT coalesce(sum(amount_nano), 0)::bigint FROM invoice_funding WHERE funding_id = :id")
+
+
+async def read_used(session: AsyncSession, transaction_id: UUID) -> int:
+    """What invoices have used of a payment and credit notes did not give back. Under the budget's lock it stays so."""
+    return int((await session.execute(_USED, {"id": transaction_id})).scalar_one())
 
 
 async def is_reversed(session: AsyncSession, transaction_id: UUID) -> bool:

@@ -9,7 +9,7 @@ from chappe_billing.balance.queries import read_balance
 from chappe_billing.budgets import queries as budgets
 from chappe_billing.budgets.queries import LockedBudget
 from chappe_billing.funds import once, queries
-from chappe_billing.funds.moving import REVERSIBLE, WAYS, Standing, check_amount, lines_of, tax_with
+from chappe_billing.funds.moving import REVERSIBLE, WAYS, Standing, check_amount, lines_of, tax_with, unused_of
 from chappe_billing.funds.once import Moved
 from chappe_billing.funds.queries import Left
 from chappe_billing.ledger import service as ledger
@@ -18,6 +18,7 @@ from chappe_kernel.errors import Conflict, Invalid, NotFound
 from chappe_kernel.ids import LedgerTransactionId, TenantId
 from chappe_store.session import TenantScope
 
+_TOO_MUCH_TAX = "there is not so much tax left of the payment"
 _WITHOUT_REASON = frozenset({TransactionKind.TOP_UP})
 
 
@@ -42,7 +43,8 @@ async def move_funds(session: AsyncSession, tenant_id: TenantId, asked: Movement
     """Post what is asked for; locks the tenant's budget. A chargeback may leave debt: then nothing more is admitted.
 
     Raises `NotFound` for a tenant without a budget and for an unknown payment, `Conflict` (`reference_taken`) when the
-    reference stands for something else, and `Invalid` for an amount that there is not.
+    reference stands for something else, and `Invalid` for an amount that there is not; what an invoice has used of a
+    payment is not refunded.
     """
     if asked.kind not in WAYS:
         raise Invalid(f"funds are not moved by a {asked.kind}", param="kind")
@@ -66,7 +68,11 @@ async def move_funds(session: AsyncSession, tenant_id: TenantId, asked: Movement
     repeat = await once.find_repeat(session, posting, by_funds=left is not None)
     if repeat is not None:
         return repeat
-    check_amount(asked.kind, asked.amount_nano, await _standing(session, budget, left))
+    rest = await _rest_of_payment(session, asked, left)
+    taxed = left is not None and left.tax_nano > 0
+    check_amount(asked.kind, asked.amount_nano, await _standing(session, budget, rest, taxed=taxed))
+    if rest is not None and tax_nano > max(0, rest.tax_nano):
+        raise Invalid(_TOO_MUCH_TAX, code="amount_too_large", param="amount")
     return await post_to_tenant(session, posting)
 
 
@@ -118,17 +124,15 @@ async def _lock(session: AsyncSession, tenant_id: TenantId) -> LockedBudget:
     return budget
 
 
-async def _standing(session: AsyncSession, budget: LockedBudget, left: Left | None) -> Standing:
+async def _standing(session: AsyncSession, budget: LockedBudget, rest: Left | None, *, taxed: bool) -> Standing:
     # Grants that expired are free, though the operator's role is not the one that closes them.
     balance = await read_balance(session, TenantScope(TenantId(budget.tenant_id)))
     return Standing(
         free_nano=max(0, balance.available_nano - balance.pending_nano),
         debt_nano=max(0, -balance.available_nano),
         # What was taxed goes back by its payment, with its tax.
-        paid_in_nano=await queries.sum_paid_in(
-            session, TenantId(budget.tenant_id), taxed=left is not None and left.tax_nano > 0
-        ),
-        payment_rest_nano=None if left is None else left.net_nano,
+        paid_in_nano=await queries.sum_paid_in(session, TenantId(budget.tenant_id), taxed=taxed),
+        payment_rest_nano=None if rest is None else rest.net_nano,
     )
 
 
@@ -138,7 +142,7 @@ def _tax_of(asked: Movement, left: Left | None) -> int:
     if asked.tax_nano is None:
         return tax_with(asked.amount_nano, left_net_nano=left.net_nano, left_tax_nano=left.tax_nano)
     if not 0 <= asked.tax_nano <= max(0, left.tax_nano):
-        raise Invalid("there is not so much tax left of the payment", code="amount_too_large", param="amount")
+        raise Invalid(_TOO_MUCH_TAX, code="amount_too_large", param="amount")
     return asked.tax_nano
 
 
@@ -153,6 +157,15 @@ async def _left_of_payment(session: AsyncSession, tenant_id: TenantId, asked: Mo
     if payment is None or (payment.kind, payment.tenant_id) != (TransactionKind.TOP_UP, tenant_id):
         raise NotFound("the tenant has no such payment", param="payment")
     return await queries.read_left(session, asked.payment)
+
+
+async def _rest_of_payment(session: AsyncSession, asked: Movement, left: Left | None) -> Left | None:
+    """What may be taken back of it: by the bank all that is left, by a refund what no invoice has used."""
+    if left is None or asked.payment is None or asked.kind is not TransactionKind.REFUND:
+        return left
+    used_nano = await queries.read_used(session, asked.payment)
+    part = unused_of(left_net_nano=left.net_nano, left_tax_nano=left.tax_nano, used_nano=used_nano)
+    return Left(part.net_nano, part.tax_nano)
 
 
 def _clean(kind: TransactionKind, reference: str, reason: str | None) -> tuple[str, str | None]:

@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from chappe_billing.funds import once
 from chappe_billing.funds import queries as funds
 from chappe_billing.funds import service as moving
-from chappe_billing.funds.moving import split_gross
+from chappe_billing.funds.moving import most_refundable, split_gross
 from chappe_billing.ledger import service as ledger
 from chappe_billing.ledger.postings import Account, AccountKind, Line, Posting, Rail, TransactionKind
 from chappe_billing.payments.amounts import nano_per_minor
@@ -77,6 +77,15 @@ async def left_of(session: AsyncSession, payment: Payment) -> int:
         return 0
     left = await funds.read_left(session, payment.transaction_id)
     return max(0, left.net_nano) + max(0, left.tax_nano)
+
+
+async def refundable_of(session: AsyncSession, payment: Payment) -> int:
+    """Of a credited top-up, what is left and no invoice has used, with its tax. Under the budget's lock it stays so."""
+    if payment.transaction_id is None:
+        return 0
+    left = await funds.read_left(session, payment.transaction_id)
+    used_nano = await funds.read_used(session, payment.transaction_id)
+    return most_refundable(left_net_nano=left.net_nano, left_tax_nano=left.tax_nano, used_nano=used_nano)
 
 
 async def give_back(

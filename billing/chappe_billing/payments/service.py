@@ -168,7 +168,7 @@ async def refund(session: AsyncSession, payment_id: UUID, asked: RefundAsked) ->
     """As the operator: out of the funds now, and then back to the payer by the way that it came.
 
     Raises `NotFound`, `Conflict` for what is no paid top-up or is disputed, and `Invalid` for more than is left of the
-    payment and free in the tenant's funds.
+    payment, unused by invoices and free in the tenant's funds.
     """
     payment = await queries.find_any_payment(session, payment_id)
     if payment is None:
@@ -223,13 +223,13 @@ async def _check_refundable(session: AsyncSession, payment: Payment) -> None:
 
 
 async def _gross_of(session: AsyncSession, payment: Payment, asked: RefundAsked) -> int:
-    """In nanos, whole minor units. All that is left, unless less is asked for."""
+    """In nanos, whole minor units. All that is left and that no invoice has used, unless less is asked for."""
     unit = nano_per_minor(payment.currency)
-    left_minor = await posting.left_of(session, payment) // unit
+    left_minor = await posting.refundable_of(session, payment) // unit
     left_minor = min(left_minor, payment.gross_minor - await queries.sum_refunded_minor(session, payment.id))
     gross_minor = left_minor if asked.gross_minor is None else asked.gross_minor
     if not 0 < gross_minor <= left_minor:
-        raise Invalid("there is not so much left of the payment", code="amount_too_large", param="amount")
+        raise Invalid("so much is not left of the payment, or is used", code="amount_too_large", param="amount")
     return gross_minor * unit
 
 
