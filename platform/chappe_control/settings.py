@@ -55,7 +55,8 @@ class ControlSettings:
 
     With `stripe_api_key` tenants of legal entities that collect by `stripe` can pay; without it nothing of Stripe is
     built or called. Webhooks are believed by `stripe_webhook_secret` alone, and without one none is. `stripe_api_base`
-    is another address than Stripe's own (a stand-in's), `stripe_account` the one account whose events are taken.
+    is another address than Stripe's own (a stand-in's), `stripe_account` the one account whose events are taken,
+    `stripe_meter_event` the meter event by which Stripe is told of each day's usage, if there is any.
     A top-up is between `top_up_least_nano` and `top_up_most_nano`, without tax.
 
     What is posted goes into the rated-usage feed `feed_every_s`, in batches of about `feed_records`. They are written
@@ -102,6 +103,7 @@ class ControlSettings:
     stripe_webhook_secret: str = field(default="", repr=False)
     stripe_api_base: str = ""
     stripe_account: str = ""
+    stripe_meter_event: str = ""
     top_up_least_nano: int = 5 * NANO_PER_UNIT
     top_up_most_nano: int = 10_000 * NANO_PER_UNIT
     feed_folder: str = ""

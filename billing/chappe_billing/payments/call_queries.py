@@ -34,9 +34,10 @@ async def insert_call(session: AsyncSession, values: dict[str, Any]) -> None:
     await session.execute(insert(PaymentCall).values(values))
 
 
-async def insert_customer_call(session: AsyncSession, values: dict[str, Any]) -> None:
-    """Unless one is on its way already."""
-    await session.execute(upsert(PaymentCall).values(values).on_conflict_do_nothing())
+async def insert_new_call(session: AsyncSession, values: dict[str, Any]) -> bool:
+    """Unless it is there, or a tenant's customer is on its way already; whether it is new."""
+    statement = upsert(PaymentCall).values(values).on_conflict_do_nothing().returning(PaymentCall.id)
+    return await session.scalar(statement) is not None
 
 
 async def claim_due(session: AsyncSession, *, now: datetime, lease: timedelta, limit: int) -> list[ClaimedCall]:

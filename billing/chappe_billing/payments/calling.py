@@ -47,9 +47,7 @@ async def order(
 ) -> UUID:
     """The service is told, once this transaction is committed; the call's id. A tenant who is nobody there yet is made
     known first."""
-    if payer.customer is None:
-        greeting = MakeCustomer(name=payer.name, tenant=encode_id(TENANT, payer.tenant_id))
-        await call_queries.insert_customer_call(session, _row(new_id(), payer, greeting))
+    await _greet(session, payer)
     call_id = new_id()
     row = _row(call_id, payer, what)
     if payment_id is not None:
@@ -58,6 +56,18 @@ async def order(
         row["refund_id"] = refund_id
     await call_queries.insert_call(session, row)
     return call_id
+
+
+async def order_once(session: AsyncSession, payer: Payer, what: AnyOrder, *, call_id: UUID) -> bool:
+    """Like `order`, under an id of the caller's; whether it is new."""
+    await _greet(session, payer)
+    return await call_queries.insert_new_call(session, _row(call_id, payer, what))
+
+
+async def _greet(session: AsyncSession, payer: Payer) -> None:
+    if payer.customer is None:
+        greeting = MakeCustomer(name=payer.name, tenant=encode_id(TENANT, payer.tenant_id))
+        await call_queries.insert_new_call(session, _row(new_id(), payer, greeting))
 
 
 def _row(call_id: UUID, payer: Payer, what: AnyOrder) -> dict[str, object]:

@@ -11,7 +11,7 @@ import structlog
 from sqlalchemy import event as events
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from chappe_billing.payments import applying, auto_top_ups, calling, collecting, queries
+from chappe_billing.payments import applying, auto_top_ups, calling, collecting, metering, queries
 from chappe_billing.payments.origin import payment_origin
 from chappe_billing.payments.port import CheckoutSeen, Event, Impossible, PaymentService, Seen, Subject
 from chappe_billing.payments.service import Bounds
@@ -30,10 +30,14 @@ _LOOK_AT_ONCE = 20
 
 
 class PaymentOffice:
-    """`settings` is None where the operator has no account with the service."""
+    """`settings` is None where the operator has no account with the service; `meter` is the event by which it is told
+    what tenants use, or nothing."""
 
-    def __init__(self, settings: StripeSettings | None, database: Database, clock: Clock, bounds: Bounds) -> None:
+    def __init__(
+        self, settings: StripeSettings | None, database: Database, clock: Clock, bounds: Bounds, *, meter: str = ""
+    ) -> None:
         self.bounds = bounds
+        self._meter = meter
         self._settings = settings
         self._database = database
         self._clock = clock
@@ -121,6 +125,11 @@ class PaymentOffice:
 
     async def collect_again(self) -> int:
         return 0 if await self.service() is None else await collecting.collect_again(self._database)
+
+    async def report_usage(self) -> int:
+        if not self._meter or await self.service() is None:
+            return 0
+        return await metering.report_all(self._database, self._meter)
 
     @property
     def _live(self) -> bool:
@@ -217,4 +226,4 @@ def open_payments(settings: ControlSettings, database: Database, clock: Clock) -
         account=settings.stripe_account,
     )
     stripe.check()
-    return PaymentOffice(stripe, database, clock, bounds)
+    return PaymentOffice(stripe, database, clock, bounds, meter=settings.stripe_meter_event)
