@@ -218,7 +218,9 @@ PORTAL = {
         form=lambda _: {
             "name": unlike(),
             "regions": ["fr-par", "de-fra"],
-            **{"line_1": "1 rue de la Paix", "city": "Lyon", "country": "FR"},
+            "line_1": "1 rue de la Paix",
+            "city": "Lyon",
+            "country": "FR",
         },
     ),
     "GET /customers": portal(CUSTOMERS),
