@@ -38,6 +38,8 @@ EXPECTED = {
     "/console/revenue": MONEY,
     "/console/revenue/live": MONEY,
     "/console/disputes": MONEY,
+    "/console/tax": ALL,
+    "/console/tenants/{tenant_id}/tax": ALL,
     "/console/prices": ALL,
     "/console/prices/history": ALL,
     "/console/prices/versions/{price_version}": ALL,
@@ -51,7 +53,7 @@ EXPECTED = {
 # Who is not signed in yet, and who leaves.
 FOR_EVERYBODY = {"/console/sign-in", "/console/sign-out"}
 # No pages of their own: `tests/quotas/test_pages.py`, `tests/organisations/test_console_pages.py`, `test_disputes.py`,
-# `test_price_drafts.py` and `test_tenant_prices.py` have them.
+# `test_price_drafts.py`, `test_tenant_prices.py` and `test_tax.py` have them.
 POSTED_ONLY = {
     "/console/tenants/{tenant_id}/quotas/raises",
     "/console/tenants/{tenant_id}/quotas/raises/{raise_id}/end",
@@ -67,6 +69,9 @@ POSTED_ONLY = {
     "/console/prices/drafts/{draft_id}/discard",
     "/console/tenants/{tenant_id}/prices/terms",
     "/console/tenants/{tenant_id}/prices/terms/{term_id}/end",
+    "/console/tax/checks/{tenant_id}",
+    "/console/tax/refusals/{invoice_id}",
+    "/console/tenants/{tenant_id}/tax/rulings",
 }
 
 
