@@ -8,7 +8,7 @@ from msgspec import Struct
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from chappe_billing.balance.queries import Balance, read_balance
-from chappe_billing.payments import posting, queries, service
+from chappe_billing.payments import queries, service
 from chappe_billing.payments.amounts import nano_per_minor
 from chappe_billing.payments.models import (
     AutoTopUp,
@@ -100,6 +100,7 @@ async def read_payment_page(session: AsyncSession, scope: TenantScope, payment_i
         payment=payment,
         url=await queries.url_of(session, scope, payment_id) if payment.state == PaymentState.OPEN else None,
         refunds=await queries.list_refunds(session, payment_id=payment_id),
-        refundable=paid and await posting.left_of(session, payment) > 0,
+        # The ledger's own word comes when it is asked for: tenants do not see the state's part of it.
+        refundable=paid and await queries.sum_refunded_minor(session, payment_id) < payment.gross_minor,
         refund_id=new_id(),
     )
