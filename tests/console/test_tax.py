@@ -4,8 +4,10 @@ from datetime import UTC, date, datetime, timedelta
 from uuid import UUID
 
 import pytest
+from sqlalchemy import text
 
-from chappe_billing.documents.queries import put_refusal
+from chappe_billing.documents.models import Paper
+from chappe_billing.documents.queries import Unrendered, insert_documents, put_refusal
 from chappe_billing.tax.checking import note_new_numbers
 from chappe_billing.tax.models import VatRate
 from chappe_control.console.tax.rates import rates_by_country
@@ -32,15 +34,19 @@ async def a_checked_tenant(console: ConsoleWorld, name: str) -> UUID:
 
 async def a_refused_invoice(console: ConsoleWorld, tenant_id: UUID) -> tuple[UUID, str]:
     invoice_id, number = new_id(), f"R-{new_id().hex}"
-    await console.sql(
-        "INSERT INTO invoice (id, kind, legal_entity_id, tenant_id, currency, minor_digits, series, ordinal, number, "
-        "issued_on, cut_off_at, net_minor, tax_minor, gross_minor, content) SELECT $1, 'invoice', legal_entity_id, id, "
-        "currency, 2, $2, 1, $2, DATE '2026-11-01', now(), 1, 0, 1, '{}' FROM tenant WHERE id = $3",
-        invoice_id,
-        number,
-        tenant_id,
-    )
+    of = Unrendered(invoice_id, tenant_id, {})
     async with console.database.operator() as session:
+        await session.execute(
+            text(
+                "INSERT INTO invoice (id, kind, legal_entity_id, tenant_id, currency, minor_digits, series, ordinal, "
+                "number, issued_on, cut_off_at, net_minor, tax_minor, gross_minor, content) SELECT :id, 'invoice', "
+                "legal_entity_id, id, currency, 2, :number, 1, :number, DATE '2026-11-01', now(), 1, 0, 1, '{}' "
+                "FROM tenant WHERE id = :tenant"
+            ),
+            {"id": invoice_id, "number": number, "tenant": tenant_id},
+        )
+        # With a document already, so that the control plane's own worker leaves it as the test has it.
+        await insert_documents(session, of, {Paper.XML: b"<x/>"}, renderer="tests", keep_until=date(2037, 1, 1))
         await put_refusal(session, invoice_id, "tests", ("BR-CO-16: Amount due: what is owed", "letter: no font"))
     return invoice_id, number
 

@@ -16,7 +16,7 @@ from chappe_control.operator_api.references import parse_tenant_id
 from chappe_control.origins import origin_of
 from chappe_control.pages.flash import flash
 from chappe_control.pages.languages import N_, translate
-from chappe_control.pages.organisation_forms import country_name
+from chappe_control.pages.organisation_forms import collated, country_name
 from chappe_control.pages.tax_texts import NUMBER_STATES
 from chappe_control.permissions import Permission
 from chappe_control.public.references import id_in_path
@@ -48,8 +48,8 @@ async def show_tax(request: ConsoleRequest, services: Given) -> Response[bytes]:
         checks=[(check, tenant, _state(answer)) for check, tenant, answer in checks],
         refusals=refusals,
         names=names,
-        rates=rates,
-        shown=SHOWN,
+        # By what they are called, as in forms.
+        rates=sorted(rates, key=lambda one: collated(country_name(request, one.country))),
         country_name=lambda code: country_name(request, code),
         number_states=NUMBER_STATES,
     )
