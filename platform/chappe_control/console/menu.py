@@ -18,6 +18,7 @@ MENU = {
     "/console/revenue": Permission.SEE_REVENUE,
     "/console/dunning": Permission.SEE_DUNNING,
     "/console/payments": Permission.SEE_PAYMENTS,
+    "/console/tax": Permission.SEE_TENANTS,
     "/console/disputes": Permission.SEE_QUEUES,
     "/console/prices": Permission.SEE_PRICES,
 }
