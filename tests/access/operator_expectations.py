@@ -73,6 +73,7 @@ OPERATOR_API = {
     "DELETE /api/v1/operator/tenants/{tenant_id}/quota-raises/{raise_id}": operator_api(CARE, 204, of=things.a_raise),
     "GET /api/v1/operator/dunning": operator_api(MONEY),
     "GET /api/v1/operator/dunning/steps": operator_api(MONEY),
+    "GET /api/v1/operator/tenants/{tenant_id}/dunning-pause": operator_api(MONEY, of=things.a_tenant),
     "PUT /api/v1/operator/tenants/{tenant_id}/dunning-pause": operator_api(
         CREDIT, of=things.a_tenant, body=lambda _: things.PAUSE
     ),

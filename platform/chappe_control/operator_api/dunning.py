@@ -6,6 +6,7 @@ from typing import Annotated
 from litestar import Response, delete, get, put
 from litestar.params import JSONBody, PathParameter, QueryParameter
 from msgspec import Meta, Struct
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from chappe_billing.dunning import queries, service
 from chappe_billing.dunning.queries import LoggedStep, Pause
@@ -20,9 +21,11 @@ from chappe_control.public import answers
 from chappe_control.public.parameters import DEFAULT_LIMIT, Amount, Limit
 from chappe_control.public.references import MAX_ID_LENGTH, id_in_path
 from chappe_control.state import Given
-from chappe_kernel.ids import INVOICE, LEGAL_ENTITY, TENANT, encode_id
+from chappe_kernel.ids import INVOICE, LEGAL_ENTITY, TENANT, TenantId, encode_id
 from chappe_kernel.money import format_nano
+from chappe_store.session import TenantScope
 from chappe_tenants.legal_entities.service import get_entity
+from chappe_tenants.organisations.service import get_organisation, lock_organisation
 
 _TAG = "Dunning"
 TenantPath = Annotated[str, PathParameter(max_length=MAX_ID_LENGTH, description="The organisation's id, `ten_…`.")]
@@ -76,7 +79,11 @@ class PauseDunning(Struct, frozen=True, forbid_unknown_fields=True):
     until: Annotated[datetime, Meta(tz=True, description="Within a year.")]
 
 
-class PolicyBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class PauseState(Struct, frozen=True):
+    pause: PauseView | None
+
+
+class SetPolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """In days: before the due day, after it, and for new tries after the first one that failed."""
 
     enabled: bool
@@ -85,6 +92,15 @@ class PolicyBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     retry_days: Annotated[list[Day], Meta(max_length=10)]
     suspend_days: Annotated[Day | None, Meta(description="None suspends nobody.")]
     grace_days: Annotated[int, Meta(ge=1, le=60, description="From the last notice to the suspension, at least.")]
+
+
+class PolicyView(Struct, frozen=True, kw_only=True):
+    enabled: bool
+    reminder_days: int | None
+    notice_days: list[int]
+    retry_days: list[int]
+    suspend_days: int | None
+    grace_days: int
 
 
 @get(
@@ -117,6 +133,23 @@ async def list_steps(services: Given, limit: Limit = DEFAULT_LIMIT, tenant_id: T
     return StepList([_show_step(row) for row in rows])
 
 
+@get(
+    "/tenants/{tenant_id:str}/dunning-pause",
+    permission=Permission.SEE_DUNNING,
+    tags=[_TAG],
+    summary="Read whether a tenant's dunning is paused",
+    operation_id="operator_get_dunning_pause",
+    responses=answers.READ_ONE,
+    response_headers=[ETAG_HEADER],
+)
+async def read_pause(services: Given, tenant_id: TenantPath) -> Response[PauseState]:
+    """The pause that holds, if any."""
+    tenant = parse_tenant_id(tenant_id)
+    async with services.database.audit() as session:
+        await get_organisation(session, TenantScope(tenant))
+        return with_etag(await _pause_of(session, tenant))
+
+
 @put(
     "/tenants/{tenant_id:str}/dunning-pause",
     permission=Permission.MANAGE_DUNNING,
@@ -124,16 +157,22 @@ async def list_steps(services: Given, limit: Limit = DEFAULT_LIMIT, tenant_id: T
     summary="Pause a tenant's dunning",
     operation_id="operator_pause_dunning",
     responses=answers.CHANGE,
+    response_headers=[ETAG_HEADER],
 )
 async def pause(
-    request: OperatorRequest, services: Given, tenant_id: TenantPath, data: JSONBody[PauseDunning]
-) -> PauseView:
+    request: OperatorRequest,
+    services: Given,
+    tenant_id: TenantPath,
+    data: JSONBody[PauseDunning],
+    if_match: IfMatch = None,
+) -> Response[PauseState]:
     """In place of a pause that was set before. What was suspended still opens again when it is paid."""
     tenant = parse_tenant_id(tenant_id)
     async with services.database.operator(origin_of(request)) as session:
+        await lock_organisation(session, TenantScope(tenant))
+        check_match(request, await _pause_of(session, tenant))
         await service.pause(session, tenant, reason=data.reason, until=data.until)
-        found = (await queries.read_pauses(session, [tenant]))[tenant]
-    return _show_pause(found)
+        return with_etag(await _pause_of(session, tenant))
 
 
 @delete(
@@ -159,7 +198,7 @@ async def resume(request: OperatorRequest, services: Given, tenant_id: TenantPat
     responses=answers.READ_ONE,
     response_headers=[ETAG_HEADER],
 )
-async def read_policy(services: Given, entity_id: EntityPath) -> Response[PolicyBody]:
+async def read_policy(services: Given, entity_id: EntityPath) -> Response[PolicyView]:
     """The default, if none was set."""
     found_id = id_in_path(LEGAL_ENTITY, entity_id, "legal entity")
     async with services.database.audit() as session:
@@ -180,9 +219,9 @@ async def put_policy(
     request: OperatorRequest,
     services: Given,
     entity_id: EntityPath,
-    data: JSONBody[PolicyBody],
+    data: JSONBody[SetPolicy],
     if_match: IfMatch = None,
-) -> Response[PolicyBody]:
+) -> Response[PolicyView]:
     """It holds for what is open as well: of steps that are due by then, only the highest notice is sent."""
     found_id = id_in_path(LEGAL_ENTITY, entity_id, "legal entity")
     async with services.database.operator(origin_of(request)) as session:
@@ -214,6 +253,11 @@ def _show(entry: BookEntry) -> DebtorView:
     )
 
 
+async def _pause_of(session: AsyncSession, tenant_id: TenantId) -> PauseState:
+    found = (await queries.read_pauses(session, [tenant_id])).get(tenant_id)
+    return PauseState(None if found is None else _show_pause(found))
+
+
 def _show_pause(found: Pause) -> PauseView:
     return PauseView(found.reason, found.until)
 
@@ -232,8 +276,8 @@ def _show_step(row: LoggedStep) -> StepView:
     )
 
 
-def _show_policy(policy: Policy) -> PolicyBody:
-    return PolicyBody(
+def _show_policy(policy: Policy) -> PolicyView:
+    return PolicyView(
         enabled=policy.enabled,
         reminder_days=policy.reminder_days,
         notice_days=list(policy.notice_days),

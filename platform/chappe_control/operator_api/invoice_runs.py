@@ -84,9 +84,13 @@ class RunLog(Struct, frozen=True):
     next_cursor: str | None
 
 
-class Chart(Struct, frozen=True, forbid_unknown_fields=True):
+class Chart(Struct, frozen=True):
     """What the general ledger calls our accounts."""
 
+    accounts: Numbers
+
+
+class ChangeChart(Struct, frozen=True, forbid_unknown_fields=True):
     accounts: Numbers
 
 
@@ -208,7 +212,7 @@ async def read_numbers(services: Given, legal_entity_id: EntityInQuery = None) -
 async def number(
     request: OperatorRequest,
     services: Given,
-    data: JSONBody[Chart],
+    data: JSONBody[ChangeChart],
     legal_entity_id: EntityInQuery = None,
     if_match: IfMatch = None,
 ) -> Response[Chart]:

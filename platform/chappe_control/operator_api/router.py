@@ -96,6 +96,7 @@ def make_router() -> Router:
             payouts.take_back,
             dunning.read_book,
             dunning.list_steps,
+            dunning.read_pause,
             dunning.pause,
             dunning.resume,
             dunning.read_policy,

@@ -1,6 +1,6 @@
 """Alerts of the calling tenant: which it wants, who hears of them, what was raised, and where its month is going."""
 
-from datetime import date, datetime
+from datetime import datetime
 from typing import Annotated, Any
 
 from litestar import Response, get, put
@@ -67,7 +67,7 @@ class RaisedAlertList(Struct, frozen=True):
 class ForecastView(Struct, frozen=True):
     """By the last seven days and today, on the rest of the month (UTC)."""
 
-    month: date
+    month: Annotated[str, Meta(pattern="^[0-9]{4}-[0-9]{2}$")]
     spent: Amount
     expected: Annotated[Amount, Meta(description="This month's spending at its end.")]
     days_left: Annotated[int | None, Meta(description="Whole days that funds and credit limit last; null: for ever.")]
@@ -113,7 +113,7 @@ async def read_forecast(request: TenantRequest, services: Given) -> ForecastView
         raise NotFound("this tenant has no budget")
     finances, _ = found
     return ForecastView(
-        month=finances.forecast.month,
+        month=f"{finances.forecast.month:%Y-%m}",
         spent=format_nano(finances.forecast.spent_nano),
         expected=format_nano(finances.forecast.expected_nano),
         days_left=days_left(finances.spendable_nano, finances.pace),
