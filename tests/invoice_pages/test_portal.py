@@ -89,7 +89,7 @@ async def test_older_invoices_are_on_the_next_page(billing: Billing, monkeypatch
     buyer = await billing.buyer()
     ids = [await billing.invoice(buyer) for _ in range(2)]
     page = await buyer.read("/invoices")
-    seen = []
+    seen, following = [], [""]
     for _ in ids:
         (row,) = page.by_id("invoices-table").all("tbody")[0].all("tr")
         seen.append(row.one("a").attributes["href"].rsplit("/", 1)[1])

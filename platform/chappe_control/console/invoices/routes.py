@@ -123,7 +123,8 @@ async def _overview(
             due = await queries.open_invoices(session, limit=_SHOWN + 1, after=after)
         unbilled = await queries.list_unbilled(session, limit=_SHOWN + 1, after=behind)
         newest = await queries.list_documents(session, tenant_id=None, limit=_SHOWN)
-        names = await read_tenant_names(session, {row.tenant_id for row in (*due, *newest)})
+        named = {row.tenant_id for row in due} | {row.tenant_id for row in newest}
+        names = await read_tenant_names(session, named)
         entities = await list_entities(session, limit=_ENTITIES)
     shown_runs, next_runs = cut_page(states, _SHOWN, lambda row: row.id)
     shown_due, next_due = cut_page(due, _SHOWN, lambda row: row.id)
