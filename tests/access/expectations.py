@@ -213,7 +213,18 @@ PORTAL = {
         MEMBERS, 303, form=lambda home: {"organisation": encode_id(TENANT, home.id)}, signs_out=True
     ),
     "GET /organisation": portal(MEMBERS),
-    "POST /organisation": portal(HEADS, 303, form=lambda _: {"name": unlike(), "regions": ["fr-par", "de-fra"]}),
+    # With the country that an invoice of Alpha's needs: what is known of it stays.
+    "POST /organisation": portal(
+        HEADS,
+        303,
+        form=lambda _: {
+            "name": unlike(),
+            "regions": ["fr-par", "de-fra"],
+            "line_1": "1 rue de la Paix",
+            "city": "Lyon",
+            "country": "FR",
+        },
+    ),
     "GET /customers": portal(CUSTOMERS),
     # Beta is no reseller.
     "GET /customers/new": portal(HEADS, of=things.nothing_but_a_reseller).but(403, Caller.OTHER_OWNER),

@@ -427,7 +427,9 @@ async def an_invoice(access: AccessWorld) -> dict[str, str]:
     async with access.control.database.operator(TESTS) as session:
         await post_to_tenant(session, fee)
         await session.execute(text("UPDATE legal_entity SET country = 'FR', postal_code = '75007'"))
-        await session.execute(text("UPDATE tenant SET country = 'FR', postal_code = '69001'"))
+        await session.execute(
+            text("UPDATE tenant SET country = 'FR', postal_code = '69001' WHERE id = :id"), {"id": tenant_id}
+        )
         await session.execute(text("UPDATE budget SET credit_limit_nano = 10 ^ 15"))
     async with access.control.database.operator(TESTS) as session:
         (issued,) = await issue(session, tenant_id)
