@@ -175,6 +175,8 @@ PORTAL = {
     # It does not say what it was made from.
     "POST /quotas/{quota_id}": portal(HEADS, 409, of=things.a_quota, form=lambda _: {"requests_per_minute": "5"}),
     "POST /quotas/{quota_id}/remove": portal(HEADS, 303, of=things.a_quota),
+    "GET /billing-details": portal(MEMBERS),
+    "POST /billing-details": portal(PAYERS, 303, form=lambda _: {"purchase_order": unlike("PO"), "language": "en"}),
     "GET /alerts": portal(MEMBERS),
     "POST /alerts": portal(HEADS | {Caller.BILLING}, 303, form=lambda _: {"low_balance": "5", "to_members": "on"}),
     "GET /webhooks": portal(MAKERS),
@@ -339,6 +341,13 @@ CONSOLE = {
     ),
     "POST /console/payments/quarantine/{quarantined_id}/close": console(
         CREDIT, 303, of=things.a_payment_in_quarantine, form=lambda _: REASON
+    ),
+    "GET /console/tax": console(OPERATOR),
+    "POST /console/tax/checks/{tenant_id}": console(CREDIT, 303, of=things.a_checked_tenant),
+    "POST /console/tax/refusals/{invoice_id}": console(CREDIT, 303, of=things.a_refused_invoice),
+    "GET /console/tenants/{tenant_id}/tax": console(OPERATOR, of=things.a_tenant),
+    "POST /console/tenants/{tenant_id}/tax/rulings": console(
+        CREDIT, 303, of=things.a_tenant, form=lambda _: {"category": "AE", **REASON}
     ),
     "GET /console/disputes": console(MONEY),
     "POST /console/disputes/discrepancies/{discrepancy_id}": console(

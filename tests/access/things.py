@@ -9,7 +9,7 @@ from sqlalchemy import select, text
 
 from chappe_billing.discrepancies.queries import list_newest
 from chappe_billing.documents.models import Paper
-from chappe_billing.documents.queries import Unrendered, insert_documents
+from chappe_billing.documents.queries import Unrendered, insert_documents, put_refusal
 from chappe_billing.dunning.service import pause
 from chappe_billing.feed.queries import read_last_batch
 from chappe_billing.feed.service import close_batch
@@ -204,6 +204,14 @@ async def an_invoice_with_documents(access: AccessWorld) -> dict[str, str]:
             session, of, papers, renderer="tests", keep_until=datetime(2037, 1, 1, tzinfo=UTC).date()
         )
     return {"invoice_id": encode_id(INVOICE, invoice_id)}
+
+
+async def a_refused_invoice(access: AccessWorld) -> dict[str, str]:
+    """Alpha's, without a document because of a rule."""
+    made = await an_invoice(access)
+    async with access.control.database.operator(TESTS) as session:
+        await put_refusal(session, decode_id(INVOICE, made["invoice_id"]), "tests", ("BR-CO-16: Amount due",))
+    return made
 
 
 async def a_customer(access: AccessWorld) -> dict[str, str]:

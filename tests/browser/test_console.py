@@ -13,6 +13,7 @@ PAGES = {
     "Deployments": "/console/deployments",
     "Tenants": "/console/tenants",
     "Revenue": "/console/revenue",
+    "Tax": "/console/tax",
     "Disputed usage": "/console/disputes",
     "Price book": "/console/prices",
     "Regions": "/console/regions",

@@ -37,7 +37,11 @@ EXPECTED = {
     "/console/tenants/{tenant_id}/owners": CARE,
     "/console/revenue": MONEY,
     "/console/revenue/live": MONEY,
+    "/console/dunning": MONEY,
+    "/console/payments": MONEY,
     "/console/disputes": MONEY,
+    "/console/tax": ALL,
+    "/console/tenants/{tenant_id}/tax": ALL,
     "/console/prices": ALL,
     "/console/prices/history": ALL,
     "/console/prices/versions/{price_version}": ALL,
@@ -52,7 +56,8 @@ EXPECTED = {
 # Who is not signed in yet, and who leaves.
 FOR_EVERYBODY = {"/console/sign-in", "/console/sign-out"}
 # No pages of their own: `tests/quotas/test_pages.py`, `tests/organisations/test_console_pages.py`, `test_disputes.py`,
-# `test_price_drafts.py` and `test_tenant_prices.py` have them.
+# `test_price_drafts.py`, `test_tenant_prices.py` and `test_tax.py`, and those of dunning and
+# payments, have them.
 POSTED_ONLY = {
     "/console/invoices/runs",
     "/console/invoices/issue/{tenant_id}",
@@ -72,6 +77,15 @@ POSTED_ONLY = {
     "/console/prices/drafts/{draft_id}/discard",
     "/console/tenants/{tenant_id}/prices/terms",
     "/console/tenants/{tenant_id}/prices/terms/{term_id}/end",
+    "/console/dunning/tenants/{tenant_id}/pause",
+    "/console/dunning/tenants/{tenant_id}/resume",
+    "/console/dunning/policies/{entity_id}",
+    "/console/payments/{payment_id}/refund",
+    "/console/payments/calls/{call_id}/retry",
+    "/console/payments/quarantine/{quarantined_id}/close",
+    "/console/tax/checks/{tenant_id}",
+    "/console/tax/refusals/{invoice_id}",
+    "/console/tenants/{tenant_id}/tax/rulings",
 }
 # Of things that nobody has here: `tests/invoice_pages` opens them with every role.
 OF_INVOICES = {"/console/invoices/{invoice_id}", "/console/invoices/runs/{run_id}"}

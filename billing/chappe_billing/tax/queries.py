@@ -88,6 +88,17 @@ async def read_ruling(session: AsyncSession, scope: TenantScope, on: date) -> Ta
     return found
 
 
+async def list_rulings(session: AsyncSession, scope: TenantScope, *, limit: int) -> Sequence[TaxRuling]:
+    """By their first day, the newest first, those included that have not begun."""
+    query = (
+        select(TaxRuling)
+        .where(TaxRuling.tenant_id == scope.tenant_id)
+        .order_by(TaxRuling.starts_on.desc(), TaxRuling.id.desc())
+        .limit(limit)
+    )
+    return (await session.scalars(query)).all()
+
+
 async def insert_ruling(session: AsyncSession, ruling: TaxRuling) -> TaxRuling:
     session.add(ruling)
     await session.flush()

@@ -19,6 +19,7 @@ MENU = {
     "/console/invoices": Permission.SEE_INVOICES,
     "/console/dunning": Permission.SEE_DUNNING,
     "/console/payments": Permission.SEE_PAYMENTS,
+    "/console/tax": Permission.SEE_TENANTS,
     "/console/disputes": Permission.SEE_QUEUES,
     "/console/prices": Permission.SEE_PRICES,
 }

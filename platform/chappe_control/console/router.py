@@ -20,6 +20,8 @@ from chappe_control.console.regions import routes as regions
 from chappe_control.console.rendering import ConsoleRequest, about_role
 from chappe_control.console.revenue import routes as revenue
 from chappe_control.console.revenue.hours import HourBook
+from chappe_control.console.tax import routes as tax
+from chappe_control.console.tax import tenant as tenant_tax
 from chappe_control.console.tenants import forms as tenant_forms
 from chappe_control.console.tenants import owners as tenant_owners
 from chappe_control.console.tenants import routes as tenants
@@ -90,6 +92,11 @@ def make_router(clock: Clock) -> Router:
         payments.refund,
         payments.retry,
         payments.close,
+        tax.show_tax,
+        tax.check_again,
+        tax.try_again,
+        tenant_tax.show_tenant_tax,
+        tenant_tax.rule,
         disputes.show_disputes,
         disputes.resolve,
         disputes.decide,

@@ -162,9 +162,9 @@ def country_name(request: _PageRequest, code: str | None) -> str:
 
 @cache
 def _countries(locale: Locale) -> list[tuple[str, str]]:
-    return sorted(((code, locale.territories[code]) for code in COUNTRIES), key=lambda pair: _collated(pair[1]))
+    return sorted(((code, locale.territories[code]) for code in COUNTRIES), key=lambda pair: collated(pair[1]))
 
 
-def _collated(name: str) -> str:
+def collated(name: str) -> str:
     """Without accents, so that Égypte is among the Es."""
     return "".join(char for char in unicodedata.normalize("NFD", name.casefold()) if not unicodedata.combining(char))

@@ -7,6 +7,7 @@ from chappe_control.permissions import require_permission
 from chappe_control.portal import acknowledgement
 from chappe_control.portal.alerts import routes as alerts
 from chappe_control.portal.balance import routes as balance
+from chappe_control.portal.billing_details import routes as billing_details
 from chappe_control.portal.customers import owners as customer_owners
 from chappe_control.portal.customers import routes as customers
 from chappe_control.portal.exports import routes as exports
@@ -50,6 +51,8 @@ def make_router() -> Router:
             balance.open_service,
             invoices.list_invoices,
             invoices.show_invoice,
+            billing_details.show_billing_details,
+            billing_details.change_billing_details,
             acknowledgement.show_acknowledgement,
             keys.list_keys,
             keys.create_key,

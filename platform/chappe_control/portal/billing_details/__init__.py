@@ -1,0 +1,1 @@
+"""How the visitor's organisation is taxed, and what stands on its invoices."""
