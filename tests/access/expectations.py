@@ -163,6 +163,8 @@ PORTAL = {
         PAYERS, 409, form=lambda _: {"below": "10", "net": "50", "most_per_month": "3"}
     ),
     "GET /balance/service": portal(PAYERS, 404),
+    "GET /invoices": portal(MEMBERS),
+    "GET /invoices/{invoice_id}": portal(MEMBERS, of=things.an_invoice),
     "GET /quotas": portal(MEMBERS),
     "POST /quotas": portal(
         HEADS,
@@ -308,6 +310,20 @@ CONSOLE = {
     "POST /console/tenants/{tenant_id}/transitions": console(CARE, 303, of=things.a_tenant, form=lambda _: CLOSED),
     "GET /console/revenue": console(MONEY),
     "GET /console/revenue/live": console(MONEY),
+    "GET /console/invoices": console(MONEY),
+    "POST /console/invoices/runs": console(CREDIT, 303, form=lambda _: {"month": "2026-01"}),
+    "GET /console/invoices/runs/{run_id}": console(MONEY, of=things.an_invoice_run),
+    "POST /console/invoices/issue/{tenant_id}": console(CREDIT, 303, of=things.a_tenant),
+    "GET /console/invoices/{invoice_id}": console(MONEY, of=things.an_invoice),
+    "POST /console/invoices/{invoice_id}/payments": console(
+        CREDIT,
+        303,
+        of=things.an_invoice,
+        form=lambda _: {"amount": "0.01", "reference": unlike("bank"), "rail": "bank_transfer"},
+    ),
+    "POST /console/invoices/{invoice_id}/credit-notes": console(
+        CREDIT, 303, of=things.an_invoice, form=lambda _: {**REASON, "credit_reference": unlike("case")}
+    ),
     "GET /console/dunning": console(MONEY),
     "POST /console/dunning/tenants/{tenant_id}/pause": console(
         CREDIT, 303, of=things.a_tenant, form=lambda _: {"reason": "promised", "last_day": things.TOMORROW}

@@ -13,10 +13,13 @@ SIGNED_OUT = ["/sign-up", "/sign-in", "/forgot-password", "/console/sign-in", "/
 PORTAL = [
     *("/overview", "/requests", "/exports", "/projects", "/keys", "/keys?new=1", "/playground"),
     *("/members", "/members?new=1", "/quotas", "/quotas?new=1", "/organisation", "/organisation?edit=1"),
-    *("/customers", "/billing-details"),
+    *("/customers", "/invoices", "/billing-details"),
 ]
 CONSOLE = [
-    *(f"/console/{page}" for page in ("regions", "deployments", "tenants", "revenue", "disputes", "tax", "gallery")),
+    *(
+        f"/console/{page}"
+        for page in ("regions", "deployments", "tenants", "revenue", "invoices", "disputes", "tax", "gallery")
+    ),
     *(f"/console/{page}" for page in ("tenants/new", "prices", "prices/history", "prices/drafts", "prices/drafts/new")),
 ]
 

@@ -116,6 +116,12 @@ async def read_document(
     return found
 
 
+async def has_documents(session: AsyncSession, invoice_id: UUID) -> bool:
+    """Whether they are made; of another tenant's invoice a tenant's own role sees none."""
+    query = select(InvoiceDocument.kind).where(InvoiceDocument.invoice_id == invoice_id).limit(1)
+    return await session.scalar(query) is not None
+
+
 async def read_number(session: AsyncSession, invoice_id: UUID, *, tenant_id: UUID | None = None) -> str | None:
     """The invoice's number; None when there is no such invoice, or it is another tenant's."""
     query = select(Invoice.number).where(Invoice.id == invoice_id)

@@ -147,14 +147,21 @@ class ListedDocument(Struct, frozen=True):
 
 
 async def list_documents(
-    session: AsyncSession, *, tenant_id: UUID | None, limit: int, before: UUID | None = None
+    session: AsyncSession,
+    *,
+    tenant_id: UUID | None,
+    limit: int,
+    before: UUID | None = None,
+    preceding_id: UUID | None = None,
 ) -> list[ListedDocument]:
-    """Newest first; a tenant's own, or as the operator everybody's."""
+    """Newest first; a tenant's own, or as the operator everybody's. With `preceding_id` those that take that back."""
     statement = _documents().order_by(Invoice.id.desc()).limit(limit)
     if tenant_id is not None:
         statement = statement.where(Invoice.tenant_id == tenant_id)
     if before is not None:
         statement = statement.where(Invoice.id < before)
+    if preceding_id is not None:
+        statement = statement.where(Invoice.preceding_id == preceding_id)
     rows = (await session.execute(statement)).mappings()
     return msgspec.convert([dict(row) for row in rows], list[ListedDocument])
 

@@ -16,6 +16,7 @@ MENU = {
     "/console/deployments": Permission.SEE_DEPLOYMENTS,
     "/console/tenants": Permission.SEE_TENANTS,
     "/console/revenue": Permission.SEE_REVENUE,
+    "/console/invoices": Permission.SEE_INVOICES,
     "/console/dunning": Permission.SEE_DUNNING,
     "/console/payments": Permission.SEE_PAYMENTS,
     "/console/tax": Permission.SEE_TENANTS,

@@ -8,6 +8,8 @@ from litestar.response import Redirect
 from chappe_control.console.deployments import routes as deployments
 from chappe_control.console.disputes import routes as disputes
 from chappe_control.console.dunning import routes as dunning
+from chappe_control.console.invoices import one as one_invoice
+from chappe_control.console.invoices import routes as invoices
 from chappe_control.console.menu import first_page
 from chappe_control.console.payments import routes as payments
 from chappe_control.console.prices import drafts as price_drafts
@@ -75,6 +77,13 @@ def make_router(clock: Clock) -> Router:
         tenant_owners.show_owner_form,
         tenant_owners.invite_tenant_owner,
         *revenue.make_handlers(book),
+        invoices.show_invoices,
+        invoices.begin,
+        invoices.show_run,
+        invoices.issue_now,
+        one_invoice.show_invoice,
+        one_invoice.pay,
+        one_invoice.take_back,
         dunning.show_dunning,
         dunning.pause,
         dunning.resume,

@@ -11,6 +11,7 @@ from chappe_control.portal.billing_details import routes as billing_details
 from chappe_control.portal.customers import owners as customer_owners
 from chappe_control.portal.customers import routes as customers
 from chappe_control.portal.exports import routes as exports
+from chappe_control.portal.invoices import routes as invoices
 from chappe_control.portal.keys import one as one_key
 from chappe_control.portal.keys import routes as keys
 from chappe_control.portal.members import routes as members
@@ -48,6 +49,8 @@ def make_router() -> Router:
             balance.remove_method,
             balance.change_auto_top_up,
             balance.open_service,
+            invoices.list_invoices,
+            invoices.show_invoice,
             billing_details.show_billing_details,
             billing_details.change_billing_details,
             acknowledgement.show_acknowledgement,

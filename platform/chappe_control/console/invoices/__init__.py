@@ -1,0 +1,1 @@
+"""The console's pages of invoices and of the runs that issue them."""
