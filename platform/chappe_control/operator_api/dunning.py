@@ -123,7 +123,7 @@ async def read_book(services: Given) -> DebtorList:
     tags=[_TAG],
     summary="Read dunning's log",
     operation_id="operator_list_dunning_steps",
-    responses=answers.LIST,
+    responses=answers.READ_ONE,
 )
 async def list_steps(services: Given, limit: Limit = DEFAULT_LIMIT, tenant_id: TenantFilter = None) -> StepList:
     """The newest steps, each taken once."""
