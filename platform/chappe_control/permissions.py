@@ -182,9 +182,9 @@ _READS = frozenset(p for p in _OF_TENANTS if p.name.startswith("READ_"))
 
 OPEN_IN: dict[Access, frozenset[Permission]] = {
     Access.NOTHING: frozenset(),
-    # Who was suspended for what they owe can pay it.
+    # Who was suspended for what they owe can pay it, and who applies can pay ahead.
     Access.READ: _READS | {Permission.MANAGE_PAYMENTS},
-    Access.APPLY: _READS | {Permission.MANAGE_ORGANISATION},
+    Access.APPLY: _READS | {Permission.MANAGE_PAYMENTS, Permission.MANAGE_ORGANISATION},
     Access.PREPARE: _OF_TENANTS - {Permission.USE_PLAYGROUND},
     Access.EVERYTHING: _OF_TENANTS,
 }
