@@ -71,6 +71,17 @@ async def enqueue_until(
     )
 
 
+async def is_any_due(session: AsyncSession, topics: Sequence[str]) -> bool:
+    """Whether it is worth claiming: an idle control plane asks often, and should do no more."""
+    due = select(OutboxMessage.id).where(
+        OutboxMessage.topic.in_(topics),
+        OutboxMessage.delivered_at.is_(None),
+        OutboxMessage.given_up_at.is_(None),
+        OutboxMessage.due_at <= func.now(),
+    )
+    return bool(await session.scalar(select(due.exists())))
+
+
 async def claim_due(session: AsyncSession, topic: str, *, lease: timedelta, limit: int) -> list[Claimed]:
     """The messages that are due, longest due first. Each is this caller's alone until `lease` is over."""
     due = (

@@ -15,7 +15,7 @@ from chappe_control.webhooks.delivery import Courier
 from chappe_kernel.errors import ChappeError
 from chappe_store.session import Database
 
-_TELL_EVERY_S: Final = 1.0
+_TELL_EVERY_S: Final = 2.0
 _WATCH_EVERY_S: Final = 60.0
 _TIDY_EVERY_S: Final = 3600.0
 

@@ -46,6 +46,9 @@ class Office(Struct, frozen=True):
 async def tell_waiting(database: Database, office: Office) -> int:
     """Whatever the outbox has for tenants; how many messages were passed on. Safe to repeat, to kill, and to run at
     several places: what is passed on is marked in the transaction that does it."""
+    async with database.operator() as session:
+        if not await outbox.is_any_due(session, TOPICS):
+            return 0
     told = 0
     for topic in TOPICS:
         async with database.operator() as session:

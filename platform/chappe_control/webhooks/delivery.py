@@ -50,6 +50,8 @@ class Courier:
     async def deliver_due(self) -> int:
         """Try what is due, some at a time; how many that were."""
         async with self._database.operator() as session:
+            if not await outbox.is_any_due(session, [TOPIC]):
+                return 0
             claimed = await outbox.claim_due(session, TOPIC, lease=_LEASE, limit=_AT_ONCE)
         await asyncio.gather(*(self._try(one) for one in claimed))
         return len(claimed)
