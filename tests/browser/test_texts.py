@@ -15,7 +15,7 @@ from tests.instance import Instance
 # Names in the demo's data, of the product, what each language calls itself, and months that German calls the same.
 NAMES = words_of(
     "Chappe Demo Hugging Face Microsoft Playground Org default demo fr-only management probe fr-par de-fra "
-    "fr-par-gateway-0 it-mil Staging Old huggingface microsoft "
+    "fr-par-gateway-0 it-mil Staging Old huggingface microsoft Factur-X XRechnung "
     "English Français Deutsch EUR UTC llama.cpp curl Python "
     "JavaScript April August September November"
 )
