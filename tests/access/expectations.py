@@ -5,7 +5,7 @@ A line reads like a sentence: `"DELETE /api/v1/keys/{key_id}": tenant_api(MAKERS
 """
 
 from chappe_kernel.ids import TENANT, encode_id, new_id
-from tests.access import things
+from tests.access import paid_things, things
 from tests.access.expecting import (
     ADMINISTRATOR,
     CARE,
@@ -50,7 +50,7 @@ PUBLIC_API = {
         HEADS | {Caller.BILLING} | KEY, body=lambda _: {"purchase_order": unlike("PO")}
     ),
     "GET /api/v1/payments": tenant_api(MEMBERS | KEY),
-    "GET /api/v1/payments/{payment_id}": tenant_api(MEMBERS | KEY, of=things.an_own_payment),
+    "GET /api/v1/payments/{payment_id}": tenant_api(MEMBERS | KEY, of=paid_things.an_own_payment),
     # Their legal entity takes no payments.
     "POST /api/v1/payments": tenant_api(PAYERS, 409, body=lambda _: {"amount": "20"}),
     "GET /api/v1/prices": tenant_api(MEMBERS | KEY),
@@ -147,15 +147,15 @@ PUBLIC_API = {
 PORTAL = {
     "GET /balance": portal(MEMBERS),
     "POST /balance/top-up": portal(PAYERS, 409, form=lambda _: {"amount": "20"}),
-    "GET /balance/payments/{payment_id}": portal(MEMBERS, of=things.an_own_payment),
-    "GET /balance/payments/{payment_id}/live": portal(MEMBERS, of=things.an_own_payment),
+    "GET /balance/payments/{payment_id}": portal(MEMBERS, of=paid_things.an_own_payment),
+    "GET /balance/payments/{payment_id}/live": portal(MEMBERS, of=paid_things.an_own_payment),
     "POST /balance/payments/{payment_id}/refund": portal(
-        PAYERS, 303, of=things.an_own_payment, form=lambda _: {"refund_id": str(new_id())}
+        PAYERS, 303, of=paid_things.an_own_payment, form=lambda _: {"refund_id": str(new_id())}
     ),
     "GET /balance/methods": portal(MEMBERS, 303),
     "POST /balance/methods": portal(PAYERS, 303),
-    "GET /balance/methods/{call_id}": portal(MEMBERS, of=things.an_own_setup),
-    "GET /balance/methods/{call_id}/live": portal(MEMBERS, of=things.an_own_setup),
+    "GET /balance/methods/{call_id}": portal(MEMBERS, of=paid_things.an_own_setup),
+    "GET /balance/methods/{call_id}/live": portal(MEMBERS, of=paid_things.an_own_setup),
     # Nobody has such a method.
     "POST /balance/methods/default": portal(PAYERS, 404, form=lambda _: {"method": "pm_1"}),
     "POST /balance/methods/remove": portal(PAYERS, 303, form=lambda _: {"method": "pm_1"}),
@@ -334,13 +334,13 @@ CONSOLE = {
     ),
     "GET /console/payments": console(MONEY),
     "POST /console/payments/{payment_id}/refund": console(
-        CREDIT, 303, of=things.an_own_payment, form=lambda _: {**REASON, "refund_id": str(new_id())}
+        CREDIT, 303, of=paid_things.an_own_payment, form=lambda _: {**REASON, "refund_id": str(new_id())}
     ),
     "POST /console/payments/calls/{call_id}/retry": console(
-        CREDIT, 303, of=things.a_poisoned_call, form=lambda _: REASON
+        CREDIT, 303, of=paid_things.a_poisoned_call, form=lambda _: REASON
     ),
     "POST /console/payments/quarantine/{quarantined_id}/close": console(
-        CREDIT, 303, of=things.a_payment_in_quarantine, form=lambda _: REASON
+        CREDIT, 303, of=paid_things.a_payment_in_quarantine, form=lambda _: REASON
     ),
     "GET /console/tax": console(OPERATOR),
     "POST /console/tax/checks/{tenant_id}": console(CREDIT, 303, of=things.a_checked_tenant),

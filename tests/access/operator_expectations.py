@@ -1,7 +1,7 @@
 """Who may do what in the operator's API: `tests.access.expectations`, continued."""
 
 from chappe_kernel.ids import TENANT, encode_id
-from tests.access import things
+from tests.access import paid_things, things
 from tests.access.expecting import (
     ADMINISTRATOR,
     CARE,
@@ -125,14 +125,14 @@ OPERATOR_API = {
         CREDIT, of=things.a_tenant, body=lambda _: {"credit_limit": "10"}
     ),
     "GET /api/v1/operator/payments": operator_api(MONEY),
-    "GET /api/v1/operator/payments/{payment_id}": operator_api(MONEY, of=things.an_own_payment),
+    "GET /api/v1/operator/payments/{payment_id}": operator_api(MONEY, of=paid_things.an_own_payment),
     # The payment was never paid.
     "POST /api/v1/operator/payments/{payment_id}/refunds": operator_api(
-        CREDIT, 409, of=things.an_own_payment, body=lambda _: REASON
+        CREDIT, 409, of=paid_things.an_own_payment, body=lambda _: REASON
     ),
     "GET /api/v1/operator/payment-calls": operator_api(MONEY),
     "POST /api/v1/operator/payment-calls/{call_id}/retry": operator_api(
-        CREDIT, 201, of=things.a_poisoned_call, body=lambda _: REASON
+        CREDIT, 201, of=paid_things.a_poisoned_call, body=lambda _: REASON
     ),
     "GET /api/v1/operator/tenants/{tenant_id}/transactions": operator_api(OPERATOR, of=things.a_tenant),
     "POST /api/v1/operator/tenants/{tenant_id}/transactions": operator_api(
