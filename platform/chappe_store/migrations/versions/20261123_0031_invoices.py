@@ -378,7 +378,8 @@ def _create_settlements() -> None:
     # Whoever pays a group's invoice sees what is open of it; a tenant sees no invoice but its own.
     op.execute(
         f"CREATE POLICY {Role.APP}_payer_reads ON invoice_settlement FOR SELECT TO {Role.APP} "
-        "USING (EXISTS (SELECT FROM invoice i WHERE i.id = invoice_id))"
+        "USING (EXISTS (SELECT FROM invoice i WHERE i.id = invoice_id "
+        "AND i.tenant_id = (SELECT nullif(current_setting('chappe.tenant_id', true), '')::uuid)))"
     )
     op.execute(
         """
