@@ -166,13 +166,13 @@ _MINUTES = """
 """
 
 _PRICE_DAYS = """
-    INSERT INTO usage_price_day (tenant_id, day, price_version_id, requests, prompt_tokens, cached_tokens,
-                                 completion_tokens, seconds, images, amount_nano, written_off_nano)
-    SELECT tenant_id, (posted_at AT TIME ZONE 'UTC')::date, price_version_id, count(*), sum(prompt_tokens),
-           sum(cached_tokens), sum(completion_tokens), 0, 0, sum(amount_nano), sum(written_off_nano)
+    INSERT INTO usage_price_day (tenant_id, day, project_id, price_version_id, requests, prompt_tokens,
+                                 cached_tokens, completion_tokens, seconds, images, amount_nano, written_off_nano)
+    SELECT tenant_id, (posted_at AT TIME ZONE 'UTC')::date, project_id, price_version_id, count(*),
+           sum(prompt_tokens), sum(cached_tokens), sum(completion_tokens), 0, 0, sum(amount_nano), sum(written_off_nano)
     FROM usage_event
     WHERE tenant_id = $1 AND (completion_tokens > 0 OR (prompt_tokens > 0 AND outcome <> 'failed'))
-    GROUP BY 1, 2, 3
+    GROUP BY 1, 2, 3, 4
 """
 
 _TRANSACTIONS = """

@@ -149,6 +149,14 @@ ACCEPTED: dict[str, dict[str, str]] = {
         "constraint-missing-not-valid": _FEW_TENANTS,
         "require-concurrent-index-creation": "partial, and of no row yet",
     },
+    "0036": {
+        **dict.fromkeys(
+            ("ban-drop-constraint", "constraint-missing-not-valid", "adding-serial-primary-key-field"),
+            "sums by day get another column in their key: there are few, and who posts waits for the scan anyway",
+        ),
+        "ban-drop-default": "no release has written the column yet, and none shall forget it",
+        "require-concurrent-index-creation": _INGESTION_WAITS,
+    },
     "0020": {
         "require-concurrent-index-creation": "built empty, of no event yet: ingestion waits for a scan",
         "ban-drop-function": "only the triggers that go with them called them",
