@@ -75,8 +75,10 @@ _OTHERS = (
     SELECT i, {_id("0a1")} AS id, entity_id, run_id FROM generate_series(1, {OTHERS}) i, estate
     """,
     """
-    INSERT INTO tenant (id, name, state, currency, allowed_regions, requests_per_minute, country, postal_code)
-    SELECT id, 'Customer ' || i, 'active', 'EUR', '{FR}', 600, 'FR', '69001' FROM other
+    INSERT INTO tenant (id, name, state, currency, allowed_regions, requests_per_minute, country, postal_code,
+                        vat_number)
+    SELECT id, 'Customer ' || i, 'active', 'EUR', '{FR}', 600, 'FR', '69001',
+           CASE WHEN i % 5 = 0 THEN 'FR40303265045' END FROM other
     """,
     f"""
     INSERT INTO ledger_account (id, kind, currency, tenant_id)
