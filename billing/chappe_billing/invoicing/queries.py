@@ -118,11 +118,6 @@ _UNINVOICED = """
 """
 _ALL_UNINVOICED = text(_UNINVOICED.format(wanted="true"))
 _NO_USAGE_UNINVOICED = text(_UNINVOICED.format(wanted="t.kind <> 'usage'"))
-_EARLY_USAGE_UNINVOICED = text(
-    _UNINVOICED.format(
-        wanted="t.kind = 'usage' AND t.created_at < :until AND t.id < first_request_id(:until + interval '1 day')"
-    )
-)
 
 
 async def read_uninvoiced(
@@ -138,14 +133,6 @@ async def read_uninvoiced_terms(
 ) -> list[Posted]:
     """Like `read_uninvoiced`, of what is no usage alone."""
     return await _read_posted(session, _NO_USAGE_UNINVOICED, _values(tenant_id, funds_account, cut_off_at))
-
-
-async def read_uninvoiced_early(
-    session: AsyncSession, tenant_id: UUID, funds_account: UUID, cut_off_at: datetime, until: datetime
-) -> list[Posted]:
-    """Like `read_uninvoiced`, of usage alone that was posted before `until`."""
-    values = {**_values(tenant_id, funds_account, cut_off_at), "until": until}
-    return await _read_posted(session, _EARLY_USAGE_UNINVOICED, values)
 
 
 def _values(tenant_id: UUID, funds_account: UUID, cut_off_at: datetime) -> dict[str, object]:

@@ -1,7 +1,7 @@
 """Issuing a tenant's invoices, and showing what they would be: as the operator, in the caller's transaction."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date, datetime, timedelta
 from uuid import UUID
 
 from msgspec import Struct, to_builtins
@@ -127,23 +127,18 @@ async def _draft(session: AsyncSession, group: Group, cut_off_at: datetime, run_
 
 
 async def _summed_member(session: AsyncSession, group: Group, tenant: Tenant, cut_off_at: datetime) -> _Charged:
-    """As `_member` has it, from sums of whole days where nothing of a day is invoiced. What they give is compared with
-    what the ledger has; where that differs, and where events are dropped, each transaction is looked at after all."""
+    """As `_member` has it, of sums. They lack what was posted before the last cut-off and came too late for it: where
+    they are less than what the ledger has, and where events are dropped, each transaction is looked at after all."""
     funds = _account(group, AccountKind.TENANT_FUNDS, tenant.id).id
     since = await preview_queries.read_since(session, tenant.id)
     if since.is_archived:
         return await _member(session, group, tenant, cut_off_at)
-    summed = await preview_queries.read_summed(session, tenant.id, funds, since.day)
+    summed = await preview_queries.read_summed(session, tenant.id, funds, since)
     terms = await queries.read_uninvoiced_terms(session, tenant.id, funds, cut_off_at)
-    early: list[Posted] = []
-    if since.day is not None:
-        until = datetime.combine(since.day, time(), UTC)
-        early = await queries.read_uninvoiced_early(session, tenant.id, funds, cut_off_at, until)
-    used = await queries.read_used(session, tenant.id, early) if early else []
-    charges = charges_of([*summed.used, *used]) + await _charges(session, tenant.id, terms)
+    charges = charges_of(summed.used) + await _charges(session, tenant.id, terms)
     if total_of(charges) != await read_unbilled(session, tenant.id):
         return await _member(session, group, tenant, cut_off_at)
-    days = [one.created_at.date() for one in (*early, *terms)]
+    days = [one.created_at.date() for one in terms]
     first_day = min([*days, summed.first_day] if summed.first_day else days, default=None)
     return _Charged(Member(tenant.id, tenant.name, tuple(charges), ()), [], first_day)
 

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from chappe_billing.payments import call_queries, calling, quarantine, queries, service
 from chappe_billing.payments.amounts import nano_per_minor
+from chappe_billing.payments.models import CallKind
 from chappe_billing.payments.service import RefundAsked
 from chappe_control.console.rendering import ConsoleRequest, console_page
 from chappe_control.console.tenants.queries import read_tenant_names
@@ -43,6 +44,24 @@ _TRIES = 5
 """Of each call."""
 _HOME = "/console/payments"
 Row = TypeVar("Row")
+CALL_KINDS = {
+    CallKind.CUSTOMER: N_("Making the tenant known there"),
+    CallKind.CHECKOUT: N_("Opening a page for a payment"),
+    CallKind.SETUP: N_("Opening a page for saving a method"),
+    CallKind.CHARGE: N_("Charging a saved method"),
+    CallKind.INVOICE: N_("Collecting an invoice"),
+    CallKind.REFUND: N_("Paying back"),
+    CallKind.FORGET_METHOD: N_("Forgetting a saved method"),
+    CallKind.USAGE: N_("Telling what was used"),
+}
+OUTCOMES = {
+    "done": N_("Done"),
+    "found": N_("Found to be done before"),
+    "refused": N_("Refused"),
+    "later": N_("Put off"),
+    "poisoned": N_("Given up"),
+    "again": N_("Tried again by hand"),
+}
 _MINE = {
     **PROBLEMS,
     "reason": N_("Say why, in at most 500 characters of one line."),
@@ -81,6 +100,8 @@ async def show_payments(request: ConsoleRequest, services: Given) -> Response[by
         refunds=refunds,
         names=names,
         fresh_id=new_id,
+        call_kinds=CALL_KINDS,
+        outcomes=OUTCOMES,
         states=STATES,
         purposes=PURPOSES,
         methods=METHODS,
