@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from chappe_kernel.settings import load_settings
 from chappe_store.audit_log.origin import command_origin
+from chappe_store.base import load_models
 from chappe_store.session import Database
 
 T = TypeVar("T")
@@ -22,6 +23,8 @@ class _Settings:
 
 def with_database(work: Callable[[Database], Awaitable[T]]) -> T:
     """Do `work`, which makes its own transactions."""
+
+    load_models()
 
     async def run() -> T:
         database = Database(load_settings(_Settings, os.environ).database_url, origin=command_origin())
