@@ -36,9 +36,9 @@ from chappe_tenants.legal_entities.models import DEFAULT_LEGAL_ENTITY_ID
 
 OTHERS = 10_000
 TOP_UPS = 100
-# At six in the evening, whenever this runs: a quarter of a day's events are read one by one.
+# At ten in the evening, whenever this runs: two hours of events are read one by one.
 _INVOICED_BEFORE = timedelta(days=40)
-_AT = time(18, tzinfo=UTC)
+_AT = time(22, tzinfo=UTC)
 _PORTAL = "https://portal.million.example"
 _BOUNDS = Bounds(5 * NANO_PER_UNIT, 10_000 * NANO_PER_UNIT)
 
