@@ -70,6 +70,7 @@ EXEMPT: dict[str, dict[str, str]] = {
         r"public\.price_draft\.price_draft_ended": "the same",
         r"public\.invoice\w*\.invoice_(credit_notes|funding_used|settlement_within)": "the same",
         r"public\.billing_profile\.billing_profile_billed_to": "the same",
+        r"public\.invoice(_settlement)?\.\w+_follow_open": "writes what is open of the row's own invoice",
         r"public\.usage_event\.usage_event_add_to_price_days": "adds each row to its own tenant's sums",
         r"public\.usage_hour\.usage_hour_follow_(insert|update)": "adds rows to their own tenants' sums",
         r"public\.(ledger_transaction|usage_event)\.\w+_feed": "queues an id that only the operator's role reads",
