@@ -111,7 +111,7 @@ class PolicyView(Struct, frozen=True, kw_only=True):
     tags=[_TAG],
     summary="List who owes something",
     operation_id="operator_list_debtors",
-    responses=answers.READ,
+    responses=answers.LIST,
 )
 async def read_book(services: Given, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = None) -> DebtorList:
     """By what was invoiced and is open, the most overdue first."""
