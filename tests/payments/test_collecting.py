@@ -115,18 +115,6 @@ async def test_what_was_paid_in_part_is_asked_for_the_rest(collector: Collector)
     await collector.verify()
 
 
-async def test_what_came_another_way_meanwhile_makes_the_rest_a_deposit(collector: Collector) -> None:
-    customer, invoice_id = await collector.with_card()
-    await collector.world.office.collect_all()
-    async with collector.world.database.operator() as session:
-        await settle_invoice(session, invoice_id, amount_nano=GROSS_NANO, reference="a", rail=Rail.BANK_TRANSFER)
-    await collector.world.work()
-    await collector.world.hear_all()
-    assert await collector.open_nano(invoice_id) == 0
-    assert await collector.office.funds(customer) == 1 + GROSS_NANO
-    await collector.verify()
-
-
 async def test_a_debit_that_fails_days_later_leaves_it_open(collector: Collector) -> None:
     _, invoice_id = await collector.invoiced(**_account(_SLOW_REFUSED_IBAN))
     await collector.collect()

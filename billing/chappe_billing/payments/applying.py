@@ -12,8 +12,19 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from chappe_billing.budgets import queries as budgets
 from chappe_billing.payments import disputes, patience, posting, queries, telling
 from chappe_billing.payments.amounts import nano_per_minor
-from chappe_billing.payments.deciding import Asked, Credit, Decision, Keep, Move, Quarantine, Why, decide, decide_page
-from chappe_billing.payments.models import Method, Payment, PaymentState, Purpose, RefundState
+from chappe_billing.payments.deciding import (
+    Asked,
+    Credit,
+    Decision,
+    Keep,
+    Move,
+    Quarantine,
+    Why,
+    decide,
+    decide_page,
+    decide_request,
+)
+from chappe_billing.payments.models import UNDER_WAY, WITHDRAWN, Method, Payment, PaymentState, Purpose, RefundState
 from chappe_billing.payments.port import (
     CheckoutSeen,
     DisputeSeen,
@@ -21,6 +32,7 @@ from chappe_billing.payments.port import (
     MethodsSeen,
     PaymentSeen,
     RefundSeen,
+    RequestSeen,
     Seen,
 )
 from chappe_kernel.errors import Invalid
@@ -40,6 +52,8 @@ async def apply(session: AsyncSession, seen: Seen, *, live: bool) -> str:
             return await _apply_payment(session, seen, live=live)
         case CheckoutSeen():
             return await _apply_page(session, seen, live=live)
+        case RequestSeen():
+            return await _apply_request(session, seen, live=live)
         case RefundSeen():
             return await _apply_refund(session, seen)
         case DisputeSeen():
@@ -60,8 +74,15 @@ async def open_payment(session: AsyncSession, payment_id: UUID, service_id: str)
 async def fail_payment(session: AsyncSession, payment_id: UUID, problem: str) -> None:
     """What the service refused outright."""
     payment = await queries.lock_payment(session, payment_id)
-    if payment.state in {PaymentState.ASKED, PaymentState.OPEN, PaymentState.PROCESSING}:
+    if payment.state in UNDER_WAY:
         await _move(session, payment, Move(PaymentState.FAILED, problem), None)
+
+
+async def withdraw_payment(session: AsyncSession, payment_id: UUID) -> None:
+    """Nobody was asked, and nobody will be. Should money come all the same, it counts."""
+    payment = await queries.lock_payment(session, payment_id)
+    if payment.state in UNDER_WAY:
+        await _move(session, payment, Move(PaymentState.EXPIRED, WITHDRAWN), None)
 
 
 async def fail_refund(session: AsyncSession, refund_id: UUID, problem: str) -> None:
@@ -97,6 +118,16 @@ async def _apply_page(session: AsyncSession, seen: CheckoutSeen, *, live: bool) 
     if payment.session_id not in {None, seen.session_id} and seen.paying is None:
         return "ignored"
     return await _carry_out(session, payment, seen.paying, decide_page(asked, seen, live=live))
+
+
+async def _apply_request(session: AsyncSession, seen: RequestSeen, *, live: bool) -> str:
+    payment = await _find(session, seen.payment, None)
+    if payment is None:
+        return "ignored" if seen.paying is None else await _without_payment(session, seen.paying)
+    asked, payment = await _lock(session, payment)
+    if payment.session_id not in {None, seen.request_id} and seen.paying is None:
+        return "ignored"
+    return await _carry_out(session, payment, seen.paying, decide_request(asked, seen, live=live))
 
 
 async def _find(session: AsyncSession, payment: str | None, intent_id: str | None) -> Payment | None:

@@ -14,9 +14,9 @@ from chappe_billing.invoices.queries import OpenInvoice, find_open_invoice, open
 from chappe_billing.payments import collecting_queries, queries
 from chappe_billing.payments.amounts import nano_per_minor
 from chappe_billing.payments.calling import order
-from chappe_billing.payments.models import Method, Purpose
+from chappe_billing.payments.models import Method, PaymentState, Purpose
 from chappe_billing.payments.origin import payment_origin
-from chappe_billing.payments.port import AnyOrder, Charge, SendInvoice
+from chappe_billing.payments.port import AnyOrder, Charge, SendInvoice, WithdrawInvoice
 from chappe_billing.payments.queries import Payer
 from chappe_billing.payments.service import collecting_payer, methods_for
 from chappe_kernel.errors import ChappeError, Conflict, NotFound
@@ -80,6 +80,40 @@ async def _grant(database: Database, message: Claimed) -> None:
         async with database.operator() as session:
             if await outbox.hold(session, message.id):
                 await outbox.give_up(session, message.id)
+
+
+async def withdraw_all(database: Database) -> int:
+    """Ask no more for what was settled otherwise; how many requests are withdrawn. Any number of processes may do so.
+    What is left of an invoice is asked for anew."""
+    async with database.operator() as session:
+        found = await collecting_queries.list_superfluous(session, limit=_PAGE)
+    return sum([await _withdraw(database, payment_id) for payment_id in found])
+
+
+async def _withdraw(database: Database, payment_id: UUID) -> bool:
+    try:
+        async with database.operator(payment_origin()) as session:
+            return await withdraw(session, payment_id)
+    except (ChappeError, IntegrityError):
+        # Another process does so.
+        return False
+
+
+async def withdraw(session: AsyncSession, payment_id: UUID) -> bool:
+    """As the operator: the service is told, once, that nobody is to pay this. False where it is wanted, or is no
+    request that anybody could still pay."""
+    payment = await queries.find_any_payment(session, payment_id)
+    if payment is None:
+        return False
+    await budgets.lock_budgets(session, [payment.tenant_id])
+    payment = await queries.lock_payment(session, payment_id)
+    unwanted = await collecting_queries.list_unwanted(session, [payment_id])
+    if payment.state != PaymentState.OPEN or payment.session_id is None or payment_id not in unwanted:
+        return False
+    payer = await collecting_payer(session, TenantScope(TenantId(payment.tenant_id)))
+    what = WithdrawInvoice(payment=encode_id(PAYMENT, payment_id), invoice=payment.session_id)
+    await order(session, payer, what, payment_id=payment_id)
+    return True
 
 
 async def begin(session: AsyncSession, invoice_id: UUID) -> bool:

@@ -8,8 +8,8 @@ from enum import StrEnum
 
 from msgspec import Struct
 
-from chappe_billing.payments.models import PaymentState
-from chappe_billing.payments.port import CheckoutSeen, IntentState, PageState, PaymentSeen
+from chappe_billing.payments.models import WITHDRAWN, PaymentState
+from chappe_billing.payments.port import CheckoutSeen, IntentState, PageState, PaymentSeen, RequestSeen, RequestState
 
 
 class Asked(Struct, frozen=True):
@@ -83,6 +83,17 @@ def decide_page(asked: Asked, seen: CheckoutSeen, *, live: bool) -> Decision:
     settled = asked.state not in {PaymentState.ASKED, PaymentState.OPEN}
     if seen.state is PageState.EXPIRED and not settled:
         return Move(PaymentState.EXPIRED)
+    return Keep()
+
+
+def decide_request(asked: Asked, seen: RequestSeen, *, live: bool) -> Decision:
+    """By an invoice that we sent: what paid it decides first."""
+    if seen.paying is not None:
+        return decide(asked, seen.paying, live=live)
+    is_its_own = (seen.payment, seen.customer, seen.live) == (asked.id, asked.customer, live)
+    is_waiting = asked.state in {PaymentState.ASKED, PaymentState.OPEN, PaymentState.PROCESSING}
+    if seen.state is RequestState.WITHDRAWN and is_its_own and is_waiting:
+        return Move(PaymentState.EXPIRED, WITHDRAWN)
     return Keep()
 
 

@@ -52,6 +52,8 @@ class PaymentState(StrEnum):
     """Money came that is not what was asked for. A person decides."""
 
 
+WITHDRAWN = "withdrawn"
+"""The problem of a payment that we ourselves asked for no more: what it was for is settled otherwise."""
 UNDER_WAY = frozenset({PaymentState.ASKED, PaymentState.OPEN, PaymentState.PROCESSING})
 
 
@@ -63,6 +65,7 @@ class CallKind(StrEnum):
     INVOICE = "invoice"
     REFUND = "refund"
     FORGET_METHOD = "forget_method"
+    WITHDRAW = "withdraw"
     USAGE = "usage"
 
 
@@ -73,6 +76,8 @@ class CallState(StrEnum):
     """The service answered no, and that is the answer: a declined card."""
     POISONED = "poisoned"
     """It can never work as it is. A person looks."""
+    WITHDRAWN = "withdrawn"
+    """Nobody wanted it any more before it was done."""
 
 
 class RefundState(StrEnum):
@@ -249,6 +254,7 @@ class PaymentCall(Base):
             unique=True,
             postgresql_where=text("kind = 'customer' AND state IN ('waiting', 'poisoned')"),
         ),
+        Index("uq_payment_call_withdraw", "payment_id", unique=True, postgresql_where=text("kind = 'withdraw'")),
     )
 
     tenant_id: Mapped[UUID]

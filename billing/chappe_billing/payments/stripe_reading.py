@@ -16,6 +16,8 @@ from chappe_billing.payments.port import (
     PageState,
     PaymentSeen,
     RefundSeen,
+    RequestSeen,
+    RequestState,
     Subject,
 )
 
@@ -40,6 +42,7 @@ _REFUND_STATES = {
     "failed": RefundState.FAILED,
     "canceled": RefundState.FAILED,
 }
+_WITHDRAWN = frozenset({"void"})
 _LOST = frozenset({"lost"})
 _WON = frozenset({"won", "warning_closed", "prevented"})
 _SUBJECTS = {
@@ -100,6 +103,21 @@ def read_checkout(session: Json) -> CheckoutSeen:
         live=bool(session["livemode"]),
         paying=read_payment(intent) if isinstance(intent, Mapping) else None,
         saves_method=session["mode"] == "setup",
+    )
+
+
+@as_documented
+def read_request(invoice: Json, paying: PaymentSeen | None = None) -> RequestSeen:
+    """`paying` is the payment of one that is paid."""
+    status = invoice["status"]
+    state = RequestState.WITHDRAWN if status in _WITHDRAWN else RequestState.OPEN
+    return RequestSeen(
+        request_id=invoice["id"],
+        state=RequestState.PAID if status == "paid" else state,
+        customer=_id(invoice.get("customer")),
+        payment=_metadata(invoice).get(PAYMENT),
+        live=bool(invoice["livemode"]),
+        paying=paying,
     )
 
 

@@ -123,6 +123,9 @@ class PaymentOffice:
     async def collect_all(self) -> int:
         return 0 if await self.service() is None else await collecting.collect_all(self._database)
 
+    async def withdraw_all(self) -> int:
+        return 0 if await self.service() is None else await collecting.withdraw_all(self._database)
+
     async def collect_again(self) -> int:
         return 0 if await self.service() is None else await collecting.collect_again(self._database)
 
