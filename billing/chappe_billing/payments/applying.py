@@ -194,7 +194,7 @@ async def _move(session: AsyncSession, payment: Payment, move: Move, seen: Payme
 
 async def _credit(session: AsyncSession, payment: Payment, seen: PaymentSeen) -> None:
     method = seen.method or Method(payment.method)
-    transaction_id = await posting.credit(session, payment, intent_id=seen.intent_id, method=method)
+    credited = await posting.credit(session, payment, intent_id=seen.intent_id, method=method)
     await queries.update_payment(
         session,
         payment.id,
@@ -202,9 +202,9 @@ async def _credit(session: AsyncSession, payment: Payment, seen: PaymentSeen) ->
         problem=None,
         intent_id=seen.intent_id,
         method=method,
-        transaction_id=transaction_id,
+        transaction_id=credited.transaction_id,
     )
-    await telling.tell_succeeded(session, payment)
+    await telling.tell_succeeded(session, payment, credited_nano=credited.over_nano)
     if payment.purpose == Purpose.AUTO_TOP_UP:
         await patience.note_success(session, payment)
 

@@ -77,10 +77,11 @@ async def _start(session: AsyncSession, scope: TenantScope) -> bool:
     if scope.tenant_id not in await queries.list_running_low(session, scope.tenant_id):
         return False
     wanted = await queries.find_auto_top_up(session, scope)
-    methods = await queries.list_methods(session, scope)
-    if wanted is None or not methods:
-        return False
+    methods = await queries.list_chargeable(session, scope)
     now = await read_now(session)
+    if wanted is None or not methods:
+        await queries.update_auto_top_up(session, scope.tenant_id, next_at=now + FIRST_WAIT)
+        return False
     if await queries.count_auto_top_ups(session, scope.tenant_id) >= wanted.most_per_month:
         await queries.update_auto_top_up(session, scope.tenant_id, next_at=_next_month(now))
         return False

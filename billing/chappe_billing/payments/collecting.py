@@ -161,7 +161,7 @@ async def _tell(
     if gross_minor == 0:
         return None
     public = encode_id(PAYMENT, payment_id)
-    methods = await queries.list_methods(session, scope)
+    methods = await queries.list_chargeable(session, scope)
     if methods:
         method = Method(methods[0].kind)
         return method, Charge(
