@@ -75,25 +75,6 @@ async def test_a_refused_card_leaves_it_open_and_says_so(collector: Collector) -
     await collector.verify()
 
 
-async def test_a_transfer_settles_the_invoice_when_all_of_it_is_there(collector: Collector) -> None:
-    """A part stays the payer's own cash at Stripe until the rest has come: nothing of it is settled before."""
-    customer, invoice_id = await collector.invoiced()
-    assert await collector.collect() == 1
-    sent = await collector.world.customer(customer.scope)
-    await collector.world.stripe.switch("transfer", customer=sent, amount=100, currency="eur")
-    await collector.world.hear_all()
-    assert (await collector.open_nano(invoice_id), await collector.states()) == (GROSS_NANO, ["open"])
-    await collector.world.stripe.switch("transfer", customer=sent, amount=GROSS_MINOR - 100, currency="eur")
-    bodies = await collector.world.events()
-    for body in [*bodies[::-1], *bodies]:
-        await collector.world.hear(body)
-    assert (await collector.open_nano(invoice_id), await collector.states()) == (0, ["succeeded"])
-    assert await collector.world.sql("SELECT reason FROM payment_quarantine") == []
-    rails = await collector.world.sql("SELECT rail FROM ledger_transaction WHERE kind = 'payment'")
-    assert rails == [("bank_transfer",)]
-    await collector.verify()
-
-
 async def test_a_transfer_of_which_no_event_came_is_found(collector: Collector) -> None:
     customer, invoice_id = await collector.invoiced()
     await collector.collect()

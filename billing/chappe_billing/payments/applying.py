@@ -10,7 +10,7 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from chappe_billing.budgets import queries as budgets
-from chappe_billing.payments import disputes, patience, posting, queries, telling
+from chappe_billing.payments import cash, cash_queries, disputes, patience, posting, queries, telling
 from chappe_billing.payments.amounts import nano_per_minor
 from chappe_billing.payments.deciding import (
     Asked,
@@ -26,6 +26,7 @@ from chappe_billing.payments.deciding import (
 )
 from chappe_billing.payments.models import UNDER_WAY, WITHDRAWN, Method, Payment, PaymentState, Purpose, RefundState
 from chappe_billing.payments.port import (
+    CashSeen,
     CheckoutSeen,
     DisputeSeen,
     IntentState,
@@ -45,13 +46,17 @@ async def lock_money(session: AsyncSession, tenant_id: UUID) -> None:
     await budgets.lock_budgets(session, [tenant_id])
 
 
-async def apply(session: AsyncSession, seen: Seen, *, live: bool) -> str:
+async def apply(  # noqa: PLR0911 -- one for each thing that is seen
+    session: AsyncSession, seen: Seen, *, live: bool
+) -> str:
     """What it did, in a word. Locks the tenant's budget, if it is known whose payment it is."""
     match seen:
         case PaymentSeen():
             return await _apply_payment(session, seen, live=live)
         case CheckoutSeen():
             return await _apply_page(session, seen, live=live)
+        case CashSeen():
+            return await cash.take_in(session, seen)
         case RequestSeen():
             return await _apply_request(session, seen, live=live)
         case RefundSeen():
@@ -171,6 +176,8 @@ async def _carry_out(session: AsyncSession, payment: Payment, seen: PaymentSeen 
         case Move():
             await _move(session, payment, decision, seen)
             return decision.state
+        case Credit() if seen is not None and _is_by_cash(payment):
+            return await _complete(session, payment, seen)
         case Credit() if seen is not None:
             await _credit(session, payment, seen)
             return PaymentState.SUCCEEDED
@@ -209,7 +216,29 @@ async def _credit(session: AsyncSession, payment: Payment, seen: PaymentSeen) ->
         await patience.note_success(session, payment)
 
 
-_MEANT_FOR_IT: Mapping[Why, bool] = {Why.WRONG_AMOUNT: True, Why.WRONG_CURRENCY: True}
+def _is_by_cash(payment: Payment) -> bool:
+    """Whether what came for it was settled as it came."""
+    return payment.purpose == Purpose.INVOICE and payment.method == Method.BANK_TRANSFER
+
+
+async def _complete(session: AsyncSession, payment: Payment, seen: PaymentSeen) -> str:
+    transaction_id = await cash_queries.find_posted(session, payment.id)
+    if transaction_id is None:
+        await _quarantine(session, payment, seen, Why.NOT_ARRIVED)
+        return PaymentState.QUARANTINED
+    await queries.update_payment(
+        session,
+        payment.id,
+        state=PaymentState.SUCCEEDED,
+        problem=None,
+        intent_id=seen.intent_id,
+        transaction_id=transaction_id,
+    )
+    await telling.tell_succeeded(session, payment)
+    return PaymentState.SUCCEEDED
+
+
+_MEANT_FOR_IT: Mapping[Why, bool] = {Why.WRONG_AMOUNT: True, Why.WRONG_CURRENCY: True, Why.NOT_ARRIVED: True}
 """Money that is this payment's, if not as it should be. Of other money the payment knows nothing, and goes on."""
 
 

@@ -22,6 +22,7 @@ from chappe_billing.payments.port import (
     MakeCustomer,
     PaymentService,
     Refused,
+    RequestSeen,
     Sending,
     TryLater,
 )
@@ -190,8 +191,12 @@ async def _take_effect(session: AsyncSession, call: ClaimedCall, answer: Answer,
         case CallKind.CHECKOUT | CallKind.INVOICE:
             if call.payment_id is not None:
                 await applying.open_payment(session, call.payment_id, answer.service_id)
-        case CallKind.CHARGE | CallKind.REFUND | CallKind.WITHDRAW:
+        case CallKind.CHARGE | CallKind.REFUND:
             if answer.seen is not None:
+                await applying.apply(session, answer.seen, live=live)
+        case CallKind.WITHDRAW:
+            # What was paid meanwhile is heard of by itself, with the money that paid it.
+            if isinstance(answer.seen, RequestSeen) and answer.seen.paying is None:
                 await applying.apply(session, answer.seen, live=live)
         case CallKind.SETUP | CallKind.FORGET_METHOD | CallKind.USAGE:
             pass

@@ -11,12 +11,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from chappe_billing.budgets import service as budgets
 from chappe_billing.dunning.service import RETRY_WANTED
 from chappe_billing.invoices.queries import OpenInvoice, find_open_invoice, open_invoices
-from chappe_billing.payments import collecting_queries, queries
+from chappe_billing.payments import cash_queries, collecting_queries, queries
 from chappe_billing.payments.amounts import nano_per_minor
 from chappe_billing.payments.calling import order
 from chappe_billing.payments.models import Method, PaymentState, Purpose
 from chappe_billing.payments.origin import payment_origin
-from chappe_billing.payments.port import AnyOrder, Charge, SendInvoice, WithdrawInvoice
+from chappe_billing.payments.port import Charge, SendInvoice, WithdrawInvoice
 from chappe_billing.payments.queries import Payer
 from chappe_billing.payments.service import collecting_payer, methods_for
 from chappe_kernel.errors import ChappeError, Conflict, NotFound
@@ -135,7 +135,7 @@ async def begin(session: AsyncSession, invoice_id: UUID) -> bool:
     if told is None:
         return False
     method, what = told
-    gross_minor = invoice.open_nano // nano_per_minor(invoice.currency)
+    gross_minor = what.gross_minor
     values = {
         "tenant_id": invoice.tenant_id,
         "id": payment_id,
@@ -156,7 +156,7 @@ async def begin(session: AsyncSession, invoice_id: UUID) -> bool:
 
 async def _tell(
     session: AsyncSession, scope: TenantScope, payer: Payer, invoice: OpenInvoice, *, payment_id: UUID, today: date
-) -> tuple[Method, AnyOrder] | None:
+) -> tuple[Method, Charge | SendInvoice] | None:
     gross_minor = invoice.open_nano // nano_per_minor(invoice.currency)
     if gross_minor == 0:
         return None
@@ -176,7 +176,8 @@ async def _tell(
         return None
     return Method.BANK_TRANSFER, SendInvoice(
         payment=public,
-        gross_minor=gross_minor,
+        # What lies there is counted already, and the service takes it first.
+        gross_minor=gross_minor + max(0, await cash_queries.sum_cash(session, scope.tenant_id)),
         currency=invoice.currency,
         description=f"Invoice {invoice.number}",
         days_until_due=max(1, 0 if invoice.due_on is None else (invoice.due_on - today).days),

@@ -9,7 +9,17 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from chappe_billing.invoices.models import Invoice
 from chappe_billing.invoices.queries import open_nano_column
-from chappe_billing.payments.models import UNDER_WAY, WITHDRAWN, CallKind, Payment, PaymentCall, PaymentState, Purpose
+from chappe_billing.payments.models import (
+    UNDER_WAY,
+    WITHDRAWN,
+    CallKind,
+    Method,
+    Payment,
+    PaymentCall,
+    PaymentCash,
+    PaymentState,
+    Purpose,
+)
 from chappe_store.arrays import is_among
 from chappe_tenants.legal_entities.models import LegalEntity, Payments
 
@@ -75,8 +85,25 @@ async def list_superfluous(session: AsyncSession, *, limit: int) -> list[UUID]:
 
 
 def _asking_too_much() -> Select[UUID]:
+    """What the service still waits for is what was asked for, less what it took of the tenant's cash for it. Of a
+    transfer, what lies there may be taken for it yet."""
+    applied = (
+        select(func.coalesce(func.sum(PaymentCash.net_minor), 0))
+        .where(PaymentCash.payment_id == Payment.id, PaymentCash.counted_minor == 0)
+        .scalar_subquery()
+    )
+    cash = (
+        select(func.greatest(func.coalesce(func.sum(PaymentCash.net_minor), 0), 0))
+        .where(PaymentCash.tenant_id == Payment.tenant_id, Payment.method == Method.BANK_TRANSFER)
+        .scalar_subquery()
+    )
+    nano_per_minor = Payment.net_nano // Payment.gross_minor
     return (
         select(Payment.id)
         .join(Invoice, Invoice.id == Payment.invoice_id)
-        .where(Payment.purpose == Purpose.INVOICE, Payment.state.in_(UNDER_WAY), Payment.net_nano > open_nano_column())
+        .where(
+            Payment.purpose == Purpose.INVOICE,
+            Payment.state.in_(UNDER_WAY),
+            Payment.net_nano + nano_per_minor * (applied - cash) > open_nano_column(),
+        )
     )

@@ -48,6 +48,8 @@ class Why(StrEnum):
     WRONG_PAYMENT = "wrong_payment"
     PAID_TWICE = "paid_twice"
     UNKNOWN = "unknown_payment"
+    NOT_ARRIVED = "not_arrived"
+    """It is paid, but not by money that was seen to arrive."""
 
 
 class Quarantine(Struct, frozen=True):

@@ -190,6 +190,25 @@ class RequestSeen(Struct, frozen=True, kw_only=True):
     paying: PaymentSeen | None = None
 
 
+class CashMove(Struct, frozen=True, kw_only=True):
+    """Something that happened to the money that a customer has lying at the service: `net_minor` came to it. A payment
+    that it was applied to, or taken from again, is `intent_id`, and `payment` by our own id."""
+
+    move_id: str
+    kind: str
+    net_minor: int
+    currency: str
+    intent_id: str | None = None
+    payment: str | None = None
+
+
+class CashSeen(Struct, frozen=True):
+    """All that ever happened to it, the oldest first."""
+
+    customer: str
+    moves: tuple[CashMove, ...]
+
+
 class RefundSeen(Struct, frozen=True, kw_only=True):
     """`refund` is our id of it; None when somebody made it at the service by hand. `state` is a `RefundState`."""
 
@@ -228,7 +247,7 @@ class MethodsSeen(Struct, frozen=True):
     methods: tuple[MethodSeen, ...]
 
 
-Seen = PaymentSeen | CheckoutSeen | RequestSeen | RefundSeen | DisputeSeen | MethodsSeen
+Seen = PaymentSeen | CheckoutSeen | RequestSeen | CashSeen | RefundSeen | DisputeSeen | MethodsSeen
 
 
 class Answer(Struct, frozen=True):
@@ -249,6 +268,8 @@ class Subject(StrEnum):
     METHODS = "methods"
     """Of a customer."""
     INVOICE = "invoice"
+    CASH = "cash"
+    """Of a customer: where its transfers arrive."""
 
 
 class Event(Struct, frozen=True):

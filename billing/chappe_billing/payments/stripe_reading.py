@@ -7,6 +7,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from chappe_billing.payments.models import DisputeState, Method, RefundState
 from chappe_billing.payments.port import (
+    CashMove,
     CheckoutSeen,
     DisputeSeen,
     Event,
@@ -52,7 +53,9 @@ _SUBJECTS = {
     "charge.dispute.": Subject.DISPUTE,
     "payment_method.": Subject.METHODS,
     "invoice.": Subject.INVOICE,
+    "customer_cash_balance_transaction.": Subject.CASH,
 }
+_OF_CUSTOMER = frozenset({Subject.METHODS, Subject.CASH})
 _NOT_OURS = frozenset({"invoice.created", "invoice.upcoming", "invoice.finalized", "invoice.sent", "invoice.updated"})
 
 
@@ -122,6 +125,19 @@ def read_request(invoice: Json, paying: PaymentSeen | None = None) -> RequestSee
 
 
 @as_documented
+def read_move(transaction: Json) -> CashMove:
+    kind = str(transaction["type"])
+    details = transaction.get(kind)
+    return CashMove(
+        move_id=transaction["id"],
+        kind=kind[:50],
+        net_minor=int(transaction["net_amount"]),
+        currency=transaction["currency"].upper(),
+        intent_id=_id(details.get("payment_intent")) if isinstance(details, Mapping) else None,
+    )
+
+
+@as_documented
 def read_refund(refund: Json) -> RefundSeen:
     return RefundSeen(
         refund_id=refund["id"],
@@ -172,7 +188,7 @@ def read_event(event: Json) -> Event:
     thing = event["data"]["object"]
     subject = None if kind in _NOT_OURS else next((s for head, s in _SUBJECTS.items() if kind.startswith(head)), None)
     object_id = thing.get("id")
-    if subject is Subject.METHODS:
+    if subject in _OF_CUSTOMER:
         # One that was detached names nobody any more, and what it was before does.
         before = event["data"].get("previous_attributes") or {}
         object_id = _id(thing.get("customer") or before.get("customer"))

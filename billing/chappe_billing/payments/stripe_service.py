@@ -7,6 +7,7 @@ may quote what was sent.
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -20,6 +21,7 @@ from stripe._base_address import BaseAddresses
 from chappe_billing.payments.port import (
     Answer,
     AnyOrder,
+    CashSeen,
     Charge,
     Event,
     ForgetMethod,
@@ -59,6 +61,7 @@ from chappe_billing.payments.stripe_reading import (
     read_dispute,
     read_event,
     read_method,
+    read_move,
     read_payment,
     read_refund,
     read_request,
@@ -292,6 +295,8 @@ class StripeService:
                     return read_dispute(_plain(await v1.disputes.retrieve_async(object_id)))
                 case Subject.METHODS:
                     return await self._methods(object_id)
+                case Subject.CASH:
+                    return await self._cash(object_id)
                 case Subject.INVOICE:
                     return await self._request(object_id)
         except errors.InvalidRequestError as error:
@@ -303,6 +308,11 @@ class StripeService:
         listing = self._client.v1.payment_methods.list_async
         found = [read_method(method) async for method in self._pages(listing, {"customer": customer})]
         return MethodsSeen(customer, tuple(method for method in found if method is not None))
+
+    async def _cash(self, customer: str) -> CashSeen:
+        listing = partial(self._client.v1.customers.cash_balance_transactions.list_async, customer)
+        found = [read_move(one) async for one in self._pages(listing, {})]
+        return CashSeen(customer, tuple(reversed(found)))
 
     async def _payment(self, intent_id: str) -> PaymentSeen:
         """What pays an invoice that we sent is made by the service, and bears no mark of ours: the invoice does."""

@@ -4,6 +4,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from chappe_billing.payments.amounts import nano_per_minor
 from chappe_billing.payments.models import Payment
+from chappe_billing.payments.queries import Payer
 from chappe_kernel.money import format_nano
 from chappe_store.outbox import enqueue
 
@@ -19,6 +20,22 @@ async def tell_succeeded(session: AsyncSession, payment: Payment, *, credited_na
     """`credited_nano` of it is more than was open of the invoice, and the payer's credit."""
     credited = {"credited": format_nano(credited_nano)} if credited_nano else {}
     await enqueue(session, SUCCEEDED, [{**_about(payment), "reason": None, **credited}])
+
+
+async def tell_deposited(session: AsyncSession, payer: Payer, amount_nano: int) -> None:
+    """A transfer brought more than was asked for: it is the payer's credit."""
+    amount = format_nano(amount_nano)
+    told = {
+        "tenant_id": str(payer.tenant_id),
+        "invoice_id": None,
+        "purpose": "deposit",
+        "amount": amount,
+        "currency": payer.currency,
+        "attempt": 1,
+        "reason": None,
+        "credited": amount,
+    }
+    await enqueue(session, SUCCEEDED, [told])
 
 
 async def tell_disputed(session: AsyncSession, payment: Payment, amount_nano: int) -> None:

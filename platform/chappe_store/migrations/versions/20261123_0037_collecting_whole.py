@@ -63,11 +63,15 @@ def _create_cash() -> None:
             net_minor bigint NOT NULL,
             counted_minor bigint NOT NULL
                 CONSTRAINT ck_payment_cash_counted_minor CHECK (counted_minor IN (0, net_minor)),
-            intent_id text,
-            seen_at timestamptz NOT NULL DEFAULT now()
+            payment_id uuid,
+            transaction_id uuid CONSTRAINT fk_payment_cash_transaction_id_ledger_transaction
+                REFERENCES ledger_transaction,
+            seen_at timestamptz NOT NULL DEFAULT now(),
+            CONSTRAINT fk_payment_cash_tenant_id_payment_id_payment
+                FOREIGN KEY (tenant_id, payment_id) REFERENCES payment (tenant_id, id)
         )
         """
     )
-    op.execute("CREATE INDEX ix_payment_cash_tenant_id ON payment_cash (tenant_id)")
+    op.execute("CREATE INDEX ix_payment_cash_tenant_id_payment_id ON payment_cash (tenant_id, payment_id)")
     protect_tenant_table("payment_cash", {Role.OPERATOR: "SELECT, INSERT"})
     make_append_only("payment_cash")
