@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from chappe_billing.budgets import queries as budgets
 from chappe_billing.payments import queries
-from chappe_billing.payments.amounts import check_bounds
+from chappe_billing.payments.amounts import check_bounds, nano_per_minor
 from chappe_billing.payments.calling import order
 from chappe_billing.payments.models import Method, Purpose
 from chappe_billing.payments.origin import payment_origin
@@ -34,8 +34,10 @@ class Wanted(Struct, frozen=True, kw_only=True):
 
 async def set_auto_top_up(session: AsyncSession, scope: TenantScope, wanted: Wanted, *, bounds: Bounds) -> None:
     """As the tenant. Raises `Invalid`, and `Conflict` (`no_payment_method`) where there is nothing to charge."""
-    await collecting_payer(session, scope)
+    payer = await collecting_payer(session, scope)
     check_bounds(wanted.net_nano, bounds.least_nano, bounds.most_nano)
+    if wanted.net_nano % nano_per_minor(payer.currency):
+        raise Invalid("an amount that is paid is in whole cents", code="invalid_amount", param="amount")
     if not 0 <= wanted.below_nano <= bounds.most_nano:
         raise Invalid("a balance from 0 up", code="amount_out_of_bounds", param="below")
     if not 1 <= wanted.most_per_month <= MAX_PER_MONTH:

@@ -12,7 +12,7 @@ from chappe_billing.budgets import service as budgets
 from chappe_billing.dunning.service import RETRY_WANTED
 from chappe_billing.invoices.queries import OpenInvoice, find_open_invoice, open_invoices
 from chappe_billing.payments import cash_queries, collecting_queries, queries
-from chappe_billing.payments.amounts import nano_per_minor
+from chappe_billing.payments.amounts import can_be_charged, nano_per_minor
 from chappe_billing.payments.calling import order
 from chappe_billing.payments.models import Method, PaymentState, Purpose
 from chappe_billing.payments.origin import payment_origin
@@ -158,7 +158,8 @@ async def _tell(
     session: AsyncSession, scope: TenantScope, payer: Payer, invoice: OpenInvoice, *, payment_id: UUID, today: date
 ) -> tuple[Method, Charge | SendInvoice] | None:
     gross_minor = invoice.open_nano // nano_per_minor(invoice.currency)
-    if gross_minor == 0:
+    if not can_be_charged(gross_minor, invoice.currency):
+        # It stays open: for a transfer by hand, or until the operator gives it up.
         return None
     public = encode_id(PAYMENT, payment_id)
     methods = await queries.list_chargeable(session, scope)
