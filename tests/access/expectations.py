@@ -60,10 +60,10 @@ PUBLIC_API = {
     "POST /api/v1/payment-methods/{method_id}/default": tenant_api(
         PAYERS, 404, of=paid_things.no_method, body=lambda _: {}
     ),
-    "DELETE /api/v1/payment-methods/{method_id}": tenant_api(PAYERS, 409, of=paid_things.no_method),
+    "DELETE /api/v1/payment-methods/{method_id}": tenant_api(PAYERS, 404, of=paid_things.no_method),
     "GET /api/v1/auto-top-up": tenant_api(MEMBERS | KEY),
     "PUT /api/v1/auto-top-up": tenant_api(
-        PAYERS, 409, body=lambda _: {"on": False, "below": "5", "amount": "20", "most_per_month": 2}
+        PAYERS, body=lambda _: {"on": False, "below": "5", "amount": "20", "most_per_month": 2}
     ),
     "GET /api/v1/prices": tenant_api(MEMBERS | KEY),
     "GET /api/v1/contract-terms": tenant_api(MEMBERS | KEY),
@@ -170,7 +170,7 @@ PORTAL = {
     "GET /balance/methods/{call_id}/live": portal(MEMBERS, of=paid_things.an_own_setup),
     # Nobody has such a method.
     "POST /balance/methods/default": portal(PAYERS, 404, form=lambda _: {"method": "pm_1"}),
-    "POST /balance/methods/remove": portal(PAYERS, 303, form=lambda _: {"method": "pm_1"}),
+    "POST /balance/methods/remove": portal(PAYERS, 404, form=lambda _: {"method": "pm_1"}),
     "POST /balance/auto-top-up": portal(
         PAYERS, 409, form=lambda _: {"below": "10", "net": "50", "most_per_month": "3"}
     ),

@@ -15,7 +15,7 @@ from chappe_billing.payments.origin import payment_origin
 from chappe_billing.payments.patience import FIRST_WAIT
 from chappe_billing.payments.port import Charge
 from chappe_billing.payments.service import Bounds, collecting_payer, insert_top_up, quote
-from chappe_kernel.errors import ChappeError, Conflict, Invalid
+from chappe_kernel.errors import ChappeError, Conflict, Invalid, NotFound
 from chappe_kernel.ids import PAYMENT, TenantId, encode_id
 from chappe_store.queries import read_now
 from chappe_store.session import Database, TenantScope
@@ -33,8 +33,11 @@ class Wanted(Struct, frozen=True, kw_only=True):
 
 
 async def set_auto_top_up(session: AsyncSession, scope: TenantScope, wanted: Wanted, *, bounds: Bounds) -> None:
-    """As the tenant. Raises `Invalid`, and `Conflict` (`no_payment_method`) where there is nothing to charge."""
-    payer = await collecting_payer(session, scope)
+    """As the tenant. Raises `Invalid`, and `Conflict` where there is nothing to charge (`no_payment_method`) or nobody
+    who would (`payments_not_offered`): off it may be anywhere."""
+    payer = await (collecting_payer if wanted.is_on else queries.read_payer)(session, scope)
+    if payer is None:
+        raise NotFound("no such tenant")
     check_bounds(wanted.net_nano, bounds.least_nano, bounds.most_nano)
     if wanted.net_nano % nano_per_minor(payer.currency):
         raise Invalid("an amount that is paid is in whole cents", code="invalid_amount", param="amount")

@@ -141,10 +141,11 @@ async def choose_method(session: AsyncSession, scope: TenantScope, service_id: s
 
 
 async def remove_method(session: AsyncSession, scope: TenantScope, service_id: str) -> None:
-    """As the tenant: it is not used from now on, and the service forgets it. Raises `NotFound`."""
-    payer = await collecting_payer(session, scope)
+    """As the tenant: it is not used from now on, and the service forgets it; once anybody collects by it again, where
+    nobody does. Raises `NotFound`."""
     await queries.lock_customer(session, scope.tenant_id)
-    if not await queries.remove_method(session, scope, service_id):
+    payer = await queries.read_payer(session, scope)
+    if payer is None or not await queries.remove_method(session, scope, service_id):
         raise NotFound("no such payment method")
     left = await queries.list_methods(session, scope)
     if left and not left[0].is_default:
