@@ -171,8 +171,9 @@ PORTAL = {
     # Nobody has such a method.
     "POST /balance/methods/default": portal(PAYERS, 404, form=lambda _: {"method": "pm_1"}),
     "POST /balance/methods/remove": portal(PAYERS, 404, form=lambda _: {"method": "pm_1"}),
+    # Off, which it may be anywhere.
     "POST /balance/auto-top-up": portal(
-        PAYERS, 409, form=lambda _: {"below": "10", "net": "50", "most_per_month": "3"}
+        PAYERS, 303, form=lambda _: {"below": "10", "net": "50", "most_per_month": "3"}
     ),
     "GET /balance/service": portal(PAYERS, 404),
     "GET /invoices": portal(MEMBERS),
