@@ -133,12 +133,19 @@ async def read_setup(request: TenantRequest, services: Given, setup_id: SetupPat
     responses=answers.REMOVE,
     status_code=HTTPStatus.OK,
 )
-async def choose(request: TenantRequest, services: Given, method_id: MethodPath) -> PaymentMethodList:
+async def choose(
+    request: TenantRequest, services: Given, method_id: MethodPath, idempotency_key: IdempotencyKey = None
+) -> PaymentMethodList:
     """It is charged from now on when nobody is there to ask. Not for keys."""
     scope = request.auth.scope
-    async with services.database.tenant(scope, origin_of(request)) as session:
+    call = await idempotency.call_of(request)
+
+    async def work() -> PaymentMethodList:
         await service.choose_method(session, scope, method_id)
         return PaymentMethodList([_show(method) for method in await queries.list_methods(session, scope)])
+
+    async with services.database.tenant(scope, origin_of(request)) as session:
+        return await idempotency.once(session, scope, call, PaymentMethodList, work)
 
 
 @delete(
