@@ -12,7 +12,7 @@ from tests.pages.browser import PASSWORD
 from tests.quotas.shop import ADMINISTRATOR, Shop
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def shop(postgres: PostgresServer) -> AsyncIterator[Shop]:
     with hashing_with(quick_hasher()):
         async with running_control(postgres, MANIFEST, CREDENTIALS) as control:
