@@ -1,7 +1,6 @@
-"""`chappe control`, `chappe catalogue`, `chappe tenant`."""
+"""`chappe catalogue` and `chappe tenant`."""
 
 import asyncio
-import gc
 import json
 import os
 from collections.abc import Callable, Coroutine
@@ -16,8 +15,7 @@ from chappe_catalogue.manifest import read_manifest
 from chappe_control.catalogue.service import apply_catalogue
 from chappe_control.seeding.schemas import read_seed
 from chappe_control.seeding.service import create_tenant, plant_seed
-from chappe_control.server import make_server
-from chappe_control.settings import ControlSettings, DatabaseSettings, SeedSettings
+from chappe_control.settings import DatabaseSettings, SeedSettings
 from chappe_kernel.api_keys import KeyKind
 from chappe_kernel.errors import ChappeError, Invalid
 from chappe_kernel.ids import TENANT, encode_id
@@ -31,8 +29,6 @@ P = ParamSpec("P")
 
 _File = click.Path(exists=True, dir_okay=False, path_type=Path)
 _CREDENTIALS = "CHAPPE_REGION_CREDENTIALS"
-# What pages leave behind, collected often and little at a time: 20,000 objects at once hold up a page for 20 to 50 ms.
-_GC_ALLOCATIONS = 1_000
 
 
 def told_plainly(command: Callable[P, None]) -> Callable[P, None]:
@@ -46,20 +42,6 @@ def told_plainly(command: Callable[P, None]) -> Callable[P, None]:
             raise click.ClickException(error.message) from error
 
     return wrapped
-
-
-@click.command()
-@told_plainly
-def control() -> None:
-    """Run the control plane."""
-    prepare_process("control")
-    settings = load_settings(ControlSettings, os.environ)
-    server = make_server(settings)
-    # What start-up made lives as long as the process: collecting it again and again holds up every page for a while.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(_GC_ALLOCATIONS)
-    server.run()
 
 
 @click.group()
