@@ -5,7 +5,6 @@ import os
 
 import click
 
-from chappe_control.cli import told_plainly
 from chappe_control.server import make_server
 from chappe_control.settings import ControlSettings
 from chappe_kernel.process import prepare_process
@@ -16,7 +15,6 @@ _GC_ALLOCATIONS = 1_000
 
 
 @click.command()
-@told_plainly
 def control() -> None:
     """Run the control plane."""
     prepare_process("control")
