@@ -235,6 +235,19 @@ async def test_what_is_asked_is_checked(keeping: World, gateway: RunningGateway)
         assert (await gateway.http.get(PATH, headers=auth(other))).json()["data"] == []
 
 
+async def test_a_key_for_repeats_is_refused_rather_than_ignored(keeping: World, gateway: RunningGateway) -> None:
+    source = (await upload(keeping, gateway, jsonl([line()]))).json()["id"]
+    fields = {"input_file_id": source, "endpoint": "/v1/chat/completions", "completion_window": "24h"}
+    headers = {**auth(keeping.key), "idempotency-key": "once"}
+    refused = await gateway.http.post(PATH, json=fields, headers=headers)
+    check_error(refused, 400, "unsupported_parameter", "Idempotency-Key")
+    files = {"file": ("a.jsonl", jsonl([line()]))}
+    refused = await gateway.http.post("/v1/files", data={"purpose": "batch"}, files=files, headers=headers)
+    check_error(refused, 400, "unsupported_parameter", "Idempotency-Key")
+    assert (await gateway.http.get(PATH, headers=headers)).json()["data"] == []
+    assert len((await gateway.http.get("/v1/files", headers=headers)).json()["data"]) == 1
+
+
 async def test_lines_wait_for_limits_and_busy_engines(keeping: World, gateway: RunningGateway) -> None:
     keeping.engine.script.refuse = (503, EngineError("overloaded", "busy"))
     async with keeping.openai(gateway.url) as client:

@@ -90,6 +90,22 @@ async def test_metadata_is_kept_with_its_response(keeping: World, gateway: Runni
     assert all(b"order" not in path.read_bytes() for path in content if path.is_file())
 
 
+async def test_what_a_prompt_will_cost_is_counted_before_it_runs(keeping: World, gateway: RunningGateway) -> None:
+    async with real_engine(keeping), keeping.openai(gateway.url) as client:
+        first = await client.responses.create(**body_of(input="one two three four"))
+        asked: dict[str, Any] = {**body_of(input="five"), "previous_response_id": first.id, "instructions": "Be brief."}
+        counted = await client.responses.input_tokens.count(**asked)
+        second = await client.responses.create(**asked)
+        assert second.usage is not None
+        assert (counted.object, counted.input_tokens) == ("response.input_tokens", second.usage.input_tokens)
+        with pytest.raises(BadRequestError) as refused:
+            await client.responses.input_tokens.count(**body_of(), extra_body={"max_output_tokens": 5})
+        assert refused.value.param == "max_output_tokens"
+        with pytest.raises(NotFoundError):
+            await client.responses.input_tokens.count(**body_of(), previous_response_id="resp_1")
+    await keeping.events(2)
+
+
 async def test_context_is_counted_and_charged_as_prompt(keeping: World, gateway: RunningGateway) -> None:
     async with real_engine(keeping), keeping.openai(gateway.url) as client:
         first = await client.responses.create(**body_of(input="one two three four"))

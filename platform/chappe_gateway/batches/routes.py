@@ -9,7 +9,7 @@ from msgspec import Struct
 from chappe_gateway.batches import records
 from chappe_gateway.batches.model import OVER, BatchHead, BatchObject, Endpoint, full_path, show_batch
 from chappe_gateway.batches.records import Found
-from chappe_gateway.content.asking import expiry, find_name, locate, no_such, owner_of, visit
+from chappe_gateway.content.asking import expect_no_repeat_key, expiry, find_name, locate, no_such, owner_of, visit
 from chappe_gateway.content.listing import read_after, read_page, show_page
 from chappe_gateway.content.objects import Kind, Name, Page
 from chappe_gateway.dialects.decoding import check_metadata, decode_body, refuse
@@ -58,6 +58,7 @@ async def serve_batches(gateway: Gateway, call: Call) -> None:
 async def _create(gateway: Gateway, call: Call) -> None:
     call.expect_method("POST")
     visitor = await visit(gateway, call, PATH)
+    expect_no_repeat_key(call)
     body = await call.read_json_body(gateway.settings.max_body_bytes, gateway.settings.body_timeout_s)
     asked = decode_body(_decoder, body)
     check_metadata(asked.metadata)

@@ -7,9 +7,10 @@ from chappe_gateway.content.asking import find_name, no_such, public_id
 from chappe_gateway.content.listing import read_page, show_page
 from chappe_gateway.content.objects import Kind
 from chappe_gateway.dialects.chat import generate
+from chappe_gateway.dialects.counting import count_for
 from chappe_gateway.dialects.kept_responses import begin_keeping, input_items, keeps, read_context, read_turn
 from chappe_gateway.dialects.responses_answer import ResponsesTelling, responses_error
-from chappe_gateway.dialects.responses_request import INCLUDABLE, decode_response
+from chappe_gateway.dialects.responses_request import INCLUDABLE, decode_counted, decode_response
 from chappe_gateway.edge.call import Call
 from chappe_gateway.edge.errors import WrongMethod, unknown_path
 from chappe_gateway.gateway import Gateway
@@ -28,6 +29,8 @@ async def serve_responses(gateway: Gateway, call: Call) -> None:
         case [""]:
             call.path = PATH
             await serve_creation(gateway, call)
+        case ["input_tokens"]:
+            await _serve_count(gateway, call)
         case [response_id]:
             await _serve_kept(gateway, call, response_id)
         case [response_id, "input_items"]:
@@ -51,6 +54,21 @@ async def serve_creation(gateway: Gateway, call: Call) -> None:
     if is_kept:
         await begin_keeping(gateway, call, visitor, asked, told=told, size=len(body))
     await generate(gateway, call, visitor, asked.chat, body=body, dialect=told, context_bytes=context.size)
+
+
+async def _serve_count(gateway: Gateway, call: Call) -> None:
+    call.expect_method("POST")
+    visitor = await identify(gateway, call, PATH + "/input_tokens")
+    body = await call.read_json_body(gateway.settings.max_body_bytes, gateway.settings.body_timeout_s)
+    asked = decode_counted(body)
+    keeps(visitor, asked)
+    context = await read_context(gateway, visitor, asked.previous, PATH)
+    chat = asked.after(context.messages).chat
+    tokens = await count_for(
+        gateway, call, visitor, model=chat.model, messages=chat.messages, extras=chat.extras, body=body
+    )
+    if tokens is not None:
+        await call.respond(200, [], msgspec.json.encode({"object": "response.input_tokens", "input_tokens": tokens}))
 
 
 async def _serve_kept(gateway: Gateway, call: Call, response_id: str) -> None:

@@ -97,7 +97,23 @@ _HARMLESS_ITEM: dict[str, tuple[Any, ...]] = {
 }
 _HARMLESS_PART: dict[str, tuple[Any, ...]] = {"annotations": ([],), "logprobs": ([],)}
 INCLUDABLE = "message.output_text.logprobs"
+_COUNTED = frozenset(
+    {
+        "model",
+        "input",
+        "instructions",
+        "parallel_tool_calls",
+        "previous_response_id",
+        "reasoning",
+        "text",
+        "tool_choice",
+        "tools",
+        "truncation",
+        "conversation",
+    }
+)
 _decoder = msgspec.json.Decoder(_Body)
+_fields_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 class _FunctionCall(Struct, forbid_unknown_fields=True, tag_field="type", tag="function_call"):
@@ -188,6 +204,15 @@ def decode_response(body: bytes, model: str | None = None) -> Asked:
         likeliest=request.top_logprobs,
         previous=request.previous_response_id,
     )
+
+
+def decode_counted(body: bytes) -> Asked:
+    """A request whose prompt is to be counted: it says nothing of the answer. Raises `Invalid`."""
+    asked = decode_response(body)
+    for name in decode_body(_fields_decoder, body):
+        if name not in _COUNTED:
+            raise Invalid(f"unknown parameter `{name}`", code="unknown_parameter", param=name)
+    return asked
 
 
 def _check_stream_options(request: _Body) -> None:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from chappe_gateway.content.asking import expiry, find_name, no_such, owner_of, visit
+from chappe_gateway.content.asking import expect_no_repeat_key, expiry, find_name, no_such, owner_of, visit
 from chappe_gateway.content.listing import read_after, read_page, show_page
 from chappe_gateway.content.objects import Kind, Name, Page, Stored
 from chappe_gateway.content.store import PIECE_BYTES, ContentStore
@@ -106,6 +106,7 @@ async def _upload(gateway: Gateway, call: Call) -> None:
     call.expect_method("POST")
     settings = gateway.settings
     visitor = await visit(gateway, call, PATH)
+    expect_no_repeat_key(call)
     boundary = read_boundary(call.headers)
     expires_at = expiry(gateway, visitor)
     if gateway.content.uploads.locked():
