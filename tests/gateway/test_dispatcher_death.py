@@ -49,11 +49,11 @@ async def test_a_killed_dispatchers_successor_sends_no_more_than_serve_takes(wor
         await asyncio.gather(*(is_up(processes[name], port, _START_S) for name, port in ports.items()))
         await until(partial(have_looked, world, len(ports)), _START_S)
         dying = await holder(client)
-        busy, idle = (
+        busy, idle = [
             await stack.enter_async_context(httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=90))
             for name, port in ports.items()
             if name != dying
-        )
+        ]
 
         def ask(gateway: httpx.AsyncClient) -> "asyncio.Task[httpx.Response]":
             return asyncio.create_task(gateway.post(PATH, json=chat_body(), headers=auth(world.key)))
