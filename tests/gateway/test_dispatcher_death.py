@@ -5,6 +5,7 @@ import asyncio
 import contextlib
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import httpx
 import redis.asyncio
@@ -25,7 +26,7 @@ _START_S = 90.0
 
 async def holder(client: "redis.asyncio.Redis") -> str:
     """Which gateway the lease names; empty while nobody holds it."""
-    value = await client.get(_LEASE)
+    value: Any = await client.get(_LEASE)
     return "" if value is None else value.decode().partition(" ")[2].partition(":")[0]
 
 
