@@ -280,11 +280,18 @@ class Call:
 
     async def send_body(self, data: bytes, *, more: bool) -> None:
         """Send a part of the body. It waits while the client does not take what it was sent before."""
-        if data and (self._connection.send_chunk if more else self._connection.end_stream)(self._scope, data):
+        if data and (self.send_at_once if more else self._end_at_once)(data):
             return
         self.sending_since = asyncio.get_running_loop().time()
         await self._send({"type": "http.response.body", "body": data, "more_body": more})
         self.sending_since = None
+
+    def send_at_once(self, data: bytes) -> bool:
+        """Send more of a stream, at least one byte; False when the client does not take it now."""
+        return self._connection.send_chunk(self._scope, data)
+
+    def _end_at_once(self, data: bytes) -> bool:
+        return self._connection.end_stream(self._scope, data)
 
     async def respond(self, status: int, headers: Headers, body: bytes) -> None:
         """A whole answer. A body that was not read is not read any more: the connection closes."""

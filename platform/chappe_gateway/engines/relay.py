@@ -149,6 +149,9 @@ class _Stream:
         self._first_text_at: float | None = None
         self._chunk_head = _ChunkHead()
         self._gone_before_end = False
+        self._loop = asyncio.get_running_loop()
+        self._held = b""
+        """What may pass on, and could not at once."""
 
     async def run(self) -> None:
         """Relay until the end mark, or until the engine's stream stops without one."""
@@ -219,32 +222,43 @@ class _Stream:
         return Answer(self._call.public_id, _EVENT_STREAM, b"".join([*parts, self._last_bytes(event)]))
 
     async def _relay(self, exchange: Exchange) -> None:
-        call, events = self._call, self._events
-        loop = asyncio.get_running_loop()
-        while events.end is None:
-            call.reading_since = loop.time()
-            data = await exchange.read()
+        call = self._call
+        while self._events.end is None and not call.gone:
+            call.reading_since = self._loop.time()
+            await exchange.pass_to(self._pass_on)
             call.reading_since = None
-            if not data or call.gone:
+            held, self._held = self._held, b""
+            if not held or call.gone:
                 return
-            if call.cut == WITHDRAWN:
-                # What had arrived by then is charged, and not delivered.
-                raise UpstreamLost("the call was cut")
-            delivered = events.text_chunks
-            passing = events.feed(data)
-            if self._told is not None and events.start is not None:
-                passing = self._tell(self._told, passing, events.start, delivered)
-            if not passing:
-                continue
+            if call.response_started:
+                await call.send_body(held, more=True)
+            else:
+                await self._begin(held)
+
+    def _pass_on(self, data: bytes) -> bool:
+        """What has arrived goes on to the client; whether more may come at once. Otherwise the end was read, or what is
+        held has to be waited for."""
+        call, events = self._call, self._events
+        if call.gone:
+            return False
+        if call.cut == WITHDRAWN:
+            # What had arrived by then is charged, and not delivered.
+            raise UpstreamLost("the call was cut")
+        call.reading_since = self._loop.time()
+        delivered = events.text_chunks
+        passing = events.feed(data)
+        if self._told is not None and events.start is not None:
+            passing = self._tell(self._told, passing, events.start, delivered)
+        if passing:
             if self._first_text_at is None and events.text_chunks:
                 self._first_text_at = self._gateway.clock.monotonic()
                 self._gateway.turns.first_token(call, 0 if events.start is None else events.start.prompt_tokens)
             if call.claim is not None:
                 call.claim.add(passing)
-            if call.response_started:
-                await call.send_body(passing, more=True)
-            else:
-                await self._begin(passing)
+            if not (call.response_started and call.send_at_once(passing)):
+                self._held = passing
+                return False
+        return events.end is None
 
     def _tell(self, told: Telling, passing: bytes, start: Start, delivered: int) -> bytes:
         try:

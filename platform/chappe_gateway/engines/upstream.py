@@ -7,6 +7,7 @@ head. An exchange that is not read to its end closes its connection, which is ho
 import asyncio
 import ssl
 from collections import deque
+from collections.abc import Callable
 from typing import NamedTuple, cast
 from urllib.parse import urlsplit
 
@@ -39,6 +40,7 @@ class Exchange(asyncio.Protocol):
         self.transport: asyncio.Transport | None = None
         self.closed = False
         self._waiter: asyncio.Future[None] | None = None
+        self._taker: Callable[[bytes], bool] | None = None
         self.begin()
 
     def begin(self) -> None:
@@ -77,6 +79,19 @@ class Exchange(asyncio.Protocol):
             self.transport.resume_reading()
         return data
 
+    async def pass_to(self, taker: Callable[[bytes], bool]) -> None:
+        """Give `taker` whatever arrives, as it arrives and without running a task for it, until it returns False or
+        the answer is at its end. Raises `UpstreamLost`, and whatever `taker` raises."""
+        self._taker = taker
+        try:
+            self._offer()
+            while self._taker is not None and not self.complete:
+                await self._progress()
+                # What came with the answer's end.
+                self._offer()
+        finally:
+            self._taker = None
+
     async def read_all(self, limit_bytes: int) -> bytes:
         """The rest of the body. Raises `UpstreamLost`, also for a body over the limit."""
         parts: list[bytes] = []
@@ -104,9 +119,26 @@ class Exchange(asyncio.Protocol):
         finally:
             self._waiter = None
 
+    def _offer(self) -> None:
+        if self._chunks and self._taker is not None and not self._taker(self.take_buffered()):
+            self._taker = None
+
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+
+    def _arrived(self) -> None:
+        """Who takes what arrives as it arrives is not woken for it, except at the end."""
+        if self._taker is not None and not self.complete:
+            try:
+                self._offer()
+            except Exception as error:  # noqa: BLE001  # the reader's own, and raised where it waits
+                self._taker = None
+                if self._waiter is not None and not self._waiter.done():
+                    self._waiter.set_exception(error)
+            if self._taker is not None:
+                return
+        self._wake()
 
     def _end(self) -> None:
         self.closed = True
@@ -129,7 +161,7 @@ class Exchange(asyncio.Protocol):
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self.abort()
             return
-        self._wake()
+        self._arrived()
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._head_bytes += len(name) + len(value)
