@@ -172,6 +172,9 @@ class Gateway:
         """Settle what has ended, ship it, give budget back. Requests are over by now."""
         if self._settling:
             await asyncio.wait(self._settling, timeout=_SETTLE_AT_STOP_S)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_SETTLE_AT_STOP_S):
+                await self.spool.written()
         await _cancel(self._background)
         await self.shipper.flush()
         if self.spans is not None:

@@ -56,8 +56,8 @@ class Connection(Protocol):
         """Send a whole answer of known length; False if it has to be sent by way of ASGI."""
         ...
 
-    def begin_stream(self, scope: Any, head: bytes, data: bytes) -> bool:
-        """Send the head of an answer of unknown length, and its first bytes; False as above."""
+    def begin_stream(self, scope: Any, head: bytes, data: bytes, *, more: bool) -> bool:
+        """Send the head of an answer of unknown length, and its first bytes or all; False as above."""
         ...
 
     def limit_silence(self, within_s: float) -> None:
@@ -313,13 +313,13 @@ class Call:
         else:
             await self.respond(200, [], body)
 
-    async def begin_stream(self, headers: Headers, data: bytes) -> None:
-        """The head of a stream that is going well, and what it begins with."""
-        if self._connection.begin_stream(self._scope, self._head(headers), data):
+    async def begin_stream(self, headers: Headers, data: bytes, *, more: bool) -> None:
+        """The head of a stream that is going well, and what it begins with, or all of it."""
+        if self._connection.begin_stream(self._scope, self._head(headers), data, more=more):
             self.response_started = True
         else:
             await self.start(200, headers)
-            await self.send_body(data, more=True)
+            await self.send_body(data, more=more)
 
     async def respond_again(self, answer: Answer) -> None:
         """What an earlier request with the same `Idempotency-Key` was answered; this one costs nothing."""

@@ -175,18 +175,19 @@ class GatewayProtocol(HttpToolsProtocol):
     def answer(self, scope: Any, head: bytes, body: bytes) -> bool:
         if not self._may_write(scope):
             return False
-        cycle = self.cycle
-        cycle.response_started = cycle.response_complete = True
+        self.cycle.response_started = True
         self.transport.write(b"%b\r\n%b" % (head, body))
-        cycle.message_event.set()
-        cycle.on_response()
+        self._answered()
         return True
 
-    def begin_stream(self, scope: Any, head: bytes, data: bytes) -> bool:
+    def begin_stream(self, scope: Any, head: bytes, data: bytes, *, more: bool) -> bool:
         if not self._may_write(scope):
             return False
         self.cycle.response_started = self.cycle.chunked_encoding = True
-        self.transport.write(b"%btransfer-encoding: chunked\r\n\r\n%x\r\n%b\r\n" % (head, len(data), data))
+        end = b"" if more else b"0\r\n\r\n"
+        self.transport.write(b"%btransfer-encoding: chunked\r\n\r\n%x\r\n%b\r\n%b" % (head, len(data), data, end))
+        if not more:
+            self._answered()
         return True
 
     def send_chunk(self, scope: Any, data: bytes) -> bool:
@@ -196,14 +197,17 @@ class GatewayProtocol(HttpToolsProtocol):
         return True
 
     def end_stream(self, scope: Any, data: bytes) -> bool:
-        cycle = self.cycle
-        if not self._may_go_on(scope) or not cycle.keep_alive:
+        if not self._may_go_on(scope) or not self.cycle.keep_alive:
             return False
-        cycle.response_complete = True
         self.transport.write(b"%x\r\n%b\r\n0\r\n\r\n" % (len(data), data))
+        self._answered()
+        return True
+
+    def _answered(self) -> None:
+        cycle = self.cycle
+        cycle.response_complete = True
         cycle.message_event.set()
         cycle.on_response()
-        return True
 
     def _may_write(self, scope: Any) -> bool:
         """Whether this is the connection's only request, and nothing but an answer's head is due."""

@@ -198,8 +198,13 @@ class _Stream:
         )
 
     async def finish(self, event: UsageEvent) -> None:
-        """The last bytes: the usage if it was asked for, and that it is done."""
-        await self._call.send_body(self._last_bytes(event), more=False)
+        """The last bytes: what came with the end, the usage if it was asked for, and that it is done."""
+        held, self._held = self._held, b""
+        if self._call.response_started:
+            await self._call.send_body(held + self._last_bytes(event), more=False)
+        else:
+            self._note_chunk_head(held)
+            await self._call.begin_stream(_STREAM_HEADERS, held + self._last_bytes(event), more=False)
 
     def failure(self, error: ChappeError) -> bytes:
         """The event that tells what broke the stream off."""
@@ -223,17 +228,20 @@ class _Stream:
 
     async def _relay(self, exchange: Exchange) -> None:
         call = self._call
-        while self._events.end is None and not call.gone:
+        while not self._is_over():
             call.reading_since = self._loop.time()
             await exchange.pass_to(self._pass_on)
             call.reading_since = None
-            held, self._held = self._held, b""
-            if not held or call.gone:
+            if call.gone or self._goes_with_last_bytes() or not self._held:
                 return
+            held, self._held = self._held, b""
             if call.response_started:
                 await call.send_body(held, more=True)
             else:
                 await self._begin(held)
+
+    def _is_over(self) -> bool:
+        return self._events.end is not None or self._call.gone
 
     def _pass_on(self, data: bytes) -> bool:
         """What has arrived goes on to the client; whether more may come at once. Otherwise the end was read, or what is
@@ -250,15 +258,20 @@ class _Stream:
         if self._told is not None and events.start is not None:
             passing = self._tell(self._told, passing, events.start, delivered)
         if passing:
-            if self._first_text_at is None and events.text_chunks:
+            if self._first_text_at is None and events.has_text:
                 self._first_text_at = self._gateway.clock.monotonic()
                 self._gateway.turns.first_token(call, 0 if events.start is None else events.start.prompt_tokens)
             if call.claim is not None:
                 call.claim.add(passing)
-            if not (call.response_started and call.send_at_once(passing)):
+            if self._goes_with_last_bytes() or not (call.response_started and call.send_at_once(passing)):
                 self._held = passing
                 return False
         return events.end is None
+
+    def _goes_with_last_bytes(self) -> bool:
+        """Whether the answer is all here and nobody else is to be asked, so that what came with its end is sent when
+        it is settled, in one piece with what the gateway adds: as a whole answer is."""
+        return self.is_complete() and self._call.keep is None and self._call.claim is None
 
     def _tell(self, told: Telling, passing: bytes, start: Start, delivered: int) -> bytes:
         try:
@@ -279,10 +292,13 @@ class _Stream:
             self._events.end = None
             raise
 
-    async def _begin(self, first_events: bytes) -> None:
+    async def _begin(self, events: bytes) -> None:
+        self._note_chunk_head(events)
+        await self._call.begin_stream(_STREAM_HEADERS, events, more=True)
+
+    def _note_chunk_head(self, first_events: bytes) -> None:
         if self._work.include_usage:
             self._chunk_head = _read_chunk_head(first_events)
-        await self._call.begin_stream(_STREAM_HEADERS, first_events)
 
     def _drain(self, exchange: Exchange) -> None:
         """A client that left does not make us forget an end mark that is already here."""

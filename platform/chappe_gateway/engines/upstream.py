@@ -41,11 +41,11 @@ class Exchange(asyncio.Protocol):
         self.closed = False
         self._waiter: asyncio.Future[None] | None = None
         self._taker: Callable[[bytes], bool] | None = None
+        self._parser = httptools.HttpResponseParser(self)
         self.begin()
 
     def begin(self) -> None:
         """Make ready for the next answer on this connection."""
-        self._parser = httptools.HttpResponseParser(self)
         self.status = 0
         self.headers: dict[bytes, bytes] = {}
         self.head_complete = False
@@ -84,11 +84,9 @@ class Exchange(asyncio.Protocol):
         the answer is at its end. Raises `UpstreamLost`, and whatever `taker` raises."""
         self._taker = taker
         try:
-            self._offer()
-            while self._taker is not None and not self.complete:
+            # Also what came with the answer's end, for which it is woken.
+            while self._offer() and not self.complete:
                 await self._progress()
-                # What came with the answer's end.
-                self._offer()
         finally:
             self._taker = None
 
@@ -119,9 +117,11 @@ class Exchange(asyncio.Protocol):
         finally:
             self._waiter = None
 
-    def _offer(self) -> None:
+    def _offer(self) -> bool:
+        """Whether it is taken, and more is wanted as it comes."""
         if self._chunks and self._taker is not None and not self._taker(self.take_buffered()):
             self._taker = None
+        return self._taker is not None
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
@@ -131,13 +131,12 @@ class Exchange(asyncio.Protocol):
         """Who takes what arrives as it arrives is not woken for it, except at the end."""
         if self._taker is not None and not self.complete:
             try:
-                self._offer()
+                if self._offer():
+                    return
             except Exception as error:  # noqa: BLE001  # the reader's own, and raised where it waits
                 self._taker = None
                 if self._waiter is not None and not self._waiter.done():
                     self._waiter.set_exception(error)
-            if self._taker is not None:
-                return
         self._wake()
 
     def _end(self) -> None:

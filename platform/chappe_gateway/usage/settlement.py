@@ -86,7 +86,7 @@ def begin_settling(
         admitted.taken.end()
         _leave(gateway, call)
         raise
-    return gateway.settling(settled)
+    return settled
 
 
 async def settle(gateway: Gateway, call: Call, admitted: Admitted, ending: Ending) -> UsageEvent | None:

@@ -208,6 +208,11 @@ class Spool:
         that ends the waiting and nothing else."""
         return self._put(event.request_id.bytes, msgspec.json.encode(event), event, then)
 
+    async def written(self) -> None:
+        """Return once whatever was put is on disk."""
+        while self._is_writing:
+            await self._do(lambda _: None)
+
     async def commit_other_story(self, event: UsageEvent) -> None:
         """Beside the event of the same request, which stands: what it would be by a record that came later."""
         body = msgspec.json.encode(event)
