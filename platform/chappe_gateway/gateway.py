@@ -44,7 +44,7 @@ from chappe_kernel.clock import Clock, SystemClock
 from chappe_kernel.errors import Unauthenticated, Unavailable
 from chappe_kernel.ids import new_id
 from chappe_kernel.networks import parse_networks
-from chappe_kernel.trace_context import TraceContext, read_trace
+from chappe_kernel.trace_context import TRACEPARENT, TraceContext, read_trace
 from chappe_kernel.wire.control import DeploymentLoad, UsageEvent
 
 if TYPE_CHECKING:
@@ -214,7 +214,7 @@ class Gateway:
     def trace_of(self, call: Call) -> TraceContext | None:
         """What to tell those who work for it: its own span if spans are exported, else its client's as it came."""
         if self.spans is None:
-            return read_trace(call.headers)
+            return read_trace(call.headers) if TRACEPARENT in call.named else None
         return call.trace or self.spans.begin(call)
 
     def note_settled(self, call: Call, event: UsageEvent) -> None:

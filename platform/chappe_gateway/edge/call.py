@@ -133,6 +133,8 @@ class Call:
         self.region = region
         self.method: str = scope["method"]
         self.headers: Headers = scope["headers"]
+        self.named = dict(self.headers)
+        """To see what is not there, without looking at each. Of one that came twice it has the last value alone."""
         self.path: str = scope["path"]
         """What is left of it below the route, for a route that has resources below it."""
         self.query: bytes = scope["query_string"]
@@ -146,11 +148,10 @@ class Call:
         self._receive = receive
         self._send = send
         self._body_pending = False
-        for name, value in self.headers:
-            if name == b"transfer-encoding" or (name == b"content-length" and value != b"0"):
-                self._body_pending = True
-            elif name == PEER_HEADER:
-                self.ticket = value
+        if self.named.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in self.named:
+            self._body_pending = True
+        if PEER_HEADER in self.named:
+            self.ticket = self.named[PEER_HEADER]
 
     @property
     def target(self) -> bytes:
@@ -355,7 +356,7 @@ class Call:
 
     def _check_json(self) -> None:
         for name, value in self.headers:
-            if name == b"content-type" and not _is_json(value):
+            if name == b"content-type" and value != JSON[1] and not _is_json(value):
                 raise WrongMediaType("the body must be application/json", param="content-type")
 
     def _client_left(self) -> None:

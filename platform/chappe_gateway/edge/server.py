@@ -69,6 +69,9 @@ class GatewayProtocol(HttpToolsProtocol):
         self._head_timeout_s = head_timeout_s
         self._max_message_bytes = MAX_HEAD_BYTES + _FRAMING * max_body_bytes
         self._head_timer: asyncio.TimerHandle | None = None
+        self._idle_timer: asyncio.TimerHandle | None = None
+        self._idle_from = 0.0
+        """When the newest answer was complete, by the loop's time."""
         self._on_leaving: Callable[[], None] | None = None
         self._lost = False
         self._in_head = False
@@ -90,6 +93,8 @@ class GatewayProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._crowd.leave(self)
         self._head_arrived()
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
         self._lost = True
         super().connection_lost(exc)
         if self._on_leaving is not None:
@@ -126,6 +131,31 @@ class GatewayProtocol(HttpToolsProtocol):
         self._head_arrived()
         self.headers = _NOWHERE
 
+    def on_response_complete(self) -> None:
+        """As in the base class, but for its timer, which is made anew for every answer: here there is one as long as
+        the connection has been idle, and it looks for how long that was."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+            return
+        self._idle_from = self.loop.time()
+        if self._idle_timer is None:
+            self._idle_timer = self.loop.call_later(_KEEP_ALIVE_S, self._look_if_idle)
+
+    def _look_if_idle(self) -> None:
+        self._idle_timer = None
+        if self._head_timer is not None or not self.cycle.response_complete:
+            # The end of what runs now, or begins, looks again.
+            return
+        left_s = self._idle_from + _KEEP_ALIVE_S - self.loop.time()
+        if left_s > 0:
+            self._idle_timer = self.loop.call_later(left_s, self._look_if_idle)
+        else:
+            self.timeout_keep_alive_handler()
+
     def timeout_keep_alive_handler(self) -> None:
         super().timeout_keep_alive_handler()
         # What the client does not take in this time is dropped: a closing transport would wait for ever.
@@ -142,9 +172,7 @@ class GatewayProtocol(HttpToolsProtocol):
             return None
         if self._head_timer is not None:
             return has_asked, self._head_timer.when() - self._head_timeout_s
-        if self.timeout_keep_alive_task is not None:
-            return True, self.timeout_keep_alive_task.when() - _KEEP_ALIVE_S
-        return None
+        return (True, self._idle_from) if has_asked else None
 
     def abort(self) -> None:
         self.transport.abort()
@@ -333,6 +361,8 @@ def create_server(gateway: Gateway) -> GatewayServer:
             loop="uvloop",
             http=protocol,  # type: ignore[arg-type]  # it is only ever called
             ws="none",
+            # It is a plain function that returns what is to be awaited.
+            interface="asgi3",
             lifespan="on",
             access_log=False,
             log_config=None,

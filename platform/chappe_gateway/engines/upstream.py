@@ -108,14 +108,11 @@ class Exchange(asyncio.Protocol):
             self.transport.abort()
         self._end()
 
-    async def _progress(self) -> None:
+    def _progress(self) -> "asyncio.Future[None]":
         if self.closed:
             raise UpstreamLost("the connection ended before the answer did")
         self._waiter = asyncio.get_running_loop().create_future()
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
+        return self._waiter
 
     def _offer(self) -> bool:
         """Whether it is taken, and more is wanted as it comes."""
