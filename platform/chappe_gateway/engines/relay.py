@@ -65,7 +65,8 @@ async def relay_answer(gateway: Gateway, call: Call, admitted: Admitted, work: W
     body = b""
     failure: ChappeError | None = None
     try:
-        await _take_turn(gateway, call, admitted)
+        if (waiting := _take_turn(gateway, call, admitted)) is not None:
+            await waiting
         exchange = await open_exchange(
             gateway, call, admitted.offer.deployment, work.verb, make_request=work.make_request, answered=answered
         )
@@ -155,7 +156,8 @@ class _Stream:
 
     async def run(self) -> None:
         """Relay until the end mark, or until the engine's stream stops without one."""
-        await _take_turn(self._gateway, self._call, self._admitted)
+        if (waiting := _take_turn(self._gateway, self._call, self._admitted)) is not None:
+            await waiting
         exchange = await open_exchange(
             self._gateway,
             self._call,
@@ -320,15 +322,19 @@ async def _release_after_end(gateway: Gateway, exchange: Exchange) -> None:
     gateway.engines.release(exchange)
 
 
-async def _take_turn(gateway: Gateway, call: Call, admitted: Admitted) -> None:
-    """Wait, if there is no room. Raises `LimitExceeded`, and `UpstreamLost` when the call has ended meanwhile."""
+def _take_turn(gateway: Gateway, call: Call, admitted: Admitted) -> Awaitable[None] | None:
+    """What to wait for, if there is no room. Raises `LimitExceeded`, and `UpstreamLost` when the call has ended
+    meanwhile."""
     bounds = admitted.bounds
     cost = cost_of(bounds.prompt_tokens, bounds.completion_tokens)
     waiting = gateway.turns.take(call, admitted.visitor.facts, admitted.offer.deployment, cost)
-    if waiting is not None:
-        await waiting
-        if call.gone or call.cut:
-            raise UpstreamLost("the call ended as its turn came")
+    return None if waiting is None else _wait_for_turn(call, waiting)
+
+
+async def _wait_for_turn(call: Call, waiting: Awaitable[None]) -> None:
+    await waiting
+    if call.gone or call.cut:
+        raise UpstreamLost("the call ended as its turn came")
 
 
 def _completed(exchange: Exchange) -> End:

@@ -173,8 +173,8 @@ class Line:
             del self._queues[ticket.account]
 
     def _floor(self) -> int:
-        first = self._order.first()
         level = self.counters.level
+        first = self._order.first() if self.waiting else None
         return level if first is None else min(level, first[1].account.counter)
 
     def _is_forgettable(self, account: Account) -> bool:
