@@ -52,6 +52,7 @@ class Exchange(asyncio.Protocol):
         self.complete = False
         self.reusable = False
         self._head_bytes = 0
+        """What came before the end of the head, and together with it."""
         self._chunks: list[bytes] = []
         self._buffered = 0
         self._paused = False
@@ -152,19 +153,25 @@ class Exchange(asyncio.Protocol):
             # Bytes that nobody asked for: the connection cannot be trusted any more.
             self.abort()
             return
+        if not self.head_complete:
+            self._head_bytes += len(data)
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self.abort()
             return
+        if self._head_bytes > MAX_HEAD_BYTES and self._is_head_too_large():
+            self.abort()
+            return
         self._arrived()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._head_bytes += len(name) + len(value)
-        if self._head_bytes > MAX_HEAD_BYTES:
-            self.abort()
-            return
         self.headers[name.lower()] = value
+
+    def _is_head_too_large(self) -> bool:
+        # With a head that is complete, a part of the body was counted too.
+        kept = sum(len(name) + len(value) for name, value in self.headers.items())
+        return not self.head_complete or kept > MAX_HEAD_BYTES
 
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()

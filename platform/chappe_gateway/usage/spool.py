@@ -22,6 +22,7 @@ from uuid import UUID
 
 import msgspec
 import structlog
+from msgspec import Struct
 
 from chappe_gateway.usage.spool_lock import SpoolLock
 from chappe_kernel.errors import Unavailable
@@ -90,7 +91,7 @@ class Life(NamedTuple):
     """An id in the region's stream of engine records."""
 
 
-class _Insert(NamedTuple):
+class _Insert(Struct, frozen=True):
     key: bytes
     body: str
     event: UsageEvent
