@@ -103,7 +103,7 @@ async def open_invoices(
 ) -> list[OpenInvoice]:
     """Invoices of which anything is open, the oldest first by id; `after` is the last of the page before. As the
     operator of every tenant, as a tenant its own."""
-    statement = _invoices().where(_open_nano() > 0).order_by(Invoice.id).limit(limit)
+    statement = _invoices().where(open_nano_column() > 0).order_by(Invoice.id).limit(limit)
     if tenant_id is not None:
         statement = statement.where(Invoice.tenant_id == tenant_id)
     if after is not None:
@@ -115,7 +115,7 @@ async def overdue_invoices(
     session: AsyncSession, on: date, *, tenant_id: UUID | None = None, limit: int = 1000, after: UUID | None = None
 ) -> list[OpenInvoice]:
     """Like `open_invoices`, of those alone that were due before `on`."""
-    statement = _invoices().where(Invoice.due_on < on, _open_nano() > 0).order_by(Invoice.id).limit(limit)
+    statement = _invoices().where(Invoice.due_on < on, open_nano_column() > 0).order_by(Invoice.id).limit(limit)
     if tenant_id is not None:
         statement = statement.where(Invoice.tenant_id == tenant_id)
     if after is not None:
@@ -187,7 +187,7 @@ def _documents() -> Select[tuple[object, ...]]:
     is_invoice = Invoice.kind == DocumentKind.INVOICE
     return select(
         *(getattr(Invoice, name) for name in names),
-        case((is_invoice, _open_nano()), else_=0).label("open_nano"),
+        case((is_invoice, open_nano_column()), else_=0).label("open_nano"),
     )
 
 
@@ -307,7 +307,7 @@ def _invoices() -> Select[tuple[object, ...]]:
     return select(
         *(getattr(Invoice, name) for name in columns),
         _in_nano(Invoice.gross_minor).label("gross_nano"),
-        _open_nano().label("open_nano"),
+        open_nano_column().label("open_nano"),
     ).where(Invoice.kind == DocumentKind.INVOICE)
 
 
@@ -316,7 +316,8 @@ async def _read_open(session: AsyncSession, statement: Select[tuple[object, ...]
     return msgspec.convert([dict(row) for row in rows], list[OpenInvoice])
 
 
-def _open_nano() -> ColumnElement[int]:
+def open_nano_column() -> ColumnElement[int]:
+    """What is open of the `Invoice` of the statement around it."""
     settled = (
         select(func.coalesce(func.sum(InvoiceSettlement.amount_nano), 0))
         .where(InvoiceSettlement.invoice_id == Invoice.id)
