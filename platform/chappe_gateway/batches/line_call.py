@@ -54,7 +54,7 @@ class _Nobody:
         self.answered = body
         return True
 
-    def begin_stream(self, _: Any, head: bytes, data: bytes) -> bool:  # the port's
+    def begin_stream(self, _: Any, head: bytes, data: bytes, *, more: bool) -> bool:  # the port's
         return False
 
     def limit_silence(self, within_s: float) -> None:

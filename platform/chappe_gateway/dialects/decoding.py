@@ -98,17 +98,21 @@ def check_ranges(body: Struct, ranges: dict[str, tuple[float, float]]) -> None:
             raise Invalid(f"`{name}` must be from {low} to {high}", code="invalid_value", param=name)
 
 
-@cache
-def _reader(names: tuple[str, ...]) -> tuple[Callable[[Any], Any], tuple[None, ...]]:
-    """What reads all these fields at once, and what that gives if none is named."""
+def none_of(*names: str) -> Callable[[Struct], bool]:
+    """What tells whether all these fields of a body are left out, or null."""
     # One twice, so that a tuple comes out of a single one too.
-    return attrgetter(*names, names[0]), (None,) * (len(names) + 1)
+    read, nothing = attrgetter(*names, names[0]), (None,) * (len(names) + 1)
+    return lambda body: bool(read(body) == nothing)
+
+
+@cache
+def _none_of(names: tuple[str, ...]) -> Callable[[Struct], bool]:
+    return none_of(*names)
 
 
 def none_given(body: Struct, names: tuple[str, ...]) -> bool:
     """Whether all these fields are left out, or null."""
-    read, nothing = _reader(names)
-    return bool(read(body) == nothing)
+    return _none_of(names)(body)
 
 
 def refuse_unserved(body: Struct, harmless: dict[str, tuple[Any, ...]], path: str) -> None:

@@ -24,8 +24,7 @@ _CALM_AFTER_S = 0.5
 _FREE_PART = 2
 
 
-@dataclass(slots=True, eq=False)
-class RemoteTicket(Ticket):
+class RemoteTicket(Ticket, eq=False):
     """Another process's request."""
 
     member: str = ""
