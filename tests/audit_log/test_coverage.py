@@ -50,6 +50,7 @@ NOT_AUDITED = {
     "invoice_part": "the same",
     "invoice_funding": "append-only and verified; each names a ledger transaction, which is audited",
     "invoice_settlement": "the same",
+    "invoice_open": "follows from invoices and what settled them, and verified",
     "rated_usage_waiting": "a queue of what is posted",
     "rated_usage_batch": "append-only, chained, verified against the ledger",
     "rated_usage_entry": "append-only, verified against the ledger",

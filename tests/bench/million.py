@@ -141,9 +141,13 @@ _EVENTS = """
         CASE WHEN d < 0.0005 THEN amount / 2 ELSE 0 END, amount, at,
         at + make_interval(secs => (coalesce(ttft, 30) + 12 * completion) / 1000.0), ttft,
         CASE WHEN sum(amount) OVER posting > 0
-             THEN md5($1::uuid::text || batch || region)::uuid END,
-        max(at + make_interval(secs => 1 + (coalesce(ttft, 30) + 12 * completion) / 1000.0)) OVER posting
-    FROM counted, LATERAL (SELECT CASE WHEN outcome = 'failed' AND completion = 0 THEN 0
+             THEN (lpad(to_hex((extract(epoch FROM max(ends_at) OVER posting) * 1000)::bigint), 12, '0') || '7'
+                   || substr(md5('t' || batch || region), 1, 3) || '8' || substr(md5(batch || region), 1, 15))::uuid
+             END,
+        max(ends_at) OVER posting
+    FROM counted,
+    LATERAL (SELECT at + make_interval(secs => 1 + (coalesce(ttft, 30) + 12 * completion) / 1000.0) AS ends_at) t,
+    LATERAL (SELECT CASE WHEN outcome = 'failed' AND completion = 0 THEN 0
         ELSE (prompt - cached) * input_nano_per_token + cached * cached_input_nano_per_token
              + completion * output_nano_per_token + request_nano END AS amount) r
     WINDOW posting AS (PARTITION BY batch, region)
@@ -166,13 +170,13 @@ _MINUTES = """
 """
 
 _PRICE_DAYS = """
-    INSERT INTO usage_price_day (tenant_id, day, price_version_id, requests, prompt_tokens, cached_tokens,
-                                 completion_tokens, seconds, images, amount_nano, written_off_nano)
-    SELECT tenant_id, (posted_at AT TIME ZONE 'UTC')::date, price_version_id, count(*), sum(prompt_tokens),
-           sum(cached_tokens), sum(completion_tokens), 0, 0, sum(amount_nano), sum(written_off_nano)
+    INSERT INTO usage_price_day (tenant_id, day, project_id, price_version_id, requests, prompt_tokens,
+                                 cached_tokens, completion_tokens, seconds, images, amount_nano, written_off_nano)
+    SELECT tenant_id, (posted_at AT TIME ZONE 'UTC')::date, project_id, price_version_id, count(*),
+           sum(prompt_tokens), sum(cached_tokens), sum(completion_tokens), 0, 0, sum(amount_nano), sum(written_off_nano)
     FROM usage_event
     WHERE tenant_id = $1 AND (completion_tokens > 0 OR (prompt_tokens > 0 AND outcome <> 'failed'))
-    GROUP BY 1, 2, 3
+    GROUP BY 1, 2, 3, 4
 """
 
 _TRANSACTIONS = """

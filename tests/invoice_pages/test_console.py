@@ -121,9 +121,9 @@ async def test_overdue_invoices_are_shown_alone(billing: Billing) -> None:
     # Around the rule that nothing changes an invoice.
     async with billing.world.control.engine.connect() as connection:
         await connection.execute(text("SET session_replication_role = replica"))
-        await connection.execute(
-            text("UPDATE invoice SET due_on = '2026-01-01' WHERE tenant_id = :id"), {"id": late.id}
-        )
+        for table in ("invoice", "invoice_open"):
+            change = text(f"UPDATE {table} SET due_on = '2026-01-01' WHERE tenant_id = :id")
+            await connection.execute(change, {"id": late.id})
         await connection.commit()
     page = await read(billing, "?overdue=1")
     assert rows_of(page, "open-table", late) and not rows_of(page, "open-table", punctual)

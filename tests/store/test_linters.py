@@ -70,6 +70,7 @@ EXEMPT: dict[str, dict[str, str]] = {
         r"public\.price_draft\.price_draft_ended": "the same",
         r"public\.invoice\w*\.invoice_(credit_notes|funding_used|settlement_within)": "the same",
         r"public\.billing_profile\.billing_profile_billed_to": "the same",
+        r"public\.invoice(_settlement)?\.\w+_follow_open": "writes what is open of the row's own invoice",
         r"public\.usage_event\.usage_event_add_to_price_days": "adds each row to its own tenant's sums",
         r"public\.usage_hour\.usage_hour_follow_(insert|update)": "adds rows to their own tenants' sums",
         r"public\.(ledger_transaction|usage_event)\.\w+_feed": "queues an id that only the operator's role reads",
@@ -148,6 +149,14 @@ ACCEPTED: dict[str, dict[str, str]] = {
         "adding-foreign-key-constraint": _FEW_TENANTS,
         "constraint-missing-not-valid": _FEW_TENANTS,
         "require-concurrent-index-creation": "partial, and of no row yet",
+    },
+    "0036": {
+        **dict.fromkeys(
+            ("ban-drop-constraint", "constraint-missing-not-valid", "adding-serial-primary-key-field"),
+            "sums by day get another column in their key: there are few, and who posts waits for the scan anyway",
+        ),
+        "ban-drop-default": "no release has written the column yet, and none shall forget it",
+        "require-concurrent-index-creation": _INGESTION_WAITS,
     },
     "0020": {
         "require-concurrent-index-creation": "built empty, of no event yet: ingestion waits for a scan",

@@ -154,6 +154,13 @@ FILL = {
         INSERT INTO dunning_suspension (tenant_id, id, invoice_id)
             VALUES ('00000000-0000-7000-8000-000000000001', uuidv7(), uuidv7());
     """,
+    "0036": """
+        INSERT INTO usage_price_day (tenant_id, day, project_id, price_version_id, requests, prompt_tokens,
+                                     cached_tokens, completion_tokens, seconds, images, amount_nano, written_off_nano)
+            VALUES ('00000000-0000-7000-8000-000000000001', '2026-11-01', uuidv7(), uuidv7(), 1, 1, 0, 1, 0, 0, 2, 0);
+        INSERT INTO invoice_open SELECT id, tenant_id, due_on, 0 FROM invoice WHERE kind = 'invoice'
+            ON CONFLICT DO NOTHING;
+    """,
     "0032": """
         INSERT INTO vat_rate (id, country, starts_on, rate_bp, source)
             VALUES (uuidv7(), 'FR', DATE '2027-01-01', 2100, 'a law');

@@ -110,6 +110,20 @@ INVOICES = (
         """,
     ),
     Rule(
+        "what is kept as open of an invoice is its amount less what settled it",
+        """
+        WITH summed AS (
+            SELECT i.id, i.gross_minor * (10 ^ (9 - i.minor_digits))::numeric - coalesce((
+                SELECT sum(s.amount_nano) FROM invoice_settlement s WHERE s.invoice_id = i.id
+            ), 0) AS amount, i.tenant_id, i.due_on
+            FROM invoice i WHERE i.kind = 'invoice'
+        )
+        SELECT coalesce(s.id, o.invoice_id), s.amount, o.open_nano
+        FROM summed s FULL JOIN invoice_open o ON o.invoice_id = s.id
+        WHERE (s.amount, s.tenant_id, s.due_on) IS DISTINCT FROM (o.open_nano, o.tenant_id, o.due_on)
+        """,
+    ),
+    Rule(
         "no invoice is settled, and no funding used, beyond its amount",
         """
         SELECT p.invoice_id || ' ' || p.tenant_id, p.gross_minor, sum(s.amount_nano)

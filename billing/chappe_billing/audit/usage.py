@@ -151,31 +151,31 @@ USAGE = (
         "what was used under a price in a day is the sum of its chargeable events",
         """
         WITH summed AS (
-            SELECT tenant_id, day, price_version_id,
+            SELECT tenant_id, day, project_id, price_version_id,
                    ARRAY[sum(requests), sum(prompt_tokens), sum(cached_tokens), sum(completion_tokens), sum(seconds),
                          sum(images), sum(amount_nano), sum(written_off_nano)] AS sums
             FROM (
-                SELECT tenant_id, (posted_at AT TIME ZONE 'UTC')::date AS day, price_version_id, count(*) AS requests,
-                       sum(prompt_tokens) AS prompt_tokens, sum(cached_tokens) AS cached_tokens,
+                SELECT tenant_id, (posted_at AT TIME ZONE 'UTC')::date AS day, project_id, price_version_id,
+                       count(*) AS requests, sum(prompt_tokens) AS prompt_tokens, sum(cached_tokens) AS cached_tokens,
                        sum(completion_tokens) AS completion_tokens, sum(seconds) AS seconds, sum(images) AS images,
                        sum(amount_nano) AS amount_nano, sum(written_off_nano) AS written_off_nano
                 FROM usage_event
                 WHERE repeats IS NULL
                   AND (completion_tokens + seconds + images > 0 OR (prompt_tokens > 0 AND outcome <> 'failed'))
-                GROUP BY 1, 2, 3
+                GROUP BY 1, 2, 3, 4
                 UNION ALL
-                SELECT tenant_id, day, price_version_id, requests, prompt_tokens, cached_tokens, completion_tokens,
-                       seconds, images, amount_nano, written_off_nano
+                SELECT tenant_id, day, project_id, price_version_id, requests, prompt_tokens, cached_tokens,
+                       completion_tokens, seconds, images, amount_nano, written_off_nano
                 FROM usage_sealed_price_day
-            ) GROUP BY 1, 2, 3
+            ) GROUP BY 1, 2, 3, 4
         ), kept AS (
-            SELECT tenant_id, day, price_version_id,
+            SELECT tenant_id, day, project_id, price_version_id,
                    ARRAY[requests, prompt_tokens, cached_tokens, completion_tokens, seconds, images,
                          amount_nano, written_off_nano]::numeric[] AS sums
             FROM usage_price_day
         )
         SELECT tenant_id || ' ' || day || ' ' || price_version_id, s.sums, k.sums
-        FROM summed s FULL JOIN kept k USING (tenant_id, day, price_version_id)
+        FROM summed s FULL JOIN kept k USING (tenant_id, day, project_id, price_version_id)
         WHERE s.sums IS DISTINCT FROM k.sums
         """,
     ),

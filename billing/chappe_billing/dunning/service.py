@@ -50,6 +50,13 @@ class BookEntry(Struct, frozen=True):
     pause: Pause | None
 
 
+class Book(Struct, frozen=True):
+    """A page of it; `next_after` is where the next one begins, if there is one."""
+
+    entries: list[BookEntry]
+    next_after: UUID | None
+
+
 async def dun_all(database: Database) -> int:
     """Take every step that is due, of all tenants; how many that were. Safe to repeat, to kill, and to run at several
     places: one transaction for each tenant, which decides anew under its locks."""
@@ -91,15 +98,28 @@ async def dun(session: AsyncSession, tenant_id: TenantId) -> int:
     return sum([await _take(session, tenant_id, step) for step in decision.steps])
 
 
-async def read_book(session: AsyncSession) -> list[BookEntry]:
-    """Who owes something that was invoiced, the most overdue first."""
+async def read_book(session: AsyncSession, *, limit: int, after: UUID | None = None) -> Book:
+    """Who owes something that was invoiced, the most overdue first; at the end those whom dunning suspended and who owe
+    nothing any more. `after` is where the page before ended."""
     today = (await read_now(session)).date()
-    owed = await _read_open(session)
-    tenant_ids = sorted({*owed, *await queries.suspended_tenants(session)})
+    debts = await invoices.list_debts(session, limit=limit + 1, after=after)
+    shown = debts[:limit]
+    tenant_ids = [debt.tenant_id for debt in shown]
+    if len(debts) <= limit:
+        tenant_ids += await _suspended_without_debt(session)
+    owed: dict[UUID, list[OpenInvoice]] = {}
+    for one in await invoices.open_invoices_of(session, tenant_ids):
+        owed.setdefault(one.tenant_id, []).append(one)
     cases = await _read_cases(session, tenant_ids, owed)
-    pauses = await queries.read_pauses(session)
-    entries = [_entry(debtor, case, pauses.get(tenant_id), today) for tenant_id, (debtor, case) in cases.items()]
-    return sorted(entries, key=lambda one: (one.oldest_due_on or date.max, one.debtor.tenant_id))
+    pauses = await queries.read_pauses(session, tenant_ids)
+    entries = [_entry(*cases[tenant_id], pauses.get(tenant_id), today) for tenant_id in tenant_ids]
+    return Book(entries, shown[-1].invoice_id if len(debts) > limit else None)
+
+
+async def _suspended_without_debt(session: AsyncSession) -> list[UUID]:
+    suspended = await queries.suspended_tenants(session)
+    owing = {one.tenant_id for one in await invoices.open_invoices_of(session, suspended)}
+    return sorted(set(suspended) - owing)
 
 
 async def pause(session: AsyncSession, tenant_id: TenantId, *, reason: str, until: datetime) -> None:

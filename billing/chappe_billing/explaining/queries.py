@@ -94,7 +94,7 @@ _FOLLOWED: Mapping[str, str] = {
     "usage_price_day": """
         SELECT to_jsonb(d) FROM usage_event e JOIN usage_price_day d
             ON d.tenant_id = e.tenant_id AND d.day = (e.posted_at AT TIME ZONE 'UTC')::date
-            AND d.price_version_id = e.price_version_id
+            AND d.project_id = e.project_id AND d.price_version_id = e.price_version_id
         WHERE e.request_id = :request_id
     """,
     "usage_hour": """

@@ -231,6 +231,23 @@ class InvoiceFunding(Base):
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
+class InvoiceOpen(Base):
+    """What is open of an invoice: its gross amount less all that settled it. Triggers keep it: it never differs from
+    them, and what is settled is not looked at when those are wanted of which anything is open."""
+
+    __tablename__ = "invoice_open"
+    __table_args__ = (
+        Index("ix_invoice_open_invoice_id", "invoice_id", postgresql_where=text("open_nano > 0")),
+        Index("ix_invoice_open_tenant_id", "tenant_id", "due_on", postgresql_where=text("open_nano > 0")),
+        Index("ix_invoice_open_due_on", "due_on", "tenant_id", postgresql_where=text("open_nano > 0")),
+    )
+
+    invoice_id: Mapped[UUID] = mapped_column(ForeignKey("invoice.id"), primary_key=True)
+    tenant_id: Mapped[UUID] = mapped_column(ForeignKey("tenant.id"))
+    due_on: Mapped[date | None] = mapped_column(Date)
+    open_nano: Mapped[int]
+
+
 class InvoiceSettlement(Base):
     """What settled how much of an invoice's part; `kind` is a `SettlementKind`. What is open of a part is its gross
     amount less all of these."""

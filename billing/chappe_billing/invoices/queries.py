@@ -1,6 +1,6 @@
 """SQL of issued invoices and of what is open of them."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import date, datetime
 from uuid import UUID
 
@@ -13,7 +13,6 @@ from sqlalchemy import (
     ScalarSelect,
     Select,
     SQLColumnExpression,
-    case,
     cast,
     func,
     or_,
@@ -23,7 +22,7 @@ from sqlalchemy import (
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from chappe_billing.documents.content import DocumentContent, DocumentKind
-from chappe_billing.invoices.models import Invoice, InvoicePart, InvoiceSettlement
+from chappe_billing.invoices.models import Invoice, InvoiceOpen, InvoicePart, InvoiceSettlement
 from chappe_billing.ledger.models import LedgerAccount, LedgerEntry, LedgerTransaction
 from chappe_billing.ledger.postings import AccountKind, TransactionKind
 from chappe_kernel.ids import LegalEntityId, TenantId
@@ -103,24 +102,48 @@ async def open_invoices(
 ) -> list[OpenInvoice]:
     """Invoices of which anything is open, the oldest first by id; `after` is the last of the page before. As the
     operator of every tenant, as a tenant its own."""
-    statement = _invoices().where(open_nano_column() > 0).order_by(Invoice.id).limit(limit)
-    if tenant_id is not None:
-        statement = statement.where(Invoice.tenant_id == tenant_id)
-    if after is not None:
-        statement = statement.where(Invoice.id > after)
-    return await _read_open(session, statement)
+    return await _read_open(session, _some_open(tenant_id, limit, after))
 
 
 async def overdue_invoices(
     session: AsyncSession, on: date, *, tenant_id: UUID | None = None, limit: int = 1000, after: UUID | None = None
 ) -> list[OpenInvoice]:
     """Like `open_invoices`, of those alone that were due before `on`."""
-    statement = _invoices().where(Invoice.due_on < on, open_nano_column() > 0).order_by(Invoice.id).limit(limit)
-    if tenant_id is not None:
-        statement = statement.where(Invoice.tenant_id == tenant_id)
-    if after is not None:
-        statement = statement.where(Invoice.id > after)
-    return await _read_open(session, statement)
+    return await _read_open(session, _some_open(tenant_id, limit, after).where(InvoiceOpen.due_on < on))
+
+
+async def open_invoices_of(session: AsyncSession, tenant_ids: Collection[UUID]) -> list[OpenInvoice]:
+    """All that have to be paid by any of these, the oldest first by id. As the operator."""
+    statement = _invoices().where(InvoiceOpen.open_nano > 0, is_among(InvoiceOpen.tenant_id, tenant_ids))
+    return await _read_open(session, statement.order_by(InvoiceOpen.invoice_id))
+
+
+class Debt(Struct, frozen=True):
+    """A tenant with open invoices, and the one of them that was or is due first."""
+
+    tenant_id: UUID
+    invoice_id: UUID
+
+
+_DEBTS = text(
+    """
+    SELECT d.tenant_id, d.invoice_id
+    FROM (
+        SELECT DISTINCT ON (tenant_id) tenant_id, coalesce(due_on, date 'infinity') AS due_on, invoice_id
+        FROM invoice_open WHERE open_nano > 0 ORDER BY tenant_id, due_on, invoice_id
+    ) d
+    WHERE CAST(:after AS uuid) IS NULL OR (d.due_on, d.tenant_id) > (
+        SELECT coalesce(a.due_on, date 'infinity'), a.tenant_id FROM invoice_open a WHERE a.invoice_id = :after
+    )
+    ORDER BY d.due_on, d.tenant_id LIMIT :limit
+    """
+)
+
+
+async def list_debts(session: AsyncSession, *, limit: int, after: UUID | None = None) -> list[Debt]:
+    """By when the first open invoice is due, those without such a day at the end; `after` is the invoice of the last
+    of the page before, whether it was paid since or not. As the operator."""
+    return [Debt(*row) for row in await session.execute(_DEBTS, {"limit": limit, "after": after})]
 
 
 class ListedDocument(Struct, frozen=True):
@@ -184,11 +207,7 @@ async def find_document(
 
 def _documents() -> Select[tuple[object, ...]]:
     names = [name for name in ListedDocument.__struct_fields__ if name != "open_nano"]
-    is_invoice = Invoice.kind == DocumentKind.INVOICE
-    return select(
-        *(getattr(Invoice, name) for name in names),
-        case((is_invoice, open_nano_column()), else_=0).label("open_nano"),
-    )
+    return select(*(getattr(Invoice, name) for name in names), open_nano_column().label("open_nano"))
 
 
 class Unbilled(Struct, frozen=True):
@@ -202,32 +221,61 @@ class Unbilled(Struct, frozen=True):
     since: datetime
 
 
-_UNBILLED = text(
-    """
-    SELECT n.id AS tenant_id, n.name, n.legal_entity_id, n.currency, u.amount_nano, u.since
-    FROM (
-        SELECT t.tenant_id, -sum(e.amount_nano)::bigint AS amount_nano, min(t.created_at) AS since
+# What usage took is in the budget's row, what was invoiced of it and of the rest in the cuts': `chappe ledger verify`
+# compares both with the ledger. What contracts and corrections moved is little, and is read there.
+_UNBILLED = """
+    SELECT b.tenant_id, (b.posted_nano - coalesce(o.moved, 0) - coalesce(c.charged, 0))::bigint AS amount_nano
+    FROM budget b
+    LEFT JOIN LATERAL (
+        SELECT sum(e.amount_nano) AS moved
         FROM ledger_transaction t
-        JOIN ledger_entry e ON e.transaction_id = t.id
+        JOIN ledger_entry e ON e.transaction_id = t.id AND e.tenant_id = t.tenant_id
         JOIN ledger_account a ON a.id = e.account_id AND a.kind = 'tenant_funds'
         LEFT JOIN ledger_transaction r ON r.id = t.reverses AND t.kind = 'reversal'
-        WHERE coalesce(r.kind, t.kind) IN
-              ('usage', 'usage_correction', 'volume_discount', 'minimum_fee', 'commitment_fee')
-          AND NOT EXISTS (SELECT FROM invoice_transaction x WHERE x.transaction_id = t.id)
-          AND (CAST(:after AS uuid) IS NULL OR t.tenant_id > :after)
-        GROUP BY t.tenant_id
+        WHERE t.tenant_id = b.tenant_id AND t.kind <> 'usage' AND coalesce(r.kind, t.kind) IN (
+            'usage_correction', 'volume_discount', 'minimum_fee', 'commitment_fee'
+        )
+    ) o ON true
+    LEFT JOIN LATERAL (
+        SELECT sum(x.charged_nano) AS charged FROM invoice_cut x WHERE x.tenant_id = b.tenant_id
+    ) c ON true
+"""
+# When it began is when the last invoice's cut-off was, or else the first charge.
+_LIST_UNBILLED = text(
+    f"""
+    SELECT u.tenant_id, u.name, u.legal_entity_id, u.currency, u.amount_nano, s.since
+    FROM (
+        SELECT u.tenant_id, n.name, n.legal_entity_id, n.currency, u.amount_nano
+        FROM ({_UNBILLED}) u
+        JOIN tenant n ON n.id = u.tenant_id
+        JOIN legal_entity l ON l.id = n.legal_entity_id AND l.payments <> 'external'
+        WHERE u.amount_nano <> 0 AND u.tenant_id > coalesce(CAST(:after AS uuid), '{UUID(int=0)}')
+        ORDER BY u.tenant_id LIMIT :limit
     ) u
-    JOIN tenant n ON n.id = u.tenant_id
-    JOIN legal_entity l ON l.id = n.legal_entity_id AND l.payments <> 'external'
-    WHERE u.amount_nano <> 0 ORDER BY n.id LIMIT :limit
-    """
+    CROSS JOIN LATERAL (
+        SELECT coalesce(
+            (SELECT max(c.cut_off_at) FROM invoice_cut c WHERE c.tenant_id = u.tenant_id),
+            (SELECT t.created_at FROM ledger_transaction t
+             WHERE t.tenant_id = u.tenant_id
+               AND t.kind IN ('usage', 'usage_correction', 'volume_discount', 'minimum_fee', 'commitment_fee')
+             ORDER BY t.id LIMIT 1)
+        ) AS since
+    ) s
+    ORDER BY u.tenant_id
+    """  # noqa: S608  # of our own
 )
+_UNBILLED_OF = text(f"SELECT u.amount_nano FROM ({_UNBILLED}) u WHERE u.tenant_id = :tenant_id")  # noqa: S608  # the same
 
 
 async def list_unbilled(session: AsyncSession, *, limit: int, after: UUID | None = None) -> list[Unbilled]:
     """By tenant; `after` is the last of the page before. As the operator."""
-    rows = (await session.execute(_UNBILLED, {"limit": limit, "after": after})).mappings()
+    rows = (await session.execute(_LIST_UNBILLED, {"limit": limit, "after": after})).mappings()
     return msgspec.convert([dict(row) for row in rows], list[Unbilled])
+
+
+async def read_unbilled(session: AsyncSession, tenant_id: UUID) -> int:
+    """What the tenant was charged and stands on no invoice yet, in nano and without tax. As the operator."""
+    return int(await session.scalar(_UNBILLED_OF, {"tenant_id": tenant_id}) or 0)
 
 
 async def insert_settlements(session: AsyncSession, settlements: Sequence[InvoiceSettlement]) -> None:
@@ -307,8 +355,15 @@ def _invoices() -> Select[tuple[object, ...]]:
     return select(
         *(getattr(Invoice, name) for name in columns),
         _in_nano(Invoice.gross_minor).label("gross_nano"),
-        open_nano_column().label("open_nano"),
-    ).where(Invoice.kind == DocumentKind.INVOICE)
+        InvoiceOpen.open_nano,
+    ).join(InvoiceOpen, InvoiceOpen.invoice_id == Invoice.id)
+
+
+def _some_open(tenant_id: UUID | None, limit: int, after: UUID | None) -> Select[tuple[object, ...]]:
+    statement = _invoices().where(InvoiceOpen.open_nano > 0).order_by(InvoiceOpen.invoice_id).limit(limit)
+    if tenant_id is not None:
+        statement = statement.where(InvoiceOpen.tenant_id == tenant_id)
+    return statement if after is None else statement.where(InvoiceOpen.invoice_id > after)
 
 
 async def _read_open(session: AsyncSession, statement: Select[tuple[object, ...]]) -> list[OpenInvoice]:
@@ -317,14 +372,9 @@ async def _read_open(session: AsyncSession, statement: Select[tuple[object, ...]
 
 
 def open_nano_column() -> ColumnElement[int]:
-    """What is open of the `Invoice` of the statement around it."""
-    settled = (
-        select(func.coalesce(func.sum(InvoiceSettlement.amount_nano), 0))
-        .where(InvoiceSettlement.invoice_id == Invoice.id)
-        .correlate(Invoice)
-        .scalar_subquery()
-    )
-    return cast(_in_nano(Invoice.gross_minor) - settled, BigInteger)
+    """An invoice's, in a statement over documents of every kind."""
+    found = select(InvoiceOpen.open_nano).where(InvoiceOpen.invoice_id == Invoice.id).correlate(Invoice)
+    return func.coalesce(found.scalar_subquery(), 0)
 
 
 def _settled_of_part() -> ScalarSelect[int]:

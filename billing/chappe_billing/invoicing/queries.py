@@ -1,12 +1,12 @@
 """SQL of what is charged and not invoiced, and of issuing. As the operator."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from uuid import UUID
 
 import msgspec
 from msgspec import Struct
-from sqlalchemy import func, or_, select, text
+from sqlalchemy import TextClause, func, or_, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -91,8 +91,7 @@ def _profile(kept: BillingProfile | None) -> Profile:
     return Profile(**{name: getattr(kept, name) for name in Profile.__struct_fields__})
 
 
-_UNINVOICED = text(
-    """
+_UNINVOICED = """
     SELECT t.id, t.kind, t.created_at, (
                SELECT -sum(e.amount_nano) FROM ledger_entry e
                WHERE e.transaction_id = t.id AND e.account_id = CAST(:funds AS uuid)
@@ -114,9 +113,11 @@ _UNINVOICED = text(
           WHERE o.tenant_id = t.tenant_id AND o.transaction_id = t.id AND o.month < CAST(:cut_off_on AS date)
       ))
       AND NOT EXISTS (SELECT FROM invoice_transaction x WHERE x.transaction_id = t.id)
+      AND {wanted}
     ORDER BY t.id
-    """
-)
+"""
+_ALL_UNINVOICED = text(_UNINVOICED.format(wanted="true"))
+_NO_USAGE_UNINVOICED = text(_UNINVOICED.format(wanted="t.kind <> 'usage'"))
 
 
 async def read_uninvoiced(
@@ -124,8 +125,22 @@ async def read_uninvoiced(
 ) -> list[Posted]:
     """What was charged before the cut-off and is on no invoice, with what contracts ask for the months before it. What
     moved only the operator's accounts charges nothing, and is left out."""
-    values = {"tenant_id": tenant_id, "funds": funds_account, "cut_off_at": cut_off_at, "cut_off_on": cut_off_at.date()}
-    rows = await session.execute(_UNINVOICED, values)
+    return await _read_posted(session, _ALL_UNINVOICED, _values(tenant_id, funds_account, cut_off_at))
+
+
+async def read_uninvoiced_terms(
+    session: AsyncSession, tenant_id: UUID, funds_account: UUID, cut_off_at: datetime
+) -> list[Posted]:
+    """Like `read_uninvoiced`, of what is no usage alone."""
+    return await _read_posted(session, _NO_USAGE_UNINVOICED, _values(tenant_id, funds_account, cut_off_at))
+
+
+def _values(tenant_id: UUID, funds_account: UUID, cut_off_at: datetime) -> dict[str, object]:
+    return {"tenant_id": tenant_id, "funds": funds_account, "cut_off_at": cut_off_at, "cut_off_on": cut_off_at.date()}
+
+
+async def _read_posted(session: AsyncSession, statement: TextClause, values: Mapping[str, object]) -> list[Posted]:
+    rows = await session.execute(statement, values)
     return [
         Posted(row.id, TransactionKind(row.kind), row.created_at, row.charged_nano)
         for row in rows

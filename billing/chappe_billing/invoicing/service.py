@@ -1,6 +1,6 @@
 """Issuing a tenant's invoices, and showing what they would be: as the operator, in the caller's transaction."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from uuid import UUID
 
@@ -18,7 +18,8 @@ from chappe_billing.invoices.models import (
     InvoiceSettlement,
     SettlementKind,
 )
-from chappe_billing.invoicing import queries
+from chappe_billing.invoices.queries import read_unbilled
+from chappe_billing.invoicing import preview_queries, queries
 from chappe_billing.invoicing.charges import Charge, charges_of, total_of
 from chappe_billing.invoicing.describing import Dates, content_of
 from chappe_billing.invoicing.fundings import standing
@@ -38,7 +39,8 @@ _FEES = frozenset({TransactionKind.VOLUME_DISCOUNT, TransactionKind.MINIMUM_FEE,
 
 
 class Draft(Struct, frozen=True):
-    """What would be issued to a payer at a cut-off; `posted` is what would be invoiced with it, by tenant."""
+    """What would be issued to a payer at a cut-off; `posted` is what would be invoiced with it, by tenant: of what is
+    shown alone, nothing where its days were summed."""
 
     group: Group
     dates: Dates
@@ -58,7 +60,7 @@ class Draft(Struct, frozen=True):
 async def preview(session: AsyncSession, tenant_id: TenantId) -> Draft:
     """What would be invoiced if the cut-off were now; changes nothing. In a snapshot. Raises as `issue` does."""
     group = await _group(session, tenant_id)
-    return await _draft(session, group, await read_now(session), None)
+    return await _draft(session, group, await read_now(session), None, _summed_member)
 
 
 async def issue(
@@ -76,7 +78,7 @@ async def issue(
     for member in group.members:
         # What is deducted is named by the number of its own invoice.
         await document_advances(session, member.id)
-    draft = await _draft(session, group, cut_off_at or await read_now(session), run_id)
+    draft = await _draft(session, group, cut_off_at or await read_now(session), run_id, _member)
     if not draft.invoices:
         return []
     cuts = await _insert_cuts(session, draft)
@@ -94,33 +96,61 @@ async def _group(session: AsyncSession, tenant_id: TenantId) -> Group:
     return group
 
 
-async def _draft(session: AsyncSession, group: Group, cut_off_at: datetime, run_id: UUID | None) -> Draft:
+class _Charged(Struct, frozen=True):
+    """What is charged to a tenant and on no invoice, and the first day of it. `posted` is empty where whole days were
+    summed: then nothing can be issued of it."""
+
+    member: Member
+    posted: list[Posted]
+    first_day: date | None
+
+
+_Read = Callable[[AsyncSession, Group, Tenant, datetime], Awaitable[_Charged]]
+
+
+async def _draft(session: AsyncSession, group: Group, cut_off_at: datetime, run_id: UUID | None, read: _Read) -> Draft:
     minor_nano = minor_nano_of(group.seller.currency)
-    posted, members = {}, []
-    for tenant in group.members:
-        posted[tenant.id], member = await _member(session, group, tenant, cut_off_at)
-        members.append(member)
+    charged = [await read(session, group, tenant, cut_off_at) for tenant in group.members]
+    members = [one.member for one in charged]
     due = [member for member in members if is_due(member, minor_nano)]
-    dates = _dates(await queries.read_today(session), cut_off_at, posted, is_month=run_id is not None)
+    first_day = min((one.first_day for one in charged if one.first_day is not None), default=None)
+    dates = _dates(await queries.read_today(session), cut_off_at, first_day, is_month=run_id is not None)
     invoices: list[PlannedInvoice] = []
     if due:
         due = [await _with_fundings(session, member) for member in due]
         treatment = await treatment_of(session, TenantId(group.payer.id), dates.period_to)
         split = group.profile.split_by_project and len(members) == 1
         invoices = plan(due, treatment, minor_nano=minor_nano, split_by_project=split)
-    of_due = {member.tenant_id: posted[member.tenant_id] for member in due}
+    are_due = {member.tenant_id for member in due}
+    of_due = {one.member.tenant_id: one.posted for one in charged if one.member.tenant_id in are_due}
     return Draft(group, dates, cut_off_at, minor_nano, of_due, tuple(invoices))
 
 
-async def _member(
-    session: AsyncSession, group: Group, tenant: Tenant, cut_off_at: datetime
-) -> tuple[list[Posted], Member]:
+async def _summed_member(session: AsyncSession, group: Group, tenant: Tenant, cut_off_at: datetime) -> _Charged:
+    """As `_member` has it, of sums. They lack what was posted before the last cut-off and came too late for it: where
+    they are less than what the ledger has, and where events are dropped, each transaction is looked at after all."""
+    funds = _account(group, AccountKind.TENANT_FUNDS, tenant.id).id
+    since = await preview_queries.read_since(session, tenant.id)
+    if since.is_archived:
+        return await _member(session, group, tenant, cut_off_at)
+    summed = await preview_queries.read_summed(session, tenant.id, funds, since)
+    terms = await queries.read_uninvoiced_terms(session, tenant.id, funds, cut_off_at)
+    charges = charges_of(summed.used) + await _charges(session, tenant.id, terms)
+    if total_of(charges) != await read_unbilled(session, tenant.id):
+        return await _member(session, group, tenant, cut_off_at)
+    days = [one.created_at.date() for one in terms]
+    first_day = min([*days, summed.first_day] if summed.first_day else days, default=None)
+    return _Charged(Member(tenant.id, tenant.name, tuple(charges), ()), [], first_day)
+
+
+async def _member(session: AsyncSession, group: Group, tenant: Tenant, cut_off_at: datetime) -> _Charged:
     account = _account(group, AccountKind.TENANT_FUNDS, tenant.id)
     posted = await queries.read_uninvoiced(session, tenant.id, account.id, cut_off_at)
     charges = await _charges(session, tenant.id, posted)
     if total_of(charges) != sum(one.charged_nano for one in posted):
         raise Conflict("the lines of an invoice would not give what was posted", code="lines_differ")
-    return posted, Member(tenant.id, tenant.name, tuple(charges), ())
+    first_day = min((one.created_at.date() for one in posted), default=None)
+    return _Charged(Member(tenant.id, tenant.name, tuple(charges), ()), posted, first_day)
 
 
 async def _charges(session: AsyncSession, tenant_id: UUID, posted: Sequence[Posted]) -> list[Charge]:
@@ -142,12 +172,11 @@ async def _with_fundings(session: AsyncSession, member: Member) -> Member:
     return Member(member.tenant_id, member.name, member.charges, tuple(fundings))
 
 
-def _dates(today: date, cut_off_at: datetime, posted: dict[UUID, list[Posted]], *, is_month: bool) -> Dates:
+def _dates(today: date, cut_off_at: datetime, first_day: date | None, *, is_month: bool) -> Dates:
     period_to = (cut_off_at - timedelta(microseconds=1)).date()
     if is_month:
         return Dates(today, period_to.replace(day=1), period_to)
-    first = min((one.created_at.date() for some in posted.values() for one in some), default=period_to)
-    return Dates(today, min(first, period_to), period_to)
+    return Dates(today, min(first_day or period_to, period_to), period_to)
 
 
 async def _insert_cuts(session: AsyncSession, draft: Draft) -> dict[UUID, UUID]:

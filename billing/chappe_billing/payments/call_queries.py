@@ -1,5 +1,6 @@
 """SQL of the calls to the payment service."""
 
+from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -8,8 +9,10 @@ from msgspec import Struct
 from sqlalchemy import case, exists, func, insert, or_, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import aliased
 
 from chappe_billing.payments.models import CallKind, CallState, PaymentCall, PaymentCallAttempt, PaymentCustomer
+from chappe_store.arrays import is_among
 from chappe_tenants.legal_entities.models import LegalEntity, Payments
 
 _LIST_LIMIT = 100
@@ -130,7 +133,7 @@ async def note_attempt(
     await session.execute(statement.on_conflict_do_nothing())
 
 
-async def list_open_calls(session: AsyncSession) -> list[PaymentCall]:
+async def list_open_calls(session: AsyncSession, *, limit: int = _LIST_LIMIT) -> list[PaymentCall]:
     """As the operator: what is poisoned, then what waits after a failed try; oldest first."""
     statement = (
         select(PaymentCall)
@@ -141,9 +144,34 @@ async def list_open_calls(session: AsyncSession) -> list[PaymentCall]:
             )
         )
         .order_by(case((PaymentCall.state == CallState.POISONED, 0), else_=1), PaymentCall.id)
-        .limit(_LIST_LIMIT)
+        .limit(limit)
     )
     return list(await session.scalars(statement))
+
+
+async def list_last_attempts(
+    session: AsyncSession, call_ids: Collection[UUID], *, limit: int
+) -> dict[UUID, list[PaymentCallAttempt]]:
+    """Of each call so many, in their order; every call is among the keys."""
+    newest_first = func.row_number().over(
+        partition_by=PaymentCallAttempt.call_id,
+        order_by=(PaymentCallAttempt.at.desc(), PaymentCallAttempt.attempt.desc()),
+    )
+    numbered = (
+        select(PaymentCallAttempt, newest_first.label("number"))
+        .join(
+            PaymentCall,
+            (PaymentCall.tenant_id == PaymentCallAttempt.tenant_id) & (PaymentCall.id == PaymentCallAttempt.call_id),
+        )
+        .where(is_among(PaymentCall.id, call_ids))
+        .subquery()
+    )
+    attempt = aliased(PaymentCallAttempt, numbered)
+    statement = select(attempt).where(numbered.c.number <= limit).order_by(attempt.at, attempt.attempt)
+    found: dict[UUID, list[PaymentCallAttempt]] = {call_id: [] for call_id in call_ids}
+    for one in await session.scalars(statement):
+        found[one.call_id].append(one)
+    return found
 
 
 async def list_attempts(session: AsyncSession, call_id: UUID) -> list[PaymentCallAttempt]:

@@ -332,9 +332,11 @@ async def update_refund(session: AsyncSession, refund_id: UUID, **values: Any) -
     )
 
 
-async def list_refunds(session: AsyncSession, *, payment_id: UUID | None = None) -> list[PaymentRefund]:
+async def list_refunds(
+    session: AsyncSession, *, payment_id: UUID | None = None, limit: int = _LIST_LIMIT
+) -> list[PaymentRefund]:
     """Newest first; all of one payment, or the newest of all that this role sees."""
-    statement = select(PaymentRefund).order_by(PaymentRefund.id.desc()).limit(_LIST_LIMIT)
+    statement = select(PaymentRefund).order_by(PaymentRefund.id.desc()).limit(limit)
     return list(
         await session.scalars(
             statement if payment_id is None else statement.where(PaymentRefund.payment_id == payment_id)
@@ -391,9 +393,9 @@ async def update_dispute(session: AsyncSession, service_id: str, **values: Any) 
     )
 
 
-async def list_disputes(session: AsyncSession) -> list[PaymentDispute]:
+async def list_disputes(session: AsyncSession, *, limit: int = _LIST_LIMIT) -> list[PaymentDispute]:
     """Newest first."""
-    statement = select(PaymentDispute).order_by(PaymentDispute.opened_at.desc()).limit(_LIST_LIMIT)
+    statement = select(PaymentDispute).order_by(PaymentDispute.opened_at.desc()).limit(limit)
     return list(await session.scalars(statement))
 
 
@@ -437,13 +439,13 @@ async def put_into_quarantine(
     await session.execute(statement.on_conflict_do_nothing(index_elements=["service_id"]))
 
 
-async def list_quarantined(session: AsyncSession) -> list[PaymentQuarantine]:
+async def list_quarantined(session: AsyncSession, *, limit: int = _LIST_LIMIT) -> list[PaymentQuarantine]:
     """What is open, oldest first."""
     statement = (
         select(PaymentQuarantine)
         .where(PaymentQuarantine.closed_at.is_(None))
         .order_by(PaymentQuarantine.id)
-        .limit(_LIST_LIMIT)
+        .limit(limit)
     )
     return list(await session.scalars(statement))
 

@@ -68,14 +68,15 @@ class PriceWithdrawal(Base):
 
 
 class UsagePriceDay(Base):
-    """Sums of a tenant's chargeable events by day (UTC, by when they were posted) and price version. A trigger on the
-    events keeps it: it never differs from them."""
+    """Sums of a tenant's chargeable events by day (UTC, by when they were posted), project and price version. A trigger
+    on the events keeps it: it never differs from them."""
 
     __tablename__ = "usage_price_day"
     __table_args__ = (Index(None, "price_version_id"), Index(None, "day"))
 
     tenant_id: Mapped[UUID] = mapped_column(primary_key=True)
     day: Mapped[date] = mapped_column(Date, primary_key=True)
+    project_id: Mapped[UUID] = mapped_column(primary_key=True)
     price_version_id: Mapped[UUID] = mapped_column(primary_key=True)
     requests: Mapped[int]
     prompt_tokens: Mapped[int]

@@ -71,16 +71,16 @@ _SEALS = (
     """,
     """
     INSERT INTO usage_sealed_price_day (
-        tenant_id, month, day, price_version_id, requests, prompt_tokens, cached_tokens, completion_tokens, seconds,
-        images, amount_nano, written_off_nano
+        tenant_id, month, day, project_id, price_version_id, requests, prompt_tokens, cached_tokens, completion_tokens,
+        seconds, images, amount_nano, written_off_nano
     )
-    SELECT tenant_id, :month, CAST(posted_at AT TIME ZONE 'UTC' AS date), price_version_id, count(*),
+    SELECT tenant_id, :month, CAST(posted_at AT TIME ZONE 'UTC' AS date), project_id, price_version_id, count(*),
            sum(prompt_tokens), sum(cached_tokens), sum(completion_tokens), sum(seconds), sum(images),
            sum(amount_nano), sum(written_off_nano)
     FROM usage_event
     WHERE request_id >= first_request_id(:first) AND request_id < first_request_id(:next) AND repeats IS NULL
       AND (completion_tokens + seconds + images > 0 OR (prompt_tokens > 0 AND outcome <> 'failed'))
-    GROUP BY 1, 3, 4
+    GROUP BY 1, 3, 4, 5
     """,
     """
     INSERT INTO usage_sealed_grant (tenant_id, month, grant_id, granted_nano)

@@ -25,6 +25,7 @@ class UsageEvent(Base):
         Index(None, "tenant_id", "request_id"),
         Index(None, "tenant_id", "key_id", "request_id"),
         Index(None, "tenant_id", "posted_at"),
+        Index("ix_usage_event_written_off", "tenant_id", "posted_at", postgresql_where=text("written_off_nano > 0")),
         Index(
             "ix_usage_event_not_completed",
             "tenant_id",
@@ -181,13 +182,14 @@ class SealedPosting(Base):
 
 
 class SealedPriceDay(_Sums, Base):
-    """The part of a day's chargeable usage under a price version that dropped events had."""
+    """The part of a day's chargeable usage of a project under a price version that dropped events had."""
 
     __tablename__ = "usage_sealed_price_day"
 
     tenant_id: Mapped[UUID] = mapped_column(primary_key=True)
     month: Mapped[date] = mapped_column(ForeignKey("usage_sealed_month.month"), primary_key=True)
     day: Mapped[date] = mapped_column(Date, primary_key=True)
+    project_id: Mapped[UUID] = mapped_column(primary_key=True)
     price_version_id: Mapped[UUID] = mapped_column(primary_key=True)
     seconds: Mapped[int]
     images: Mapped[int]

@@ -13,12 +13,13 @@ from chappe_billing.dunning.queries import LoggedStep, Pause
 from chappe_billing.dunning.rules import Policy, StepKind
 from chappe_billing.dunning.service import BookEntry
 from chappe_control.authentication import OperatorRequest
+from chappe_control.cursors import decode_cursor, encode_cursor
 from chappe_control.etags import ETAG_HEADER, IfMatch, check_match, with_etag
 from chappe_control.operator_api.references import parse_tenant_id
 from chappe_control.origins import origin_of
 from chappe_control.permissions import Permission
 from chappe_control.public import answers
-from chappe_control.public.parameters import DEFAULT_LIMIT, Amount, Limit
+from chappe_control.public.parameters import DEFAULT_LIMIT, Amount, Cursor, Limit
 from chappe_control.public.references import MAX_ID_LENGTH, id_in_path
 from chappe_control.state import Given
 from chappe_kernel.ids import INVOICE, LEGAL_ENTITY, TENANT, TenantId, encode_id
@@ -56,6 +57,7 @@ class DebtorView(Struct, frozen=True):
 
 class DebtorList(Struct, frozen=True):
     items: list[DebtorView]
+    next_cursor: str | None
 
 
 class StepView(Struct, frozen=True):
@@ -111,10 +113,12 @@ class PolicyView(Struct, frozen=True, kw_only=True):
     operation_id="operator_list_debtors",
     responses=answers.READ,
 )
-async def read_book(services: Given) -> DebtorList:
+async def read_book(services: Given, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = None) -> DebtorList:
     """By what was invoiced and is open, the most overdue first."""
     async with services.database.audit() as session:
-        return DebtorList([_show(entry) for entry in await service.read_book(session)])
+        book = await service.read_book(session, limit=limit, after=decode_cursor(cursor))
+    next_cursor = None if book.next_after is None else encode_cursor(book.next_after)
+    return DebtorList([_show(entry) for entry in book.entries], next_cursor)
 
 
 @get(

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from chappe_billing.dunning import queries, service
 from chappe_billing.dunning.rules import DEFAULT_POLICY, Policy
 from chappe_control.console.rendering import ConsoleRequest, console_page
+from chappe_control.cursors import decode_cursor, encode_cursor
 from chappe_control.operator_api.references import parse_tenant_id
 from chappe_control.origins import origin_of
 from chappe_control.pages.flash import flash
@@ -29,6 +30,7 @@ from chappe_tenants.legal_entities.service import get_entity
 # The framework's type wants the number itself.
 _SEE_OTHER: Final = 303
 _ENTITIES: Final = 100
+_SHOWN: Final = 25
 _STEPS: Final = 50
 _DAY_FIELDS: Final = ("enabled", "reminder_days", "notice_days", "retry_days", "suspend_days", "grace_days")
 
@@ -56,7 +58,7 @@ Work = Callable[[AsyncSession], Awaitable[object]]
 async def show_dunning(request: ConsoleRequest, services: Given) -> Response[bytes]:
     async with services.database.audit() as session:
         now = await read_now(session)
-        book = await service.read_book(session)
+        book = await service.read_book(session, limit=_SHOWN, after=decode_cursor(request.query_params.get("cursor")))
         steps = await queries.list_steps(session, limit=_STEPS)
         policies = await queries.read_policies(session)
         entities = await list_entities(session, limit=_ENTITIES)
@@ -64,7 +66,8 @@ async def show_dunning(request: ConsoleRequest, services: Given) -> Response[byt
         request,
         "console/dunning.html",
         now=now,
-        book=book,
+        book=book.entries,
+        next_cursor=None if book.next_after is None else encode_cursor(book.next_after),
         steps=steps,
         kinds=KINDS,
         policies=[(entity, policies.get(entity.id, DEFAULT_POLICY)) for entity in entities],

@@ -1,7 +1,7 @@
 """`/console/payments`: what tenants pay through the payment service, and what of it a person has to look at."""
 
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from uuid import UUID
 
 from litestar import Response, get, post
@@ -11,9 +11,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from chappe_billing.payments import call_queries, calling, quarantine, queries, service
 from chappe_billing.payments.amounts import nano_per_minor
+from chappe_billing.payments.models import CallKind
 from chappe_billing.payments.service import RefundAsked
 from chappe_control.console.rendering import ConsoleRequest, console_page
 from chappe_control.console.tenants.queries import read_tenant_names
+from chappe_control.cursors import cut_page, decode_cursor
 from chappe_control.origins import origin_of
 from chappe_control.pages.flash import flash
 from chappe_control.pages.forms import read_fields
@@ -37,8 +39,29 @@ from chappe_store.queries import read_now
 
 # The framework's type wants the number itself.
 _SEE_OTHER: Final = 303
-SHOWN = 100
+SHOWN = 25
+_TRIES = 5
+"""Of each call."""
 _HOME = "/console/payments"
+Row = TypeVar("Row")
+CALL_KINDS = {
+    CallKind.CUSTOMER: N_("Making the tenant known there"),
+    CallKind.CHECKOUT: N_("Opening a page for a payment"),
+    CallKind.SETUP: N_("Opening a page for saving a method"),
+    CallKind.CHARGE: N_("Charging a saved method"),
+    CallKind.INVOICE: N_("Collecting an invoice"),
+    CallKind.REFUND: N_("Paying back"),
+    CallKind.FORGET_METHOD: N_("Forgetting a saved method"),
+    CallKind.USAGE: N_("Telling what was used"),
+}
+OUTCOMES = {
+    "done": N_("Done"),
+    "found": N_("Found to be done before"),
+    "refused": N_("Refused"),
+    "later": N_("Put off"),
+    "poisoned": N_("Given up"),
+    "again": N_("Tried again by hand"),
+}
 _MINE = {
     **PROBLEMS,
     "reason": N_("Say why, in at most 500 characters of one line."),
@@ -49,14 +72,16 @@ _MINE = {
 
 @get("/payments", permission=Permission.SEE_PAYMENTS)
 async def show_payments(request: ConsoleRequest, services: Given) -> Response[bytes]:
+    before = decode_cursor(request.query_params.get("cursor"))
     async with services.database.audit() as session:
         now = await read_now(session)
-        payments = await queries.list_all_payments(session, limit=SHOWN)
-        calls = await call_queries.list_open_calls(session)
-        attempts = {call.id: await call_queries.list_attempts(session, call.id) for call in calls}
-        quarantined = await queries.list_quarantined(session)
-        disputes = await queries.list_disputes(session)
-        refunds = await queries.list_refunds(session)
+        rows = await queries.list_all_payments(session, limit=SHOWN + 1, before=before)
+        payments, next_cursor = cut_page(rows, SHOWN, lambda row: row.id)
+        calls, more_calls = _first(await call_queries.list_open_calls(session, limit=SHOWN + 1))
+        attempts = await call_queries.list_last_attempts(session, [call.id for call in calls], limit=_TRIES)
+        quarantined, more_quarantined = _first(await queries.list_quarantined(session, limit=SHOWN + 1))
+        disputes = await queries.list_disputes(session, limit=SHOWN)
+        refunds = await queries.list_refunds(session, limit=SHOWN)
         tenant_ids = {row.tenant_id for row in payments} | {row.tenant_id for row in calls}
         tenant_ids |= {row.tenant_id for row in disputes} | {row.tenant_id for row in refunds}
         names = await read_tenant_names(session, tenant_ids)
@@ -65,14 +90,18 @@ async def show_payments(request: ConsoleRequest, services: Given) -> Response[by
         "console/payments.html",
         now=now,
         payments=payments,
+        next_cursor=next_cursor,
+        more_calls=more_calls,
+        more_quarantined=more_quarantined,
         calls=calls,
         attempts=attempts,
         quarantined=quarantined,
         disputes=disputes,
         refunds=refunds,
         names=names,
-        shown=SHOWN,
         fresh_id=new_id,
+        call_kinds=CALL_KINDS,
+        outcomes=OUTCOMES,
         states=STATES,
         purposes=PURPOSES,
         methods=METHODS,
@@ -118,6 +147,11 @@ async def close(request: ConsoleRequest, services: Given, quarantined_id: FromPa
     return await _act(
         request, services, lambda session: quarantine.close(session, found, reason), N_("It is decided about.")
     )
+
+
+def _first(rows: list[Row]) -> tuple[list[Row], bool]:
+    """Those that are shown, and whether there are more: what is decided makes room for the next."""
+    return rows[:SHOWN], len(rows) > SHOWN
 
 
 async def _act(

@@ -29,7 +29,7 @@ from chappe_tenants.organisations.service import get_organisation
 
 # The framework's type wants the number itself.
 _SEE_OTHER: Final = 303
-SHOWN: Final = 100
+SHOWN: Final = 25
 """Of checks and of refusals. What is settled makes room for the next."""
 
 
