@@ -12,6 +12,7 @@ from chappe_gateway.edge.call import Call
 from chappe_gateway.edge.errors import WrongRegion
 from chappe_gateway.gateway import Gateway
 from chappe_gateway.limits.limit_leases import Taken
+from chappe_gateway.limits.repeats import HEADER as IDEMPOTENCY_KEY
 from chappe_gateway.money.grants import Hold
 from chappe_gateway.peers.peer_seal import check_body
 from chappe_kernel.errors import ChappeError, Denied, InsufficientFunds, Invalid, NotFound, Unavailable
@@ -142,14 +143,15 @@ async def admit(
     )
     call.extra_headers = taken.headers
     try:
-        call.claim = await gateway.repeats.claim(
-            call.public_id,
-            call.headers,
-            project_id=visitor.facts.project_id,
-            path=call.path,
-            body=body,
-            kept_for_s=visitor.facts.answers_kept_for_s,
-        )
+        if IDEMPOTENCY_KEY in call.named:
+            call.claim = await gateway.repeats.claim(
+                call.public_id,
+                call.headers,
+                project_id=visitor.facts.project_id,
+                path=call.path,
+                body=body,
+                kept_for_s=visitor.facts.answers_kept_for_s,
+            )
         return await _admit(gateway, call, visitor, offer, bounds=bounds, count_prompt=count_prompt, taken=taken)
     except BaseException:
         # It counts as a request, but used no tokens.

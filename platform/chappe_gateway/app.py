@@ -45,9 +45,8 @@ def create_app(gateway: Gateway) -> ASGIApp:
     direct = {path: _guarded(gateway, serve) for path, serve in _DIRECT.items()}
     litestar = _create_litestar(gateway)
 
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        handle = direct.get(scope.get("path", ""))
-        await (handle or litestar)(scope, receive, send)
+    def app(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        return (direct.get(scope.get("path", "")) or litestar)(scope, receive, send)
 
     return app
 
@@ -111,7 +110,7 @@ def _guarded(gateway: Gateway, serve: Serve) -> ASGIApp:
         try:
             if call.ticket is not None:
                 peer_door.accept(gateway, call, call.ticket)
-            if cors.is_from(call.headers, gateway.snapshots.portal_origin()):
+            if b"origin" in call.named and cors.is_from(call.headers, gateway.snapshots.portal_origin()):
                 await _serve_portal_page(gateway, call, serve)
             else:
                 await serve(gateway, call)

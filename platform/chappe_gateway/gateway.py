@@ -44,7 +44,7 @@ from chappe_kernel.clock import Clock, SystemClock
 from chappe_kernel.errors import Unauthenticated, Unavailable
 from chappe_kernel.ids import new_id
 from chappe_kernel.networks import parse_networks
-from chappe_kernel.trace_context import TraceContext, read_trace
+from chappe_kernel.trace_context import TRACEPARENT, TraceContext, read_trace
 from chappe_kernel.wire.control import DeploymentLoad, UsageEvent
 
 if TYPE_CHECKING:
@@ -142,10 +142,11 @@ class Gateway:
         self.key_feed.on_change(self.content_keeper.keys_changed)
         await self.key_feed.poll()
         await self.snapshots.poll()
-        await self.region_turns.look()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(1):
                 await self.health.check()
+        # At last: a dispatcher that does not listen yet is taken for dead.
+        await self.region_turns.look()
         if self.spans is not None:
             self._background.append(asyncio.create_task(_keep_running(self.spans.run())))
         for work in (
@@ -172,6 +173,9 @@ class Gateway:
         """Settle what has ended, ship it, give budget back. Requests are over by now."""
         if self._settling:
             await asyncio.wait(self._settling, timeout=_SETTLE_AT_STOP_S)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_SETTLE_AT_STOP_S):
+                await self.spool.written()
         await _cancel(self._background)
         await self.shipper.flush()
         if self.spans is not None:
@@ -211,7 +215,7 @@ class Gateway:
     def trace_of(self, call: Call) -> TraceContext | None:
         """What to tell those who work for it: its own span if spans are exported, else its client's as it came."""
         if self.spans is None:
-            return read_trace(call.headers)
+            return read_trace(call.headers) if TRACEPARENT in call.named else None
         return call.trace or self.spans.begin(call)
 
     def note_settled(self, call: Call, event: UsageEvent) -> None:

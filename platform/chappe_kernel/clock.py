@@ -19,5 +19,5 @@ class SystemClock:
     def now(self) -> datetime:
         return datetime.now(UTC)
 
-    def monotonic(self) -> float:
-        return time.monotonic()
+    # Nothing in between: a request asks nine times.
+    monotonic = staticmethod(time.monotonic)

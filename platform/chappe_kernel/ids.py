@@ -4,6 +4,7 @@ The encoding is 26 lower-case Crockford base32 digits of the 128 bits, so that i
 """
 
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import NewType
 from uuid import UUID
 
@@ -68,6 +69,7 @@ _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _PAIRS = tuple(high + low for high in _ALPHABET for low in _ALPHABET)
 _VALUES = {digit: value for value, digit in enumerate(_ALPHABET)}
 _DIGITS = 26
+_FORTY_BITS = (1 << 40) - 1
 _UNIX_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LAST_MS = 253_000_000_000_000  # in the year 9987: later ones no date can hold
 
@@ -90,8 +92,19 @@ def first_id_after(moment: datetime) -> UUID:
 def encode_id(prefix: str, value: UUID) -> str:
     """`prefix_` and 26 base32 digits."""
     number = value.int
-    pairs = [_PAIRS[(number >> shift) & 1023] for shift in range(120, -1, -10)]
-    return f"{prefix}_{''.join(pairs)}"
+    first, second = number >> 40 & _FORTY_BITS, number & _FORTY_BITS
+    # Without a loop, and what an id's time gives once for each millisecond: every request pays for it.
+    return (
+        f"{prefix}_{_time_digits(number >> 80)}"
+        f"{_PAIRS[first >> 30]}{_PAIRS[first >> 20 & 1023]}{_PAIRS[first >> 10 & 1023]}{_PAIRS[first & 1023]}"
+        f"{_PAIRS[second >> 30]}{_PAIRS[second >> 20 & 1023]}{_PAIRS[second >> 10 & 1023]}{_PAIRS[second & 1023]}"
+    )
+
+
+@lru_cache(64)
+def _time_digits(high: int) -> str:
+    """Of an id's first 48 bits."""
+    return "".join([_PAIRS[high >> shift & 1023] for shift in range(40, -1, -10)])
 
 
 def decode_id(prefix: str, text: str) -> UUID:

@@ -77,6 +77,13 @@ def site_of(address: Address) -> str:
 
 
 @lru_cache(_REMEMBERED)
+def site_of_peer(peer: str | None) -> str | None:
+    """`site_of` whoever is at the other end of a connection, where no proxy is in between."""
+    address = None if peer is None else parse_address(peer)
+    return None if address is None else site_of(address)
+
+
+@lru_cache(_REMEMBERED)
 def _site_of(packed: bytes) -> str:
     return str(ipaddress.ip_network((packed, _SITE_BITS[4 if len(packed) == _IPV4_BYTES else 6]), strict=False))
 

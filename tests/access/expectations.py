@@ -53,6 +53,18 @@ PUBLIC_API = {
     "GET /api/v1/payments/{payment_id}": tenant_api(MEMBERS | KEY, of=paid_things.an_own_payment),
     # Their legal entity takes no payments.
     "POST /api/v1/payments": tenant_api(PAYERS, 409, body=lambda _: {"amount": "20"}),
+    "GET /api/v1/payment-methods": tenant_api(MEMBERS | KEY),
+    "POST /api/v1/payment-methods/setups": tenant_api(PAYERS, 409, body=lambda _: {}),
+    "GET /api/v1/payment-methods/setups/{setup_id}": tenant_api(MEMBERS | KEY, of=paid_things.an_own_setup_by_its_name),
+    # Nothing is saved there.
+    "POST /api/v1/payment-methods/{method_id}/default": tenant_api(
+        PAYERS, 404, of=paid_things.no_method, body=lambda _: {}
+    ),
+    "DELETE /api/v1/payment-methods/{method_id}": tenant_api(PAYERS, 404, of=paid_things.no_method),
+    "GET /api/v1/auto-top-up": tenant_api(MEMBERS | KEY),
+    "PUT /api/v1/auto-top-up": tenant_api(
+        PAYERS, body=lambda _: {"on": False, "below": "5", "amount": "20", "most_per_month": 2}
+    ),
     "GET /api/v1/prices": tenant_api(MEMBERS | KEY),
     "GET /api/v1/contract-terms": tenant_api(MEMBERS | KEY),
     "GET /api/v1/usage/events": tenant_api(MEMBERS | KEY),
@@ -158,9 +170,10 @@ PORTAL = {
     "GET /balance/methods/{call_id}/live": portal(MEMBERS, of=paid_things.an_own_setup),
     # Nobody has such a method.
     "POST /balance/methods/default": portal(PAYERS, 404, form=lambda _: {"method": "pm_1"}),
-    "POST /balance/methods/remove": portal(PAYERS, 303, form=lambda _: {"method": "pm_1"}),
+    "POST /balance/methods/remove": portal(PAYERS, 404, form=lambda _: {"method": "pm_1"}),
+    # Off, which it may be anywhere.
     "POST /balance/auto-top-up": portal(
-        PAYERS, 409, form=lambda _: {"below": "10", "net": "50", "most_per_month": "3"}
+        PAYERS, 303, form=lambda _: {"below": "10", "net": "50", "most_per_month": "3"}
     ),
     "GET /balance/service": portal(PAYERS, 404),
     "GET /invoices": portal(MEMBERS),

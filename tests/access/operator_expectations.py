@@ -130,6 +130,8 @@ OPERATOR_API = {
     "POST /api/v1/operator/payments/{payment_id}/refunds": operator_api(
         CREDIT, 409, of=paid_things.an_own_payment, body=lambda _: REASON
     ),
+    "GET /api/v1/operator/payments/{payment_id}/refunds": operator_api(MONEY, of=paid_things.an_own_payment),
+    "GET /api/v1/operator/payment-disputes": operator_api(MONEY),
     "GET /api/v1/operator/payment-calls": operator_api(MONEY),
     "POST /api/v1/operator/payment-calls/{call_id}/retry": operator_api(
         CREDIT, 201, of=paid_things.a_poisoned_call, body=lambda _: REASON

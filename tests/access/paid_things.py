@@ -18,6 +18,14 @@ async def an_own_setup(access: AccessWorld) -> dict[str, str]:
     return {"call_id": encode_id(PAYMENT_CALL, await _call(access, "setup", "waiting"))}
 
 
+async def an_own_setup_by_its_name(access: AccessWorld) -> dict[str, str]:
+    return {"setup_id": (await an_own_setup(access))["call_id"]}
+
+
+async def no_method(access: AccessWorld) -> dict[str, str]:
+    return {"method_id": unlike("pm")}
+
+
 async def a_poisoned_call(access: AccessWorld) -> dict[str, str]:
     return {"call_id": encode_id(PAYMENT_CALL, await _call(access, "setup", "poisoned"))}
 

@@ -58,6 +58,7 @@ NOT_AUDITED = {
     "gateway_heartbeat": "once a second",
     "payment_call": "what follows from an audited payment, method or refund, with a log of its own",
     "payment_call_attempt": "append-only: that log",
+    "payment_cash": "append-only: what moved at the payment service; what follows from it is the ledger's",
     "payment_event": "append-only: what the payment service told; its effects are audited",
     "payment_event_look": "how far that was looked through",
     "vat_check": "a queue of questions; the answers are audited",

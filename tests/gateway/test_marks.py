@@ -72,6 +72,8 @@ def test_only_whole_events_pass() -> None:
     [
         chunk("no start"),
         START_MARK + b"{}\n\n",
+        START_MARK + b'{"prompt_tokens":1,"cached_tokens":0}\n\n' + b'data: {"content":"a"}\ndata: {"content":"b"}\n\n',
+        START_MARK + b'{"prompt_tokens":1,"cached_tokens":0}\n\n' + chunk("a") + b"data: {\n}\n\n" + chunk("b"),
         START_MARK + b'{"prompt_tokens":1,"cached_tokens":0}\n\n' + END_MARK + b'{"outcome":"won"}\n\n',
         b"x" * (MAX_EVENT_BYTES + 1),
         START_MARK

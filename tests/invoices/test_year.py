@@ -19,7 +19,7 @@ from tests.billing.conftest import Customer
 from tests.invoices.conftest import CENT, EURO, MakeBuyer, Office
 
 _MONTHS = 12
-_SUMS = """
+SUMS = """
     SELECT (SELECT coalesce(sum(p.charged_nano), 0) FROM invoice_part p JOIN invoice i ON i.id = p.invoice_id
             WHERE i.kind = 'invoice')
          + (SELECT coalesce(-sum(e.amount_nano), 0) FROM ledger_transaction t
@@ -122,6 +122,6 @@ async def test_a_year_of_business_adds_up(office: Office, buyer: MakeBuyer, seed
             await year.act()
         await year.end_month()
     await document_all(office.database)
-    assert await office.market.scalar(_SUMS) == year.charged
+    assert await office.market.scalar(SUMS) == year.charged
     await office.verify()
     assert await office.market.scalar("SELECT count(*) FROM invoice") >= _MONTHS

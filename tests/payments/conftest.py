@@ -1,5 +1,7 @@
 """A seller in France that collects by the local Stripe, and buyers."""
 
+import shutil
+import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -11,11 +13,13 @@ from sqlalchemy.pool import NullPool
 from chappe_billing.payments.service import Bounds
 from chappe_billing.payments.stripe_service import StripeSettings
 from chappe_control.payments.office import PaymentOffice
+from chappe_local import postgres as embedded
 from chappe_store.session import Database
 from chappe_tenants.legal_entities.models import DEFAULT_LEGAL_ENTITY_ID, LegalEntity
-from tests.conftest import DatabaseUrls
+from tests.conftest import TESTS, DatabaseUrls, PostgresServer
 from tests.control.world import HandClock
 from tests.invoices.conftest import MakeBuyer, Office, buyer, make_customer, market, office
+from tests.money.cut import Cut
 from tests.payments.collecting import Collector
 from tests.payments.world import PaymentWorld
 from tests.stripe_server import LocalStripe, local_stripe
@@ -51,3 +55,25 @@ async def world(database: Database, database_urls: DatabaseUrls, stripe: LocalSt
 @pytest.fixture
 def collector(world: PaymentWorld, office: Office, buyer: MakeBuyer) -> Collector:
     return Collector(world, office, buyer)
+
+
+@pytest.fixture
+async def cut(postgres: PostgresServer) -> AsyncIterator[Cut]:
+    directory = Path(tempfile.mkdtemp(prefix="chappe-cut-"))
+    async with Cut(postgres.socket_dir, directory).open() as opened:
+        yield opened
+    shutil.rmtree(directory)
+
+
+@pytest.fixture
+async def crashing(
+    world: PaymentWorld, cut: Cut, postgres: PostgresServer, database_urls: DatabaseUrls
+) -> AsyncIterator[PaymentOffice]:
+    """The same office, over a way to its database that can be cut."""
+    url = embedded.database_url(cut.dir, embedded.LOGIN, postgres.passwords.control, database_urls.name)
+    database = Database(url, pool_size=1, origin=TESTS)
+    settings = StripeSettings(world.stripe.api_key, world.stripe.webhook_secret, world.stripe.url)
+    office = PaymentOffice(settings, database, world.clock, Bounds())
+    yield office
+    await office.close()
+    await database.close()

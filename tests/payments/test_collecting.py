@@ -75,25 +75,6 @@ async def test_a_refused_card_leaves_it_open_and_says_so(collector: Collector) -
     await collector.verify()
 
 
-async def test_a_transfer_settles_the_invoice_when_all_of_it_is_there(collector: Collector) -> None:
-    """A part stays the payer's own cash at Stripe until the rest has come: nothing of it is settled before."""
-    customer, invoice_id = await collector.invoiced()
-    assert await collector.collect() == 1
-    sent = await collector.world.customer(customer.scope)
-    await collector.world.stripe.switch("transfer", customer=sent, amount=100, currency="eur")
-    await collector.world.hear_all()
-    assert (await collector.open_nano(invoice_id), await collector.states()) == (GROSS_NANO, ["open"])
-    await collector.world.stripe.switch("transfer", customer=sent, amount=GROSS_MINOR - 100, currency="eur")
-    bodies = await collector.world.events()
-    for body in [*bodies[::-1], *bodies]:
-        await collector.world.hear(body)
-    assert (await collector.open_nano(invoice_id), await collector.states()) == (0, ["succeeded"])
-    assert await collector.world.sql("SELECT reason FROM payment_quarantine") == []
-    rails = await collector.world.sql("SELECT rail FROM ledger_transaction WHERE kind = 'payment'")
-    assert rails == [("bank_transfer",)]
-    await collector.verify()
-
-
 async def test_a_transfer_of_which_no_event_came_is_found(collector: Collector) -> None:
     customer, invoice_id = await collector.invoiced()
     await collector.collect()
@@ -112,18 +93,6 @@ async def test_what_was_paid_in_part_is_asked_for_the_rest(collector: Collector)
     assert await collector.collect() == 1
     [intent] = (await (await collector.world.client()).v1.payment_intents.list_async()).data
     assert (intent.amount, await collector.open_nano(invoice_id)) == (GROSS_MINOR - 100, 0)
-    await collector.verify()
-
-
-async def test_what_came_another_way_meanwhile_makes_the_rest_a_deposit(collector: Collector) -> None:
-    customer, invoice_id = await collector.with_card()
-    await collector.world.office.collect_all()
-    async with collector.world.database.operator() as session:
-        await settle_invoice(session, invoice_id, amount_nano=GROSS_NANO, reference="a", rail=Rail.BANK_TRANSFER)
-    await collector.world.work()
-    await collector.world.hear_all()
-    assert await collector.open_nano(invoice_id) == 0
-    assert await collector.office.funds(customer) == 1 + GROSS_NANO
     await collector.verify()
 
 

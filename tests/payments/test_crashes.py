@@ -1,47 +1,14 @@
 """A crash before any statement of the webhook or of the worker, and after any commit: no credit twice, none lost."""
 
-import shutil
-import tempfile
-from collections.abc import AsyncIterator
 from itertools import count
-from pathlib import Path
-
-import pytest
 
 from chappe_billing.payments.calling import LEASE
-from chappe_billing.payments.service import Bounds
-from chappe_billing.payments.stripe_service import StripeSettings
 from chappe_control.payments.office import PaymentOffice
-from chappe_local import postgres as embedded
-from chappe_store.session import Database
-from tests.conftest import TESTS, DatabaseUrls, PostgresServer
 from tests.money.cut import BROKEN, Cut
 from tests.payments.collecting import Collector
 from tests.payments.world import REFUSED_ONCE_SAVED, PaymentWorld
 
 _EUR = 10**9
-
-
-@pytest.fixture
-async def cut(postgres: PostgresServer) -> AsyncIterator[Cut]:
-    directory = Path(tempfile.mkdtemp(prefix="chappe-cut-"))
-    async with Cut(postgres.socket_dir, directory).open() as opened:
-        yield opened
-    shutil.rmtree(directory)
-
-
-@pytest.fixture
-async def crashing(
-    world: PaymentWorld, cut: Cut, postgres: PostgresServer, database_urls: DatabaseUrls
-) -> AsyncIterator[PaymentOffice]:
-    """The same office, over a way to its database that can be cut."""
-    url = embedded.database_url(cut.dir, embedded.LOGIN, postgres.passwords.control, database_urls.name)
-    database = Database(url, pool_size=1, origin=TESTS)
-    settings = StripeSettings(world.stripe.api_key, world.stripe.webhook_secret, world.stripe.url)
-    office = PaymentOffice(settings, database, world.clock, Bounds())
-    yield office
-    await office.close()
-    await database.close()
 
 
 async def test_a_webhook_that_is_cut_anywhere_credits_once(

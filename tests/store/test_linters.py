@@ -189,6 +189,11 @@ ACCEPTED: dict[str, dict[str, str]] = {
         "constraint-missing-not-valid": "ledger transactions are few beside events: one for a batch and tenant",
     },
     "0031": {"require-concurrent-index-creation": "ledger transactions are few beside events"},
+    "0037": {
+        "ban-drop-constraint": "the ones in their place take all that they took, and more",
+        "constraint-missing-not-valid": "calls to a payment service are few: to look at them all takes milliseconds",
+        "require-concurrent-index-creation": "partial, and of no row yet",
+    },
     "0025": {
         "ban-drop-constraint": "the one in its place takes all that it took, and more",
         "constraint-missing-not-valid": "ledger transactions are few beside events: one for a batch and tenant",

@@ -124,6 +124,10 @@ FILL = {
             VALUES (uuidv7(), '00000000-0000-7000-8000-000000000004', 'fr-par', 'EUR', now(), 1, 1, 1, 1, true, 5000);
     """,
     "0030": "UPDATE legal_entity SET payments = 'stripe'",
+    "0037": """
+        INSERT INTO payment_cash (tenant_id, service_id, kind, currency, net_minor, counted_minor)
+            VALUES ('00000000-0000-7000-8000-000000000001', 'ccsbtxn_1', 'funded', 'EUR', 100, 100);
+    """,
     "0034": """
         INSERT INTO alert_settings (tenant_id, emails)
             VALUES ('00000000-0000-7000-8000-000000000001', '{a@example.org}');

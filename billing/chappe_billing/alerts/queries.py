@@ -183,12 +183,18 @@ async def insert_failure(session: AsyncSession, tenant_id: UUID, failure_id: UUI
     await session.execute(insert(PaymentFailure).values(tenant_id=tenant_id, id=failure_id, **values))
 
 
-async def recover_failures(session: AsyncSession, tenant_id: UUID, invoice_id: UUID | None) -> int:
-    """How many stood, of this invoice, or of those without one."""
+async def recover_failures(session: AsyncSession, tenant_id: UUID, invoice_id: UUID | None, *, before: UUID) -> int:
+    """How many stood, of this invoice, or of those without one. `before` is the message that a payment came in: what
+    failed after it (a bank took it back) stands, in whatever order the two are heard of."""
     about = PaymentFailure.invoice_id.is_(None) if invoice_id is None else PaymentFailure.invoice_id == invoice_id
     gone = await session.execute(
         update(PaymentFailure)
-        .where(PaymentFailure.tenant_id == tenant_id, about, PaymentFailure.recovered_at.is_(None))
+        .where(
+            PaymentFailure.tenant_id == tenant_id,
+            about,
+            PaymentFailure.recovered_at.is_(None),
+            PaymentFailure.id < before,
+        )
         .values(recovered_at=func.now())
         .returning(PaymentFailure.id)
         .execution_options(synchronize_session=False)

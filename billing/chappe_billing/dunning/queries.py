@@ -97,24 +97,23 @@ async def read_taken(session: AsyncSession, tenant_ids: Collection[UUID]) -> dic
 
 async def read_failures(session: AsyncSession, tenant_ids: Collection[UUID]) -> dict[UUID, dict[UUID, Failure]]:
     """By tenant and invoice: failures for which nothing has made up."""
+    stands = PaymentFailure.recovered_at.is_(None)
     query = (
         select(
             PaymentFailure.tenant_id,
             PaymentFailure.invoice_id,
-            func.min(PaymentFailure.failed_at),
-            func.count(),
+            func.min(PaymentFailure.failed_at).filter(stands),
+            func.count().filter(stands),
+            func.count().filter(~stands),
         )
-        .where(
-            is_among(PaymentFailure.tenant_id, tenant_ids),
-            PaymentFailure.invoice_id.is_not(None),
-            PaymentFailure.recovered_at.is_(None),
-        )
+        .where(is_among(PaymentFailure.tenant_id, tenant_ids), PaymentFailure.invoice_id.is_not(None))
         .group_by(PaymentFailure.tenant_id, PaymentFailure.invoice_id)
+        .having(func.bool_or(stands))
     )
     found: dict[UUID, dict[UUID, Failure]] = {}
-    for tenant_id, invoice_id, first_at, times in await session.execute(query):
+    for tenant_id, invoice_id, first_at, times, before in await session.execute(query):
         if invoice_id is not None:
-            found.setdefault(tenant_id, {})[invoice_id] = Failure(first_at.astimezone(UTC).date(), times)
+            found.setdefault(tenant_id, {})[invoice_id] = Failure(first_at.astimezone(UTC).date(), times, before)
     return found
 
 

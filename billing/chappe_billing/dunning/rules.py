@@ -51,10 +51,12 @@ class Taken(Struct, frozen=True):
 
 
 class Failure(Struct, frozen=True):
-    """Collecting an invoice has failed so often since then, and nothing came in."""
+    """Collecting an invoice has failed so often since then, and nothing came in. `before`: so often it had failed
+    before a payment came in, which was taken back."""
 
     first_on: date
     times: int
+    before: int = 0
 
 
 class Case(Struct, frozen=True):
@@ -136,8 +138,9 @@ def _retry(policy: Policy, case: Case, invoice: OpenInvoice, today: date) -> Ite
     if failure is None or not 1 <= failure.times <= len(policy.retry_days):
         return
     is_time = today >= failure.first_on + timedelta(days=policy.retry_days[failure.times - 1])
-    if is_time and not case.has_taken(invoice.id, StepKind.RETRY, failure.times):
-        yield Step(StepKind.RETRY, failure.times, invoice)
+    level = failure.before + failure.times
+    if is_time and not case.has_taken(invoice.id, StepKind.RETRY, level):
+        yield Step(StepKind.RETRY, level, invoice)
 
 
 def _is_time_to_suspend(policy: Policy, case: Case, invoice: OpenInvoice, today: date) -> bool:

@@ -207,7 +207,7 @@ async def find_document(
 
 def _documents() -> Select[tuple[object, ...]]:
     names = [name for name in ListedDocument.__struct_fields__ if name != "open_nano"]
-    return select(*(getattr(Invoice, name) for name in names), _open_nano().label("open_nano"))
+    return select(*(getattr(Invoice, name) for name in names), open_nano_column().label("open_nano"))
 
 
 class Unbilled(Struct, frozen=True):
@@ -371,7 +371,7 @@ async def _read_open(session: AsyncSession, statement: Select[tuple[object, ...]
     return msgspec.convert([dict(row) for row in rows], list[OpenInvoice])
 
 
-def _open_nano() -> ColumnElement[int]:
+def open_nano_column() -> ColumnElement[int]:
     """An invoice's, in a statement over documents of every kind."""
     found = select(InvoiceOpen.open_nano).where(InvoiceOpen.invoice_id == Invoice.id).correlate(Invoice)
     return func.coalesce(found.scalar_subquery(), 0)

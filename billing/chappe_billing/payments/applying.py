@@ -10,17 +10,30 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from chappe_billing.budgets import queries as budgets
-from chappe_billing.payments import disputes, patience, posting, queries, telling
+from chappe_billing.payments import cash, cash_queries, disputes, patience, posting, queries, telling
 from chappe_billing.payments.amounts import nano_per_minor
-from chappe_billing.payments.deciding import Asked, Credit, Decision, Keep, Move, Quarantine, Why, decide, decide_page
-from chappe_billing.payments.models import Method, Payment, PaymentState, Purpose, RefundState
+from chappe_billing.payments.deciding import (
+    Asked,
+    Credit,
+    Decision,
+    Keep,
+    Move,
+    Quarantine,
+    Why,
+    decide,
+    decide_page,
+    decide_request,
+)
+from chappe_billing.payments.models import UNDER_WAY, WITHDRAWN, Method, Payment, PaymentState, Purpose, RefundState
 from chappe_billing.payments.port import (
+    CashSeen,
     CheckoutSeen,
     DisputeSeen,
     IntentState,
     MethodsSeen,
     PaymentSeen,
     RefundSeen,
+    RequestSeen,
     Seen,
 )
 from chappe_kernel.errors import Invalid
@@ -33,13 +46,19 @@ async def lock_money(session: AsyncSession, tenant_id: UUID) -> None:
     await budgets.lock_budgets(session, [tenant_id])
 
 
-async def apply(session: AsyncSession, seen: Seen, *, live: bool) -> str:
+async def apply(  # noqa: PLR0911 -- one for each thing that is seen
+    session: AsyncSession, seen: Seen, *, live: bool
+) -> str:
     """What it did, in a word. Locks the tenant's budget, if it is known whose payment it is."""
     match seen:
         case PaymentSeen():
             return await _apply_payment(session, seen, live=live)
         case CheckoutSeen():
             return await _apply_page(session, seen, live=live)
+        case CashSeen():
+            return await cash.take_in(session, seen)
+        case RequestSeen():
+            return await _apply_request(session, seen, live=live)
         case RefundSeen():
             return await _apply_refund(session, seen)
         case DisputeSeen():
@@ -60,8 +79,15 @@ async def open_payment(session: AsyncSession, payment_id: UUID, service_id: str)
 async def fail_payment(session: AsyncSession, payment_id: UUID, problem: str) -> None:
     """What the service refused outright."""
     payment = await queries.lock_payment(session, payment_id)
-    if payment.state in {PaymentState.ASKED, PaymentState.OPEN, PaymentState.PROCESSING}:
+    if payment.state in UNDER_WAY:
         await _move(session, payment, Move(PaymentState.FAILED, problem), None)
+
+
+async def withdraw_payment(session: AsyncSession, payment_id: UUID) -> None:
+    """Nobody was asked, and nobody will be. Should money come all the same, it counts."""
+    payment = await queries.lock_payment(session, payment_id)
+    if payment.state in UNDER_WAY:
+        await _move(session, payment, Move(PaymentState.EXPIRED, WITHDRAWN), None)
 
 
 async def fail_refund(session: AsyncSession, refund_id: UUID, problem: str) -> None:
@@ -97,6 +123,16 @@ async def _apply_page(session: AsyncSession, seen: CheckoutSeen, *, live: bool) 
     if payment.session_id not in {None, seen.session_id} and seen.paying is None:
         return "ignored"
     return await _carry_out(session, payment, seen.paying, decide_page(asked, seen, live=live))
+
+
+async def _apply_request(session: AsyncSession, seen: RequestSeen, *, live: bool) -> str:
+    payment = await _find(session, seen.payment, None)
+    if payment is None:
+        return "ignored" if seen.paying is None else await _without_payment(session, seen.paying)
+    asked, payment = await _lock(session, payment)
+    if payment.session_id not in {None, seen.request_id} and seen.paying is None:
+        return "ignored"
+    return await _carry_out(session, payment, seen.paying, decide_request(asked, seen, live=live))
 
 
 async def _find(session: AsyncSession, payment: str | None, intent_id: str | None) -> Payment | None:
@@ -140,6 +176,8 @@ async def _carry_out(session: AsyncSession, payment: Payment, seen: PaymentSeen 
         case Move():
             await _move(session, payment, decision, seen)
             return decision.state
+        case Credit() if seen is not None and _is_by_cash(payment):
+            return await _complete(session, payment, seen)
         case Credit() if seen is not None:
             await _credit(session, payment, seen)
             return PaymentState.SUCCEEDED
@@ -163,7 +201,7 @@ async def _move(session: AsyncSession, payment: Payment, move: Move, seen: Payme
 
 async def _credit(session: AsyncSession, payment: Payment, seen: PaymentSeen) -> None:
     method = seen.method or Method(payment.method)
-    transaction_id = await posting.credit(session, payment, intent_id=seen.intent_id, method=method)
+    credited = await posting.credit(session, payment, intent_id=seen.intent_id, method=method)
     await queries.update_payment(
         session,
         payment.id,
@@ -171,14 +209,36 @@ async def _credit(session: AsyncSession, payment: Payment, seen: PaymentSeen) ->
         problem=None,
         intent_id=seen.intent_id,
         method=method,
-        transaction_id=transaction_id,
+        transaction_id=credited.transaction_id,
     )
-    await telling.tell_succeeded(session, payment)
+    await telling.tell_succeeded(session, payment, credited_nano=credited.over_nano)
     if payment.purpose == Purpose.AUTO_TOP_UP:
         await patience.note_success(session, payment)
 
 
-_MEANT_FOR_IT: Mapping[Why, bool] = {Why.WRONG_AMOUNT: True, Why.WRONG_CURRENCY: True}
+def _is_by_cash(payment: Payment) -> bool:
+    """Whether what came for it was settled as it came."""
+    return payment.purpose == Purpose.INVOICE and payment.method == Method.BANK_TRANSFER
+
+
+async def _complete(session: AsyncSession, payment: Payment, seen: PaymentSeen) -> str:
+    transaction_id = await cash_queries.find_posted(session, payment.id)
+    if transaction_id is None:
+        await _quarantine(session, payment, seen, Why.NOT_ARRIVED)
+        return PaymentState.QUARANTINED
+    await queries.update_payment(
+        session,
+        payment.id,
+        state=PaymentState.SUCCEEDED,
+        problem=None,
+        intent_id=seen.intent_id,
+        transaction_id=transaction_id,
+    )
+    await telling.tell_succeeded(session, payment)
+    return PaymentState.SUCCEEDED
+
+
+_MEANT_FOR_IT: Mapping[Why, bool] = {Why.WRONG_AMOUNT: True, Why.WRONG_CURRENCY: True, Why.NOT_ARRIVED: True}
 """Money that is this payment's, if not as it should be. Of other money the payment knows nothing, and goes on."""
 
 

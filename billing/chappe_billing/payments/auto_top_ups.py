@@ -8,14 +8,14 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from chappe_billing.budgets import queries as budgets
 from chappe_billing.payments import queries
-from chappe_billing.payments.amounts import check_bounds
+from chappe_billing.payments.amounts import check_bounds, nano_per_minor
 from chappe_billing.payments.calling import order
 from chappe_billing.payments.models import Method, Purpose
 from chappe_billing.payments.origin import payment_origin
 from chappe_billing.payments.patience import FIRST_WAIT
 from chappe_billing.payments.port import Charge
 from chappe_billing.payments.service import Bounds, collecting_payer, insert_top_up, quote
-from chappe_kernel.errors import ChappeError, Conflict, Invalid
+from chappe_kernel.errors import ChappeError, Conflict, Invalid, NotFound
 from chappe_kernel.ids import PAYMENT, TenantId, encode_id
 from chappe_store.queries import read_now
 from chappe_store.session import Database, TenantScope
@@ -33,9 +33,14 @@ class Wanted(Struct, frozen=True, kw_only=True):
 
 
 async def set_auto_top_up(session: AsyncSession, scope: TenantScope, wanted: Wanted, *, bounds: Bounds) -> None:
-    """As the tenant. Raises `Invalid`, and `Conflict` (`no_payment_method`) where there is nothing to charge."""
-    await collecting_payer(session, scope)
+    """As the tenant. Raises `Invalid`, and `Conflict` where there is nothing to charge (`no_payment_method`) or nobody
+    who would (`payments_not_offered`): off it may be anywhere."""
+    payer = await (collecting_payer if wanted.is_on else queries.read_payer)(session, scope)
+    if payer is None:
+        raise NotFound("no such tenant")
     check_bounds(wanted.net_nano, bounds.least_nano, bounds.most_nano)
+    if wanted.net_nano % nano_per_minor(payer.currency):
+        raise Invalid("an amount that is paid is in whole cents", code="invalid_amount", param="amount")
     if not 0 <= wanted.below_nano <= bounds.most_nano:
         raise Invalid("a balance from 0 up", code="amount_out_of_bounds", param="below")
     if not 1 <= wanted.most_per_month <= MAX_PER_MONTH:
@@ -77,10 +82,11 @@ async def _start(session: AsyncSession, scope: TenantScope) -> bool:
     if scope.tenant_id not in await queries.list_running_low(session, scope.tenant_id):
         return False
     wanted = await queries.find_auto_top_up(session, scope)
-    methods = await queries.list_methods(session, scope)
-    if wanted is None or not methods:
-        return False
+    methods = await queries.list_chargeable(session, scope)
     now = await read_now(session)
+    if wanted is None or not methods:
+        await queries.update_auto_top_up(session, scope.tenant_id, next_at=now + FIRST_WAIT)
+        return False
     if await queries.count_auto_top_ups(session, scope.tenant_id) >= wanted.most_per_month:
         await queries.update_auto_top_up(session, scope.tenant_id, next_at=_next_month(now))
         return False

@@ -10,7 +10,7 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from chappe_billing.funds.once import clean_reason
-from chappe_billing.payments import applying, call_queries, queries
+from chappe_billing.payments import applying, call_queries, collecting_queries, queries
 from chappe_billing.payments.call_queries import ClaimedCall
 from chappe_billing.payments.models import CallKind, CallState
 from chappe_billing.payments.origin import payment_origin
@@ -22,6 +22,7 @@ from chappe_billing.payments.port import (
     MakeCustomer,
     PaymentService,
     Refused,
+    RequestSeen,
     Sending,
     TryLater,
 )
@@ -34,6 +35,8 @@ from chappe_store.session import Database
 # Longer than any try may take: what is not heard of by then belonged to a process that is gone.
 LEASE = timedelta(minutes=2)
 _AT_ONCE = 8
+_ASKS = frozenset({CallKind.CHARGE, CallKind.INVOICE})
+"""What asks a tenant for money without anybody before a screen."""
 _log = structlog.get_logger()
 
 
@@ -84,22 +87,32 @@ async def carry_out_due(database: Database, service: PaymentService, now: dateti
     """Some of what is due, side by side; how many that were. Any number of processes may do so."""
     async with database.operator() as session:
         claimed = await call_queries.claim_due(session, now=now, lease=LEASE, limit=_AT_ONCE)
-    await asyncio.gather(*(_carry_out(database, service, call, now, live=live) for call in claimed))
+        asks = [call.payment_id for call in claimed if call.kind in _ASKS and call.payment_id is not None]
+        unwanted = await collecting_queries.list_unwanted(session, asks)
+    carrying = (
+        _carry_out(
+            database, service, call, now, live=live, wanted=call.kind not in _ASKS or call.payment_id not in unwanted
+        )
+        for call in claimed
+    )
+    await asyncio.gather(*carrying)
     return len(claimed)
 
 
 async def _carry_out(
-    database: Database, service: PaymentService, call: ClaimedCall, now: datetime, *, live: bool
+    database: Database, service: PaymentService, call: ClaimedCall, now: datetime, *, live: bool, wanted: bool
 ) -> None:
-    """No transaction is open while the service is spoken to."""
+    """No transaction is open while the service is spoken to. What is not wanted any more is not sent; if it was sent
+    before, what it did there is looked for."""
     sending = Sending(call.id, msgspec.convert(call.parameters, AnyOrder), call.customer, call.retries)
-    looks_first = call.retries > 0 or must_compare(call.first_tried_at, now)
+    was_tried = not wanted and call.attempts > 1
+    looks_first = call.retries > 0 or must_compare(call.first_tried_at, now) or was_tried
     outcome = "done"
     try:
         answer = await service.find(sending, call.first_tried_at) if looks_first else None
         if answer is not None:
             outcome = "found"
-        else:
+        elif wanted:
             answer = await service.perform(sending)
     except TryLater as error:
         await _postpone(database, call, now, error)
@@ -108,7 +121,23 @@ async def _carry_out(
     except Impossible as error:
         await _poison(database, call, error)
     else:
-        await _finish(database, call, answer, outcome, live=live)
+        if answer is None:
+            await _withdraw(database, call)
+        else:
+            await _finish(database, call, answer, outcome, live=live)
+
+
+async def _withdraw(database: Database, call: ClaimedCall) -> None:
+    """Nothing of it is at the service."""
+    async with database.operator(payment_origin()) as session:
+        await applying.lock_money(session, call.tenant_id)
+        if not await _is_still_waiting(session, call):
+            return
+        await call_queries.end_call(session, call.id, CallState.WITHDRAWN)
+        await _note(session, call, "withdrawn", None)
+        if call.payment_id is not None:
+            await applying.withdraw_payment(session, call.payment_id)
+    _log.info("payment_call_withdrawn", call=str(call.id), kind=call.kind)
 
 
 async def _postpone(database: Database, call: ClaimedCall, now: datetime, error: TryLater) -> None:
@@ -164,6 +193,10 @@ async def _take_effect(session: AsyncSession, call: ClaimedCall, answer: Answer,
                 await applying.open_payment(session, call.payment_id, answer.service_id)
         case CallKind.CHARGE | CallKind.REFUND:
             if answer.seen is not None:
+                await applying.apply(session, answer.seen, live=live)
+        case CallKind.WITHDRAW:
+            # What was paid meanwhile is heard of by itself, with the money that paid it.
+            if isinstance(answer.seen, RequestSeen) and answer.seen.paying is None:
                 await applying.apply(session, answer.seen, live=live)
         case CallKind.SETUP | CallKind.FORGET_METHOD | CallKind.USAGE:
             pass

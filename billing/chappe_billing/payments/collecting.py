@@ -11,12 +11,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from chappe_billing.budgets import service as budgets
 from chappe_billing.dunning.service import RETRY_WANTED
 from chappe_billing.invoices.queries import OpenInvoice, find_open_invoice, open_invoices
-from chappe_billing.payments import collecting_queries, queries
-from chappe_billing.payments.amounts import nano_per_minor
+from chappe_billing.payments import cash_queries, collecting_queries, queries
+from chappe_billing.payments.amounts import can_be_charged, nano_per_minor
 from chappe_billing.payments.calling import order
-from chappe_billing.payments.models import Method, Purpose
+from chappe_billing.payments.models import Method, PaymentState, Purpose
 from chappe_billing.payments.origin import payment_origin
-from chappe_billing.payments.port import AnyOrder, Charge, SendInvoice
+from chappe_billing.payments.port import Charge, SendInvoice, WithdrawInvoice
 from chappe_billing.payments.queries import Payer
 from chappe_billing.payments.service import collecting_payer, methods_for
 from chappe_kernel.errors import ChappeError, Conflict, NotFound
@@ -82,6 +82,40 @@ async def _grant(database: Database, message: Claimed) -> None:
                 await outbox.give_up(session, message.id)
 
 
+async def withdraw_all(database: Database) -> int:
+    """Ask no more for what was settled otherwise; how many requests are withdrawn. Any number of processes may do so.
+    What is left of an invoice is asked for anew."""
+    async with database.operator() as session:
+        found = await collecting_queries.list_superfluous(session, limit=_PAGE)
+    return sum([await _withdraw(database, payment_id) for payment_id in found])
+
+
+async def _withdraw(database: Database, payment_id: UUID) -> bool:
+    try:
+        async with database.operator(payment_origin()) as session:
+            return await withdraw(session, payment_id)
+    except (ChappeError, IntegrityError):
+        # Another process does so.
+        return False
+
+
+async def withdraw(session: AsyncSession, payment_id: UUID) -> bool:
+    """As the operator: the service is told, once, that nobody is to pay this. False where it is wanted, or is no
+    request that anybody could still pay."""
+    payment = await queries.find_any_payment(session, payment_id)
+    if payment is None:
+        return False
+    await budgets.lock_budgets(session, [payment.tenant_id])
+    payment = await queries.lock_payment(session, payment_id)
+    unwanted = await collecting_queries.list_unwanted(session, [payment_id])
+    if payment.state != PaymentState.OPEN or payment.session_id is None or payment_id not in unwanted:
+        return False
+    payer = await collecting_payer(session, TenantScope(TenantId(payment.tenant_id)))
+    what = WithdrawInvoice(payment=encode_id(PAYMENT, payment_id), invoice=payment.session_id)
+    await order(session, payer, what, payment_id=payment_id)
+    return True
+
+
 async def begin(session: AsyncSession, invoice_id: UUID) -> bool:
     """As the operator: ask for what is open of the invoice. False when there is nothing to ask for, it is being
     paid, or there is no way to. Raises `Conflict` (`payments_not_offered`)."""
@@ -101,7 +135,7 @@ async def begin(session: AsyncSession, invoice_id: UUID) -> bool:
     if told is None:
         return False
     method, what = told
-    gross_minor = invoice.open_nano // nano_per_minor(invoice.currency)
+    gross_minor = what.gross_minor
     values = {
         "tenant_id": invoice.tenant_id,
         "id": payment_id,
@@ -122,12 +156,13 @@ async def begin(session: AsyncSession, invoice_id: UUID) -> bool:
 
 async def _tell(
     session: AsyncSession, scope: TenantScope, payer: Payer, invoice: OpenInvoice, *, payment_id: UUID, today: date
-) -> tuple[Method, AnyOrder] | None:
+) -> tuple[Method, Charge | SendInvoice] | None:
     gross_minor = invoice.open_nano // nano_per_minor(invoice.currency)
-    if gross_minor == 0:
+    if not can_be_charged(gross_minor, invoice.currency):
+        # It stays open: for a transfer by hand, or until the operator gives it up.
         return None
     public = encode_id(PAYMENT, payment_id)
-    methods = await queries.list_methods(session, scope)
+    methods = await queries.list_chargeable(session, scope)
     if methods:
         method = Method(methods[0].kind)
         return method, Charge(
@@ -142,7 +177,8 @@ async def _tell(
         return None
     return Method.BANK_TRANSFER, SendInvoice(
         payment=public,
-        gross_minor=gross_minor,
+        # What lies there is counted already, and the service takes it first.
+        gross_minor=gross_minor + max(0, await cash_queries.sum_cash(session, scope.tenant_id)),
         currency=invoice.currency,
         description=f"Invoice {invoice.number}",
         days_until_due=max(1, 0 if invoice.due_on is None else (invoice.due_on - today).days),

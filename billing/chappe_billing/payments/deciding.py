@@ -8,8 +8,8 @@ from enum import StrEnum
 
 from msgspec import Struct
 
-from chappe_billing.payments.models import PaymentState
-from chappe_billing.payments.port import CheckoutSeen, IntentState, PageState, PaymentSeen
+from chappe_billing.payments.models import WITHDRAWN, PaymentState
+from chappe_billing.payments.port import CheckoutSeen, IntentState, PageState, PaymentSeen, RequestSeen, RequestState
 
 
 class Asked(Struct, frozen=True):
@@ -48,6 +48,8 @@ class Why(StrEnum):
     WRONG_PAYMENT = "wrong_payment"
     PAID_TWICE = "paid_twice"
     UNKNOWN = "unknown_payment"
+    NOT_ARRIVED = "not_arrived"
+    """It is paid, but not by money that was seen to arrive."""
 
 
 class Quarantine(Struct, frozen=True):
@@ -83,6 +85,17 @@ def decide_page(asked: Asked, seen: CheckoutSeen, *, live: bool) -> Decision:
     settled = asked.state not in {PaymentState.ASKED, PaymentState.OPEN}
     if seen.state is PageState.EXPIRED and not settled:
         return Move(PaymentState.EXPIRED)
+    return Keep()
+
+
+def decide_request(asked: Asked, seen: RequestSeen, *, live: bool) -> Decision:
+    """By an invoice that we sent: what paid it decides first."""
+    if seen.paying is not None:
+        return decide(asked, seen.paying, live=live)
+    is_its_own = (seen.payment, seen.customer, seen.live) == (asked.id, asked.customer, live)
+    is_waiting = asked.state in {PaymentState.ASKED, PaymentState.OPEN, PaymentState.PROCESSING}
+    if seen.state is RequestState.WITHDRAWN and is_its_own and is_waiting:
+        return Move(PaymentState.EXPIRED, WITHDRAWN)
     return Keep()
 
 

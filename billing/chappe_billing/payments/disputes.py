@@ -1,9 +1,11 @@
 """Payments that a bank may take back."""
 
+from uuid import UUID
+
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from chappe_billing.ledger.postings import TransactionKind
-from chappe_billing.payments import posting, queries
+from chappe_billing.payments import posting, queries, telling
 from chappe_billing.payments.amounts import nano_per_minor
 from chappe_billing.payments.models import DisputeState, Method, Payment, PaymentDispute, Purpose
 from chappe_billing.payments.port import DisputeSeen
@@ -33,10 +35,12 @@ async def settle(session: AsyncSession, payment: Payment, seen: DisputeSeen, *, 
 
 async def _charge_back(session: AsyncSession, payment: Payment, dispute: PaymentDispute, gross_nano: int) -> None:
     reference = f"stripe {dispute.service_id}"
-    if payment.purpose == Purpose.INVOICE and payment.transaction_id is not None:
+    if payment.purpose == Purpose.INVOICE and payment.invoice_id is not None and payment.intent_id is not None:
+        paid = posting.reference_of(payment.intent_id)
         chargeback_id = await unsettle(
-            session, payment.transaction_id, gross_nano, reference=reference, reason=dispute.reason
+            session, payment.invoice_id, paid, gross_nano, reference=reference, reason=dispute.reason
         )
+        await telling.tell_disputed(session, payment, gross_nano)
     else:
         left_nano = await posting.left_of(session, payment)
         if left_nano == 0:
@@ -58,13 +62,16 @@ async def _charge_back(session: AsyncSession, payment: Payment, dispute: Payment
 async def _give_back(session: AsyncSession, payment: Payment, dispute: PaymentDispute) -> None:
     if dispute.chargeback_id is None:
         return
+    reversal_id: UUID
     reference = f"stripe {dispute.service_id} won"
     if payment.purpose == Purpose.INVOICE and payment.invoice_id is not None:
         amount_nano = dispute.amount_minor * nano_per_minor(payment.currency)
         rail = posting.RAILS[Method(payment.method)]
-        reversal_id = await pay_invoice(
+        settled = await pay_invoice(
             session, payment.invoice_id, amount_nano=amount_nano, reference=reference, rail=rail
         )
+        reversal_id = settled.transactions[0]
+        await telling.tell_succeeded(session, payment, credited_nano=settled.over_nano)
     else:
         tenant_id = TenantId(payment.tenant_id)
         reversal_id = await posting.give_back(

@@ -52,6 +52,8 @@ class PaymentState(StrEnum):
     """Money came that is not what was asked for. A person decides."""
 
 
+WITHDRAWN = "withdrawn"
+"""The problem of a payment that we ourselves asked for no more: what it was for is settled otherwise."""
 UNDER_WAY = frozenset({PaymentState.ASKED, PaymentState.OPEN, PaymentState.PROCESSING})
 
 
@@ -63,6 +65,7 @@ class CallKind(StrEnum):
     INVOICE = "invoice"
     REFUND = "refund"
     FORGET_METHOD = "forget_method"
+    WITHDRAW = "withdraw"
     USAGE = "usage"
 
 
@@ -73,6 +76,8 @@ class CallState(StrEnum):
     """The service answered no, and that is the answer: a declined card."""
     POISONED = "poisoned"
     """It can never work as it is. A person looks."""
+    WITHDRAWN = "withdrawn"
+    """Nobody wanted it any more before it was done."""
 
 
 class RefundState(StrEnum):
@@ -226,6 +231,28 @@ class PaymentDispute(Base):
     changed_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
+class PaymentCash(Base):
+    """A movement of the money that a tenant has lying at the service, where transfers arrive. Append-only.
+
+    `net_minor` is what it did to that money. `counted_minor` of it is the tenant's in the ledger, which has all that
+    came but for what waits for a top-up or went into one: a top-up is posted when it is whole. `payment_id` is what it
+    was for, `transaction_id` what was posted for that.
+    """
+
+    __tablename__ = "payment_cash"
+    __table_args__ = (_of_payment(), Index(None, "tenant_id", "payment_id"))
+
+    tenant_id: Mapped[UUID] = mapped_column(ForeignKey("payment_customer.tenant_id"))
+    service_id: Mapped[str] = mapped_column(primary_key=True)
+    kind: Mapped[str]
+    currency: Mapped[str]
+    net_minor: Mapped[int]
+    counted_minor: Mapped[int]
+    payment_id: Mapped[UUID | None]
+    transaction_id: Mapped[UUID | None] = mapped_column(ForeignKey("ledger_transaction.id"))
+    seen_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
 class PaymentCall(Base):
     """Something that the service is to be told, written in the transaction that makes it necessary.
 
@@ -249,6 +276,7 @@ class PaymentCall(Base):
             unique=True,
             postgresql_where=text("kind = 'customer' AND state IN ('waiting', 'poisoned')"),
         ),
+        Index("uq_payment_call_withdraw", "payment_id", unique=True, postgresql_where=text("kind = 'withdraw'")),
     )
 
     tenant_id: Mapped[UUID]

@@ -78,6 +78,13 @@ class ForgetMethod(Order, frozen=True, kw_only=True, tag="forget_method"):
     method_id: str
 
 
+class WithdrawInvoice(Order, frozen=True, kw_only=True, tag="withdraw"):
+    """Ask for an invoice that we sent no more: what it was for is settled otherwise. What was paid stays paid."""
+
+    payment: str
+    invoice: str
+
+
 class ReportUsage(Order, frozen=True, kw_only=True, tag="usage"):
     """A meter event: `value` nanos that were charged at `at`."""
 
@@ -86,7 +93,17 @@ class ReportUsage(Order, frozen=True, kw_only=True, tag="usage"):
     at: datetime
 
 
-AnyOrder = MakeCustomer | OpenCheckout | OpenSetup | Charge | SendInvoice | PayBack | ForgetMethod | ReportUsage
+AnyOrder = (
+    MakeCustomer
+    | OpenCheckout
+    | OpenSetup
+    | Charge
+    | SendInvoice
+    | PayBack
+    | ForgetMethod
+    | WithdrawInvoice
+    | ReportUsage
+)
 
 KINDS: Mapping[type[Order], CallKind] = {
     MakeCustomer: CallKind.CUSTOMER,
@@ -96,6 +113,7 @@ KINDS: Mapping[type[Order], CallKind] = {
     SendInvoice: CallKind.INVOICE,
     PayBack: CallKind.REFUND,
     ForgetMethod: CallKind.FORGET_METHOD,
+    WithdrawInvoice: CallKind.WITHDRAW,
     ReportUsage: CallKind.USAGE,
 }
 
@@ -155,6 +173,42 @@ class CheckoutSeen(Struct, frozen=True, kw_only=True):
     saves_method: bool = False
 
 
+class RequestState(StrEnum):
+    OPEN = "open"
+    PAID = "paid"
+    WITHDRAWN = "withdrawn"
+
+
+class RequestSeen(Struct, frozen=True, kw_only=True):
+    """An invoice that we sent, which is a request for payment there. `paying` is what paid it."""
+
+    request_id: str
+    state: RequestState
+    customer: str | None
+    payment: str | None
+    live: bool
+    paying: PaymentSeen | None = None
+
+
+class CashMove(Struct, frozen=True, kw_only=True):
+    """Something that happened to the money that a customer has lying at the service: `net_minor` came to it. A payment
+    that it was applied to, or taken from again, is `intent_id`, and `payment` by our own id."""
+
+    move_id: str
+    kind: str
+    net_minor: int
+    currency: str
+    intent_id: str | None = None
+    payment: str | None = None
+
+
+class CashSeen(Struct, frozen=True):
+    """All that ever happened to it, the oldest first."""
+
+    customer: str
+    moves: tuple[CashMove, ...]
+
+
 class RefundSeen(Struct, frozen=True, kw_only=True):
     """`refund` is our id of it; None when somebody made it at the service by hand. `state` is a `RefundState`."""
 
@@ -193,7 +247,7 @@ class MethodsSeen(Struct, frozen=True):
     methods: tuple[MethodSeen, ...]
 
 
-Seen = PaymentSeen | CheckoutSeen | RefundSeen | DisputeSeen | MethodsSeen
+Seen = PaymentSeen | CheckoutSeen | RequestSeen | CashSeen | RefundSeen | DisputeSeen | MethodsSeen
 
 
 class Answer(Struct, frozen=True):
@@ -214,6 +268,8 @@ class Subject(StrEnum):
     METHODS = "methods"
     """Of a customer."""
     INVOICE = "invoice"
+    CASH = "cash"
+    """Of a customer: where its transfers arrive."""
 
 
 class Event(Struct, frozen=True):

@@ -25,12 +25,25 @@ RAILS: Mapping[Method, Rail] = {
 }
 
 
-async def credit(session: AsyncSession, payment: Payment, *, intent_id: str, method: Method) -> UUID:
-    """Post the money that came, once for each intent; the transaction. An invoice's settles the invoice."""
-    reference, rail = f"stripe {intent_id}", RAILS[method]
+class Credited(Struct, frozen=True):
+    """`over_nano` is what an invoice's payment brought beyond what was open: it is the payer's credit."""
+
+    transaction_id: UUID
+    over_nano: int = 0
+
+
+def reference_of(intent_id: str) -> str:
+    """Under which the money of an intent is booked."""
+    return f"stripe {intent_id}"
+
+
+async def credit(session: AsyncSession, payment: Payment, *, intent_id: str, method: Method) -> Credited:
+    """Post the money that came, once for each intent. An invoice's settles the invoice."""
+    reference, rail = reference_of(intent_id), RAILS[method]
     if payment.purpose == Purpose.INVOICE and payment.invoice_id is not None:
         gross_nano = payment.gross_minor * nano_per_minor(payment.currency)
-        return await settle(session, payment.invoice_id, amount_nano=gross_nano, reference=reference, rail=rail)
+        settled = await settle(session, payment.invoice_id, amount_nano=gross_nano, reference=reference, rail=rail)
+        return Credited(settled.transactions[0], settled.over_nano)
     posting = Posting(
         id=ledger.new_transaction_id(),
         kind=TransactionKind.TOP_UP,
@@ -41,7 +54,7 @@ async def credit(session: AsyncSession, payment: Payment, *, intent_id: str, met
         rail=rail,
     )
     repeat = await once.find_repeat(session, posting)
-    return (repeat or await moving.post_to_tenant(session, posting)).transaction_id
+    return Credited((repeat or await moving.post_to_tenant(session, posting)).transaction_id)
 
 
 class TakenBack(Struct, frozen=True):

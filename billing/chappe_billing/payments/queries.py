@@ -111,6 +111,22 @@ async def list_methods(session: AsyncSession, scope: TenantScope) -> list[Paymen
     return list(await session.scalars(statement))
 
 
+async def list_chargeable(session: AsyncSession, scope: TenantScope) -> list[PaymentMethod]:
+    """Like `list_methods`, without those by which a payment was charged that its bank took back: who said no to it is
+    not charged so again."""
+    disputed = (
+        select(PaymentCall.parameters["method_id"].astext)
+        .join(PaymentDispute, PaymentDispute.payment_id == PaymentCall.payment_id)
+        .where(
+            PaymentCall.tenant_id == scope.tenant_id,
+            PaymentCall.kind == CallKind.CHARGE,
+            PaymentDispute.state == DisputeState.LOST,
+        )
+    )
+    lost = set(await session.scalars(disputed))
+    return [method for method in await list_methods(session, scope) if method.service_id not in lost]
+
+
 async def put_methods(session: AsyncSession, tenant_id: UUID, methods: Sequence[MethodSeen]) -> None:
     """As the operator. Make the tenant's list say these; what was removed here stays removed."""
     kept = [method.method_id for method in methods]

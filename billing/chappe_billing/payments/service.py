@@ -12,7 +12,7 @@ from chappe_billing.budgets import queries as budgets
 from chappe_billing.funds.once import clean_reason
 from chappe_billing.ledger.postings import TransactionKind
 from chappe_billing.payments import posting, queries
-from chappe_billing.payments.amounts import Charged, add_tax, check_bounds, nano_per_minor
+from chappe_billing.payments.amounts import Charged, add_tax, can_be_charged, check_bounds, is_offered, nano_per_minor
 from chappe_billing.payments.calling import order
 from chappe_billing.payments.models import Method, Payment, PaymentRefund, PaymentState, Purpose
 from chappe_billing.payments.port import ForgetMethod, OpenCheckout, OpenSetup, PayBack
@@ -61,6 +61,8 @@ async def collecting_payer(session: AsyncSession, scope: TenantScope) -> Payer:
         raise NotFound("no such tenant")
     if payer.payments is not Payments.STRIPE:
         raise Conflict("no payments are taken here", code="payments_not_offered")
+    if not is_offered(payer.currency):
+        raise Conflict(f"no payments are taken in {payer.currency}", code="payments_not_offered")
     return payer
 
 
@@ -87,6 +89,8 @@ async def start_top_up(
         raise Conflict("too many payments are open: pay or abandon one", code="too_many_open_payments")
     now = await read_now(session)
     quoted = await quote(session, payer, asked.net_nano, now.date())
+    if not can_be_charged(quoted.charged.gross_minor, payer.currency):
+        raise Invalid("the payment service takes no such amount", code="amount_out_of_bounds", param="amount")
     payment_id = await insert_top_up(session, payer, quoted, Purpose.TOP_UP, asked.method)
     public = encode_id(PAYMENT, payment_id)
     checkout = OpenCheckout(
@@ -137,10 +141,11 @@ async def choose_method(session: AsyncSession, scope: TenantScope, service_id: s
 
 
 async def remove_method(session: AsyncSession, scope: TenantScope, service_id: str) -> None:
-    """As the tenant: it is not used from now on, and the service forgets it. Raises `NotFound`."""
-    payer = await collecting_payer(session, scope)
+    """As the tenant: it is not used from now on, and the service forgets it; once anybody collects by it again, where
+    nobody does. Raises `NotFound`."""
     await queries.lock_customer(session, scope.tenant_id)
-    if not await queries.remove_method(session, scope, service_id):
+    payer = await queries.read_payer(session, scope)
+    if payer is None or not await queries.remove_method(session, scope, service_id):
         raise NotFound("no such payment method")
     left = await queries.list_methods(session, scope)
     if left and not left[0].is_default:

@@ -7,6 +7,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from chappe_billing.payments.models import DisputeState, Method, RefundState
 from chappe_billing.payments.port import (
+    CashMove,
     CheckoutSeen,
     DisputeSeen,
     Event,
@@ -16,6 +17,8 @@ from chappe_billing.payments.port import (
     PageState,
     PaymentSeen,
     RefundSeen,
+    RequestSeen,
+    RequestState,
     Subject,
 )
 
@@ -40,6 +43,7 @@ _REFUND_STATES = {
     "failed": RefundState.FAILED,
     "canceled": RefundState.FAILED,
 }
+_WITHDRAWN = frozenset({"void"})
 _LOST = frozenset({"lost"})
 _WON = frozenset({"won", "warning_closed", "prevented"})
 _SUBJECTS = {
@@ -49,7 +53,9 @@ _SUBJECTS = {
     "charge.dispute.": Subject.DISPUTE,
     "payment_method.": Subject.METHODS,
     "invoice.": Subject.INVOICE,
+    "customer_cash_balance_transaction.": Subject.CASH,
 }
+_OF_CUSTOMER = frozenset({Subject.METHODS, Subject.CASH})
 _NOT_OURS = frozenset({"invoice.created", "invoice.upcoming", "invoice.finalized", "invoice.sent", "invoice.updated"})
 
 
@@ -104,6 +110,34 @@ def read_checkout(session: Json) -> CheckoutSeen:
 
 
 @as_documented
+def read_request(invoice: Json, paying: PaymentSeen | None = None) -> RequestSeen:
+    """`paying` is the payment of one that is paid."""
+    status = invoice["status"]
+    state = RequestState.WITHDRAWN if status in _WITHDRAWN else RequestState.OPEN
+    return RequestSeen(
+        request_id=invoice["id"],
+        state=RequestState.PAID if status == "paid" else state,
+        customer=_id(invoice.get("customer")),
+        payment=_metadata(invoice).get(PAYMENT),
+        live=bool(invoice["livemode"]),
+        paying=paying,
+    )
+
+
+@as_documented
+def read_move(transaction: Json) -> CashMove:
+    kind = str(transaction["type"])
+    details = transaction.get(kind)
+    return CashMove(
+        move_id=transaction["id"],
+        kind=kind[:50],
+        net_minor=int(transaction["net_amount"]),
+        currency=transaction["currency"].upper(),
+        intent_id=_id(details.get("payment_intent")) if isinstance(details, Mapping) else None,
+    )
+
+
+@as_documented
 def read_refund(refund: Json) -> RefundSeen:
     return RefundSeen(
         refund_id=refund["id"],
@@ -154,7 +188,7 @@ def read_event(event: Json) -> Event:
     thing = event["data"]["object"]
     subject = None if kind in _NOT_OURS else next((s for head, s in _SUBJECTS.items() if kind.startswith(head)), None)
     object_id = thing.get("id")
-    if subject is Subject.METHODS:
+    if subject in _OF_CUSTOMER:
         # One that was detached names nobody any more, and what it was before does.
         before = event["data"].get("previous_attributes") or {}
         object_id = _id(thing.get("customer") or before.get("customer"))

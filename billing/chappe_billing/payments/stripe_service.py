@@ -7,6 +7,7 @@ may quote what was sent.
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -20,6 +21,7 @@ from stripe._base_address import BaseAddresses
 from chappe_billing.payments.port import (
     Answer,
     AnyOrder,
+    CashSeen,
     Charge,
     Event,
     ForgetMethod,
@@ -33,11 +35,14 @@ from chappe_billing.payments.port import (
     PaymentSeen,
     Refused,
     ReportUsage,
+    RequestSeen,
+    RequestState,
     Seen,
     Sending,
     SendInvoice,
     Subject,
     TryLater,
+    WithdrawInvoice,
 )
 from chappe_billing.payments.stripe_parameters import (
     charge_params,
@@ -56,8 +61,10 @@ from chappe_billing.payments.stripe_reading import (
     read_dispute,
     read_event,
     read_method,
+    read_move,
     read_payment,
     read_refund,
+    read_request,
 )
 from chappe_kernel.errors import Invalid
 
@@ -197,6 +204,8 @@ class StripeService:
                 return await self._forget(order, options)
             case SendInvoice():
                 return await self._send_invoice(sending, order, customer, mark)
+            case WithdrawInvoice():
+                return await self._withdraw(order, options)
             case ReportUsage():
                 await self._client.v1.billing.meter_events.create_async(usage_params(order, customer, sending), options)
                 return Answer(str(sending.call_id))
@@ -227,10 +236,24 @@ class StripeService:
         )
         return Answer(sent.id or "", sent.hosted_invoice_url)
 
+    async def _withdraw(self, order: WithdrawInvoice, options: Any) -> Answer:
+        """It looks before and after: who pays meanwhile has paid, and is said to have."""
+        seen = await self._request(order.invoice)
+        if seen.state is RequestState.OPEN:
+            try:
+                await self._client.v1.invoices.void_invoice_async(order.invoice, options=options)
+            except errors.InvalidRequestError:
+                again = await self._request(order.invoice)
+                if again.state is RequestState.OPEN:
+                    raise
+                return Answer(order.invoice, seen=again)
+            seen = await self._request(order.invoice)
+        return Answer(order.invoice, seen=seen)
+
     async def _find(self, sending: Sending, since: datetime) -> Answer | None:
         order, created = sending.order, {"gte": int(since.timestamp()) - 60}
-        if isinstance(order, ForgetMethod | ReportUsage):
-            # The one looks by itself before it does anything; of the other nobody can tell.
+        if isinstance(order, ForgetMethod | WithdrawInvoice | ReportUsage):
+            # The ones look by themselves before they do anything; of the last nobody can tell.
             return await self._cannot_tell(order)
         v1 = self._client.v1
         listing: Callable[..., Awaitable[Any]]
@@ -272,8 +295,10 @@ class StripeService:
                     return read_dispute(_plain(await v1.disputes.retrieve_async(object_id)))
                 case Subject.METHODS:
                     return await self._methods(object_id)
+                case Subject.CASH:
+                    return await self._cash(object_id)
                 case Subject.INVOICE:
-                    return await self._invoice_payment(object_id)
+                    return await self._request(object_id)
         except errors.InvalidRequestError as error:
             if error.http_status == _MISSING:
                 return None
@@ -283,6 +308,11 @@ class StripeService:
         listing = self._client.v1.payment_methods.list_async
         found = [read_method(method) async for method in self._pages(listing, {"customer": customer})]
         return MethodsSeen(customer, tuple(method for method in found if method is not None))
+
+    async def _cash(self, customer: str) -> CashSeen:
+        listing = partial(self._client.v1.customers.cash_balance_transactions.list_async, customer)
+        found = [read_move(one) async for one in self._pages(listing, {})]
+        return CashSeen(customer, tuple(reversed(found)))
 
     async def _payment(self, intent_id: str) -> PaymentSeen:
         """What pays an invoice that we sent is made by the service, and bears no mark of ours: the invoice does."""
@@ -297,18 +327,18 @@ class StripeService:
             return msgspec.structs.replace(seen, payment=(invoice.get("metadata") or {}).get(PAYMENT))
         return seen
 
-    async def _invoice_payment(self, invoice_id: str) -> Seen | None:
-        """What was paid of an invoice that we sent: as much as was asked for, by the invoice's own word."""
+    async def _request(self, invoice_id: str) -> RequestSeen:
+        """An invoice that we sent, with what paid it: as much as was asked for, by the invoice's own word."""
         invoice = _plain(await self._client.v1.invoices.retrieve_async(invoice_id))
-        mark = (invoice.get("metadata") or {}).get(PAYMENT)
-        if mark is None or invoice["status"] != "paid":
-            return None
+        request = read_request(invoice)
+        if request.payment is None or request.state is not RequestState.PAID:
+            return request
         paid = await self._client.v1.invoice_payments.list_async({"invoice": invoice_id, "status": "paid"})
         intents = [(_plain(one).get("payment") or {}).get("payment_intent") for one in paid.data]
-        seen = [await self._look(Subject.PAYMENT, str(intent)) for intent in intents if intent]
-        if len(seen) != 1 or seen[0] is None:
+        seen = [await self._payment(str(intent)) for intent in intents if intent]
+        if len(seen) != 1:
             raise Impossible("an invoice that was paid in several parts")
-        return msgspec.structs.replace(seen[0], payment=mark)
+        return read_request(invoice, msgspec.structs.replace(seen[0], payment=request.payment))
 
     @staticmethod
     async def _pages(listing: Callable[..., Awaitable[Any]], params: Mapping[str, Any]) -> AsyncIterator[Json]:

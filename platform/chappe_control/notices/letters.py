@@ -62,6 +62,7 @@ _TEXTS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 _LAST_NOTICE: Final = N_("This is our last notice. On %(suspends)s your organisation will be suspended.")
 _DAYS_LEFT: Final = N_("At the pace of the last days that is enough for %(days)s more days.")
+_CREDITED: Final = N_("%(credited)s of it is more than was open of the invoice, and is credit of yours now.")
 _STOPS: Final = N_("At 100 percent, requests within this budget are refused until the month ends.")
 _PLACES: Final[Mapping[str, tuple[str, str]]] = {
     EventKind.BUDGET_THRESHOLD: ("/quotas", N_("See your quotas")),
@@ -94,6 +95,8 @@ def _paragraphs(kind: str, data: Mapping[str, Any]) -> list[str]:
         texts.append(_DAYS_LEFT)
     if kind == EventKind.BUDGET_THRESHOLD and data.get("hard_stop"):
         texts.append(_STOPS)
+    if data.get("credited"):
+        texts.append(_CREDITED)
     if data.get("suspends_on"):
         texts.append(_LAST_NOTICE)
     return texts
@@ -102,7 +105,7 @@ def _paragraphs(kind: str, data: Mapping[str, Any]) -> list[str]:
 def _shown(locale: Locale, data: Mapping[str, Any]) -> dict[str, str]:
     """Every value that a text may name, as people of this locale write it."""
     currency = str(data.get("currency") or "EUR")
-    amounts = ("spent", "budget", "expected", "limit", "available", "amount", "open")
+    amounts = ("spent", "budget", "expected", "limit", "available", "amount", "open", "credited")
     shown = {name: formats.amount(locale, parse_nano(str(data[name])), currency) for name in amounts if data.get(name)}
     if "percent" in data:
         shown["percent"] = formats.percent(locale, data["percent"] / 100)

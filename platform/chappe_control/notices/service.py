@@ -79,7 +79,7 @@ async def _note_payment(
     session: AsyncSession, tenant_id: UUID, topic: str, message_id: UUID, data: Mapping[str, Any]
 ) -> bool:
     """A failure is kept until a later payment makes up for it. Whether people have to hear of it: a payment that came
-    in is news to those alone who were told that it had not."""
+    in is news to those alone who were told that it had not, or who have paid more than was open."""
     text = data.get("invoice_id")
     invoice_id = None if text is None else read_uuid(str(text))
     if topic == PAYMENT_FAILED:
@@ -93,7 +93,8 @@ async def _note_payment(
             reason=str(data.get("reason") or "unknown")[:200],
         )
     elif topic == PAYMENT_SUCCEEDED:
-        return await alerts.recover_failures(session, tenant_id, invoice_id) > 0
+        recovered = await alerts.recover_failures(session, tenant_id, invoice_id, before=message_id)
+        return recovered > 0 or data.get("credited") is not None
     return True
 
 

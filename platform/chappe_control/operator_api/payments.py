@@ -12,7 +12,15 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from chappe_billing.payments import call_queries, calling, queries, service
 from chappe_billing.payments.amounts import nano_per_minor
-from chappe_billing.payments.models import CallKind, CallState, PaymentCall, PaymentRefund, RefundState
+from chappe_billing.payments.models import (
+    CallKind,
+    CallState,
+    DisputeState,
+    PaymentCall,
+    PaymentDispute,
+    PaymentRefund,
+    RefundState,
+)
 from chappe_billing.payments.service import RefundAsked
 from chappe_control.authentication import OperatorRequest
 from chappe_control.cursors import cut_page, decode_cursor
@@ -45,6 +53,27 @@ class RefundView(Struct, frozen=True):
     net: Annotated[Amount, Meta(description="What left the tenant's funds.")]
     gross: Annotated[Amount, Meta(description="What goes to the payer.")]
     currency: str
+
+
+class RefundList(Struct, frozen=True):
+    items: list[RefundView]
+
+
+class DisputeView(Struct, frozen=True):
+    """Lost, its amount is charged back; won after all, that is taken back."""
+
+    id: Annotated[str, Meta(max_length=255, description="The payment service's own.")]
+    tenant_id: Annotated[str, Meta(pattern="^ten_")]
+    payment_id: PaymentId
+    state: DisputeState
+    amount: Amount
+    currency: str
+    reason: str
+    opened_at: datetime
+
+
+class DisputeList(Struct, frozen=True):
+    items: list[DisputeView]
 
 
 class RetryCall(Struct, frozen=True, forbid_unknown_fields=True):
@@ -139,6 +168,37 @@ async def refund(
 
 
 @get(
+    "/payments/{payment_id:str}/refunds",
+    permission=Permission.SEE_PAYMENTS,
+    tags=[_TAG],
+    summary="List a payment's refunds",
+    operation_id="operator_list_payment_refunds",
+    responses=answers.READ_ONE,
+)
+async def list_refunds(request: OperatorRequest, services: Given, payment_id: PaymentPath) -> RefundList:
+    """Newest first, at most a hundred, also those that the payment service could not pay out."""
+    found = id_in_path(PAYMENT, payment_id, "payment")
+    async with services.database.audit() as session:
+        if await queries.find_any_payment(session, found) is None:
+            raise NotFound("no such payment")
+        return RefundList([_show(one) for one in await queries.list_refunds(session, payment_id=found)])
+
+
+@get(
+    "/payment-disputes",
+    permission=Permission.SEE_PAYMENTS,
+    tags=[_TAG],
+    summary="List disputes",
+    operation_id="operator_list_payment_disputes",
+    responses=answers.READ,
+)
+async def list_disputes(request: OperatorRequest, services: Given) -> DisputeList:
+    """Payments that a bank may take back, or took back; newest first, at most a hundred."""
+    async with services.database.audit() as session:
+        return DisputeList([_show_dispute(one) for one in await queries.list_disputes(session)])
+
+
+@get(
     "/payment-calls",
     permission=Permission.SEE_PAYMENTS,
     tags=[_TAG],
@@ -200,6 +260,19 @@ def _show(refund: PaymentRefund) -> RefundView:
         net=format_nano(refund.net_nano),
         gross=format_nano(refund.gross_minor * nano_per_minor(refund.currency)),
         currency=refund.currency,
+    )
+
+
+def _show_dispute(dispute: PaymentDispute) -> DisputeView:
+    return DisputeView(
+        id=dispute.service_id,
+        tenant_id=encode_id(TENANT, dispute.tenant_id),
+        payment_id=encode_id(PAYMENT, dispute.payment_id),
+        state=DisputeState(dispute.state),
+        amount=format_nano(dispute.amount_minor * nano_per_minor(dispute.currency)),
+        currency=dispute.currency,
+        reason=dispute.reason,
+        opened_at=dispute.opened_at,
     )
 
 

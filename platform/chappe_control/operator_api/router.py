@@ -87,6 +87,8 @@ def make_router() -> Router:
             payments.list_all,
             payments.read,
             payments.refund,
+            payments.list_refunds,
+            payments.list_disputes,
             payments.list_calls,
             payments.retry,
             payouts.list_all,

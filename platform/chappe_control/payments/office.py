@@ -8,12 +8,24 @@ from contextlib import suppress
 from datetime import timedelta
 
 import structlog
+from msgspec import structs
 from sqlalchemy import event as events
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from chappe_billing.payments import applying, auto_top_ups, calling, collecting, metering, queries
+from chappe_billing.payments import applying, auto_top_ups, calling, cash, collecting, metering, queries
+from chappe_billing.payments.models import Method
 from chappe_billing.payments.origin import payment_origin
-from chappe_billing.payments.port import CheckoutSeen, Event, Impossible, PaymentService, Seen, Subject
+from chappe_billing.payments.port import (
+    CashSeen,
+    CheckoutSeen,
+    Event,
+    Impossible,
+    PaymentSeen,
+    PaymentService,
+    RequestSeen,
+    Seen,
+    Subject,
+)
 from chappe_billing.payments.service import Bounds
 from chappe_billing.payments.stripe_service import StripeService, StripeSettings
 from chappe_control.settings import ControlSettings
@@ -114,6 +126,7 @@ class PaymentOffice:
         for subject, object_id in wanted:
             seen = await self._look(service, subject, object_id)
             if seen is not None:
+                await self._take_in_first(service, seen)
                 await self._apply(seen, None)
         return len(wanted)
 
@@ -122,6 +135,9 @@ class PaymentOffice:
 
     async def collect_all(self) -> int:
         return 0 if await self.service() is None else await collecting.collect_all(self._database)
+
+    async def withdraw_all(self) -> int:
+        return 0 if await self.service() is None else await collecting.withdraw_all(self._database)
 
     async def collect_again(self) -> int:
         return 0 if await self.service() is None else await collecting.collect_again(self._database)
@@ -145,6 +161,10 @@ class PaymentOffice:
         seen = None
         if event.subject is not None and event.object_id is not None:
             seen = await self._look(service, event.subject, event.object_id)
+        if isinstance(seen, CashSeen):
+            seen = await self._attribute(service, seen)
+        elif seen is not None:
+            await self._take_in_first(service, seen)
         effect = await self._apply(seen, event)
         if isinstance(seen, CheckoutSeen) and seen.saves_method and seen.customer is not None:
             methods = await self._look(service, Subject.METHODS, seen.customer)
@@ -152,6 +172,26 @@ class PaymentOffice:
                 await self._apply(methods, None)
         _log.info("payment_event", event_id=event.id, kind=event.kind, effect=effect)
         return effect
+
+    async def _take_in_first(self, service: PaymentService, seen: Seen) -> None:
+        """What pays a request arrived before: it is settled before the request is thought to be paid."""
+        if isinstance(seen, RequestSeen) or (isinstance(seen, PaymentSeen) and seen.method is Method.BANK_TRANSFER):
+            customer = seen.customer
+        else:
+            return
+        money = None if customer is None else await self._look(service, Subject.CASH, customer)
+        if isinstance(money, CashSeen):
+            await self._apply(await self._attribute(service, money), None)
+
+    async def _attribute(self, service: PaymentService, seen: CashSeen) -> CashSeen:
+        """What is new of it, with the payments that the service applied it to."""
+        async with self._database.operator() as session:
+            new = await cash.list_new(session, seen)
+        intents = {move.intent_id for move in new if move.intent_id is not None}
+        found = {intent: await self._look(service, Subject.PAYMENT, intent) for intent in sorted(intents)}
+        payments = {intent: one.payment for intent, one in found.items() if isinstance(one, PaymentSeen)}
+        moves = [structs.replace(move, payment=payments.get(move.intent_id or "")) for move in new]
+        return CashSeen(seen.customer, tuple(moves))
 
     async def _look(self, service: PaymentService, subject: Subject, object_id: str) -> Seen | None:
         """Raises `TryLater`. What cannot be read is put where a person sees it."""

@@ -17,6 +17,7 @@ _LOOK_AFTER_EVERY_S = 10.0
 _CATCH_UP_EVERY_S = 60.0
 _TOP_UP_EVERY_S = 10.0
 _COLLECT_EVERY_S = 60.0
+_WITHDRAW_EVERY_S = 10.0
 _REPORT_EVERY_S = 600.0
 
 Work = Callable[[], Awaitable[int]]
@@ -33,6 +34,7 @@ async def working_payments(office: PaymentOffice) -> AsyncIterator[None]:
                 ("catch_up", office.catch_up, _CATCH_UP_EVERY_S),
                 ("auto_top_ups", office.top_up_all, _TOP_UP_EVERY_S),
                 ("invoices", office.collect_all, _COLLECT_EVERY_S),
+                ("withdrawals", office.withdraw_all, _WITHDRAW_EVERY_S),
                 ("usage", office.report_usage, _REPORT_EVERY_S),
                 ("wanted_again", office.collect_again, _COLLECT_EVERY_S),
             ):

@@ -11,7 +11,7 @@ from chappe_gateway.access.key_feed import Changes
 from chappe_gateway.access.snapshot import SnapshotKeeper, View
 from chappe_gateway.edge.call import Call
 from chappe_kernel.errors import Denied, Unauthenticated, Unavailable
-from chappe_kernel.networks import Network, client_address, is_within, site_of
+from chappe_kernel.networks import Network, client_address, is_within, site_of, site_of_peer
 from chappe_kernel.residency import expand, narrow
 from chappe_kernel.wire.control import KeyFacts, Listing, PriceVersion, price_in_force
 
@@ -104,6 +104,8 @@ class Rights:
 
     def site_of(self, call: Call) -> str | None:
         """The client's network, if it is known."""
+        if not self._proxies:
+            return site_of_peer(call.peer)
         address = client_address(call.peer, call.headers, self._proxies)
         return None if address is None else site_of(address)
 
@@ -140,9 +142,9 @@ def touched_by(changes: Changes, calls: Iterable[Call]) -> list[Call]:
 
 
 def _allowed_regions(call: Call, facts: KeyFacts, view: View) -> tuple[str, ...]:
-    asked = [value.decode("latin-1") for name, value in call.headers if name == _REGION_HEADER]
-    if not asked:
+    if _REGION_HEADER not in call.named:
         return facts.regions
+    asked = [value.decode("latin-1") for name, value in call.headers if name == _REGION_HEADER]
     # Two headers are one list, as HTTP has it. A name that nobody knows takes all the others' place: nothing is left.
     entries = [entry.strip() for value in asked for entry in value.split(",") if entry.strip()]
     return narrow(facts.regions, expand(entries, view.jurisdiction_of))

@@ -23,6 +23,7 @@ from chappe_gateway.dialects.decoding import (
     decode_body,
     named_model,
     none_given,
+    none_of,
     read_include_usage,
     read_stops,
     refuse_unserved,
@@ -142,6 +143,17 @@ _CHAT_RANGES: dict[str, tuple[float, float]] = {
     "top_k": (0, 2**31 - 1),
 }
 
+_is_plain = none_of(*_HARMLESS_CHAT, *_ASKING, *_CHAT_RANGES, "stop")
+"""Whether nothing is asked for but text, sampled as usual: nothing of that needs a look, then."""
+_is_text = none_of(*_HARMLESS_MESSAGE, "tool_calls", "tool_call_id")
+_SPEAKERS: dict[str, Literal["system", "user", "assistant", "developer"]] = {
+    "system": "system",
+    "user": "user",
+    "assistant": "assistant",
+    "developer": "developer",
+}
+_AS_USUAL = Sampling()
+
 _chat_decoder = msgspec.json.Decoder(_ChatBody)
 _embeddings_decoder = msgspec.json.Decoder(_EmbeddingsBody)
 
@@ -180,36 +192,45 @@ def decode_chat(body: bytes, model: str | None = None) -> ChatRequest:
     """`model`, when the path names it, is the one, whatever the body says. Raises `Invalid` naming the parameter."""
     request = decode_body(_chat_decoder, body)
     model = named_model(request.model, model)
-    refuse_unserved(request, _HARMLESS_CHAT, "")
-    check_ranges(request, _CHAT_RANGES)
+    is_plain = _is_plain(request)
+    if not is_plain:
+        refuse_unserved(request, _HARMLESS_CHAT, "")
+        check_ranges(request, _CHAT_RANGES)
     if not request.messages:
         raise Invalid("`messages` must not be empty", code="empty_array", param="messages")
     max_tokens, max_tokens_param = _max_tokens(request)
-    messages = tuple([_message(message, f"messages[{index}]") for index, message in enumerate(request.messages)])
+    messages = tuple(
+        [_text(message) or _message(message, f"messages[{index}]") for index, message in enumerate(request.messages)]
+    )
     logit_bias: tuple[tuple[int, float], ...] = ()
     extras = None
-    if any(message.role == "tool" or message.tool_calls for message in messages) or not none_given(request, _ASKING):
+    asks_more = not (is_plain or none_given(request, _ASKING))
+    if asks_more or any(message.role == "tool" or message.tool_calls for message in messages):
         check_results(messages, "messages")
         logit_bias = read_logit_bias(request.logit_bias)
         extras = read_extras(request, messages, logit_bias)
     return ChatRequest(
         model=model,
         messages=messages,
-        sampling=Sampling(
-            temperature=request.temperature,
-            top_p=request.top_p,
-            top_k=request.top_k,
-            seed=_seed(request),
-            frequency_penalty=request.frequency_penalty,
-            presence_penalty=request.presence_penalty,
-            stop=read_stops(request.stop),
-            logit_bias=logit_bias,
-        ),
+        sampling=_AS_USUAL if is_plain else _sampling(request, logit_bias),
         stream=bool(request.stream),
         include_usage=read_include_usage(request.stream, request.stream_options),
         max_tokens=max_tokens,
         max_tokens_param=max_tokens_param,
         extras=extras,
+    )
+
+
+def _sampling(request: _ChatBody, logit_bias: tuple[tuple[int, float], ...]) -> Sampling:
+    return Sampling(
+        temperature=request.temperature,
+        top_p=request.top_p,
+        top_k=request.top_k,
+        seed=_seed(request),
+        frequency_penalty=request.frequency_penalty,
+        presence_penalty=request.presence_penalty,
+        stop=read_stops(request.stop),
+        logit_bias=logit_bias,
     )
 
 
@@ -254,6 +275,14 @@ def _seed(request: _ChatBody) -> int | None:
     if request.seed is not None and request.random_seed is not None and request.seed != request.random_seed:
         raise Invalid("`seed` and `random_seed` differ; send one of them", code="invalid_value", param="random_seed")
     return request.random_seed if request.seed is None else request.seed
+
+
+def _text(message: _MessageBody) -> Message | None:
+    """A message of text alone, as nearly all are; None for any other, and for whatever is wrong."""
+    role, content = _SPEAKERS.get(message.role), message.content
+    if role is None or not isinstance(content, str) or "\x00" in content or not _is_text(message):
+        return None
+    return Message(role, content)
 
 
 def _message(message: _MessageBody, path: str) -> Message:

@@ -44,6 +44,10 @@ class Connection(Protocol):
         """Close it at once."""
         ...
 
+    def has_shown_certificate(self) -> bool:
+        """Whether who is at its other end has one that those sign whom we trust to sign for peers."""
+        ...
+
     def watch(self, on_leaving: Callable[[], None] | None) -> None:
         """Call this when the client leaves, at once if it has left."""
         ...
@@ -56,8 +60,8 @@ class Connection(Protocol):
         """Send a whole answer of known length; False if it has to be sent by way of ASGI."""
         ...
 
-    def begin_stream(self, scope: Any, head: bytes, data: bytes) -> bool:
-        """Send the head of an answer of unknown length, and its first bytes; False as above."""
+    def begin_stream(self, scope: Any, head: bytes, data: bytes, *, more: bool) -> bool:
+        """Send the head of an answer of unknown length, and its first bytes or all; False as above."""
         ...
 
     def limit_silence(self, within_s: float) -> None:
@@ -133,6 +137,8 @@ class Call:
         self.region = region
         self.method: str = scope["method"]
         self.headers: Headers = scope["headers"]
+        self.named = dict(self.headers)
+        """To see what is not there, without looking at each. Of one that came twice it has the last value alone."""
         self.path: str = scope["path"]
         """What is left of it below the route, for a route that has resources below it."""
         self.query: bytes = scope["query_string"]
@@ -146,17 +152,21 @@ class Call:
         self._receive = receive
         self._send = send
         self._body_pending = False
-        for name, value in self.headers:
-            if name == b"transfer-encoding" or (name == b"content-length" and value != b"0"):
-                self._body_pending = True
-            elif name == PEER_HEADER:
-                self.ticket = value
+        if self.named.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in self.named:
+            self._body_pending = True
+        if PEER_HEADER in self.named:
+            self.ticket = self.named[PEER_HEADER]
 
     @property
     def target(self) -> bytes:
         """Path and query as the client sent them."""
         path: bytes = self._scope["raw_path"]
         return path + b"?" + self.query if self.query else path
+
+    @property
+    def is_from_certified_peer(self) -> bool:
+        """Whether the connection it came on is one of another region's gateway, whatever the request says."""
+        return self._connection.has_shown_certificate()
 
     def notice_lost_network(self) -> None:
         """Whoever sends on for others is told when nobody takes what is sent, and not only when they hang up."""
@@ -183,6 +193,19 @@ class Call:
     def charged_once_by(self) -> bytes | None:
         """What its charge is known by, if another run of the same must not be charged."""
         return self.line_digest if self.claim is None else self.claim.digest
+
+    def keep_as_well(self, keep: "Callable[[bytes, End], Awaitable[None]]") -> None:
+        """Before what it keeps already: a line of a batch names the response that it made."""
+        later = self.keep
+        if later is None:
+            self.keep = keep
+            return
+
+        async def keep_both(body: bytes, end: "End") -> None:
+            await keep(body, end)
+            await later(body, end)
+
+        self.keep = keep_both
 
     def expect_method(self, method: str) -> None:
         """Raises `WrongMethod`."""
@@ -280,11 +303,18 @@ class Call:
 
     async def send_body(self, data: bytes, *, more: bool) -> None:
         """Send a part of the body. It waits while the client does not take what it was sent before."""
-        if data and (self._connection.send_chunk if more else self._connection.end_stream)(self._scope, data):
+        if data and (self.send_at_once if more else self._end_at_once)(data):
             return
         self.sending_since = asyncio.get_running_loop().time()
         await self._send({"type": "http.response.body", "body": data, "more_body": more})
         self.sending_since = None
+
+    def send_at_once(self, data: bytes) -> bool:
+        """Send more of a stream, at least one byte; False when the client does not take it now."""
+        return self._connection.send_chunk(self._scope, data)
+
+    def _end_at_once(self, data: bytes) -> bool:
+        return self._connection.end_stream(self._scope, data)
 
     async def respond(self, status: int, headers: Headers, body: bytes) -> None:
         """A whole answer. A body that was not read is not read any more: the connection closes."""
@@ -306,13 +336,13 @@ class Call:
         else:
             await self.respond(200, [], body)
 
-    async def begin_stream(self, headers: Headers, data: bytes) -> None:
-        """The head of a stream that is going well, and what it begins with."""
-        if self._connection.begin_stream(self._scope, self._head(headers), data):
+    async def begin_stream(self, headers: Headers, data: bytes, *, more: bool) -> None:
+        """The head of a stream that is going well, and what it begins with, or all of it."""
+        if self._connection.begin_stream(self._scope, self._head(headers), data, more=more):
             self.response_started = True
         else:
             await self.start(200, headers)
-            await self.send_body(data, more=True)
+            await self.send_body(data, more=more)
 
     async def respond_again(self, answer: Answer) -> None:
         """What an earlier request with the same `Idempotency-Key` was answered; this one costs nothing."""
@@ -348,7 +378,7 @@ class Call:
 
     def _check_json(self) -> None:
         for name, value in self.headers:
-            if name == b"content-type" and not _is_json(value):
+            if name == b"content-type" and value != JSON[1] and not _is_json(value):
                 raise WrongMediaType("the body must be application/json", param="content-type")
 
     def _client_left(self) -> None:

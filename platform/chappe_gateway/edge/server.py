@@ -3,6 +3,7 @@
 import asyncio
 import http
 import socket
+import ssl
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -69,6 +70,9 @@ class GatewayProtocol(HttpToolsProtocol):
         self._head_timeout_s = head_timeout_s
         self._max_message_bytes = MAX_HEAD_BYTES + _FRAMING * max_body_bytes
         self._head_timer: asyncio.TimerHandle | None = None
+        self._idle_timer: asyncio.TimerHandle | None = None
+        self._idle_from = 0.0
+        """When the newest answer was complete, by the loop's time."""
         self._on_leaving: Callable[[], None] | None = None
         self._lost = False
         self._in_head = False
@@ -90,6 +94,8 @@ class GatewayProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._crowd.leave(self)
         self._head_arrived()
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
         self._lost = True
         super().connection_lost(exc)
         if self._on_leaving is not None:
@@ -126,6 +132,31 @@ class GatewayProtocol(HttpToolsProtocol):
         self._head_arrived()
         self.headers = _NOWHERE
 
+    def on_response_complete(self) -> None:
+        """As in the base class, but for its timer, which is made anew for every answer: here there is one as long as
+        the connection has been idle, and it looks for how long that was."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+            return
+        self._idle_from = self.loop.time()
+        if self._idle_timer is None:
+            self._idle_timer = self.loop.call_later(_KEEP_ALIVE_S, self._look_if_idle)
+
+    def _look_if_idle(self) -> None:
+        self._idle_timer = None
+        if self._head_timer is not None or not self.cycle.response_complete:
+            # The end of what runs now, or begins, looks again.
+            return
+        left_s = self._idle_from + _KEEP_ALIVE_S - self.loop.time()
+        if left_s > 0:
+            self._idle_timer = self.loop.call_later(left_s, self._look_if_idle)
+        else:
+            self.timeout_keep_alive_handler()
+
     def timeout_keep_alive_handler(self) -> None:
         super().timeout_keep_alive_handler()
         # What the client does not take in this time is dropped: a closing transport would wait for ever.
@@ -142,9 +173,7 @@ class GatewayProtocol(HttpToolsProtocol):
             return None
         if self._head_timer is not None:
             return has_asked, self._head_timer.when() - self._head_timeout_s
-        if self.timeout_keep_alive_task is not None:
-            return True, self.timeout_keep_alive_task.when() - _KEEP_ALIVE_S
-        return None
+        return (True, self._idle_from) if has_asked else None
 
     def abort(self) -> None:
         self.transport.abort()
@@ -153,6 +182,9 @@ class GatewayProtocol(HttpToolsProtocol):
         connection = self.transport.get_extra_info("socket")
         if connection is not None and connection.family != socket.AF_UNIX:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(1000 * within_s))
+
+    def has_shown_certificate(self) -> bool:
+        return bool(self.transport.get_extra_info("peercert"))
 
     def watch(self, on_leaving: Callable[[], None] | None) -> None:
         self._on_leaving = on_leaving
@@ -175,18 +207,19 @@ class GatewayProtocol(HttpToolsProtocol):
     def answer(self, scope: Any, head: bytes, body: bytes) -> bool:
         if not self._may_write(scope):
             return False
-        cycle = self.cycle
-        cycle.response_started = cycle.response_complete = True
+        self.cycle.response_started = True
         self.transport.write(b"%b\r\n%b" % (head, body))
-        cycle.message_event.set()
-        cycle.on_response()
+        self._answered()
         return True
 
-    def begin_stream(self, scope: Any, head: bytes, data: bytes) -> bool:
+    def begin_stream(self, scope: Any, head: bytes, data: bytes, *, more: bool) -> bool:
         if not self._may_write(scope):
             return False
         self.cycle.response_started = self.cycle.chunked_encoding = True
-        self.transport.write(b"%btransfer-encoding: chunked\r\n\r\n%x\r\n%b\r\n" % (head, len(data), data))
+        end = b"" if more else b"0\r\n\r\n"
+        self.transport.write(b"%btransfer-encoding: chunked\r\n\r\n%x\r\n%b\r\n%b" % (head, len(data), data, end))
+        if not more:
+            self._answered()
         return True
 
     def send_chunk(self, scope: Any, data: bytes) -> bool:
@@ -196,14 +229,17 @@ class GatewayProtocol(HttpToolsProtocol):
         return True
 
     def end_stream(self, scope: Any, data: bytes) -> bool:
-        cycle = self.cycle
-        if not self._may_go_on(scope) or not cycle.keep_alive:
+        if not self._may_go_on(scope) or not self.cycle.keep_alive:
             return False
-        cycle.response_complete = True
         self.transport.write(b"%x\r\n%b\r\n0\r\n\r\n" % (len(data), data))
+        self._answered()
+        return True
+
+    def _answered(self) -> None:
+        cycle = self.cycle
+        cycle.response_complete = True
         cycle.message_event.set()
         cycle.on_response()
-        return True
 
     def _may_write(self, scope: Any) -> bool:
         """Whether this is the connection's only request, and nothing but an answer's head is due."""
@@ -326,9 +362,14 @@ def create_server(gateway: Gateway) -> GatewayServer:
             ssl_certfile=settings.tls_certificate_file or None,
             ssl_keyfile=settings.tls_key_file or None,
             ssl_ciphers=_TLS_1_2_CIPHERS,
+            # Asked of all, since a connection says who it is before it says what it wants; only peers must have one.
+            ssl_cert_reqs=ssl.CERT_OPTIONAL if settings.peer_client_ca_file else ssl.CERT_NONE,
+            ssl_ca_certs=settings.peer_client_ca_file or None,
             loop="uvloop",
             http=protocol,  # type: ignore[arg-type]  # it is only ever called
             ws="none",
+            # It is a plain function that returns what is to be awaited.
+            interface="asgi3",
             lifespan="on",
             access_log=False,
             log_config=None,

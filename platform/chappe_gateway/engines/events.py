@@ -5,6 +5,7 @@ stands at an event's start; one event may have `MAX_EVENT_BYTES`. Each is one li
 JSON object does; to parse what an engine of ours has written would cost more than all else that is done for it.
 """
 
+import re
 from typing import TypeVar
 
 import msgspec
@@ -22,6 +23,8 @@ _BETWEEN_EVENTS = _EVENT_END + _EVENT_BEGIN
 # In JSON a quote inside text is escaped, so no model can write these.
 _TEXTS = (b'"content":"', b'"content": "', b'"arguments":"')
 _EMPTY_TEXTS = tuple(text + b'"' for text in _TEXTS)
+_SOME_TEXT = re.compile(b'"(?:content": ?|arguments":)"[^"]')
+_LINES_PER_EVENT = 2
 
 _start_decoder = msgspec.json.Decoder(Start)
 _end_decoder = msgspec.json.Decoder(End)
@@ -37,9 +40,27 @@ class EngineEvents:
     def __init__(self) -> None:
         self.start: Start | None = None
         self.end: End | None = None
-        self.text_chunks = 0
-        """How many chunks with text, or with a call's arguments, were let through: about one token each."""
+        self._text_chunks = 0
+        self._uncounted = b""
+        """What came together with the end. A complete answer's tokens are the engine's to count."""
         self._tail = b""
+
+    @property
+    def text_chunks(self) -> int:
+        """How many chunks with text, or with a call's arguments, were let through: about one token each."""
+        if self._uncounted:
+            self._text_chunks += _count_texts(self._uncounted)
+            self._uncounted = b""
+        return self._text_chunks
+
+    @text_chunks.setter
+    def text_chunks(self, value: int) -> None:
+        self._text_chunks, self._uncounted = value, b""
+
+    @property
+    def has_text(self) -> bool:
+        """Whether there was any such chunk."""
+        return self._text_chunks > 0 or _SOME_TEXT.search(self._uncounted) is not None
 
     def feed(self, data: bytes) -> bytes:
         """The whole events that may pass on now. Raises `BadStream`. After the end nothing passes."""
@@ -63,8 +84,14 @@ class EngineEvents:
             # It does not pass on, so it must not be charged as complete, even if the end is here already.
             self.end = None
             raise BadStream("an event is not understood, or the stream does not begin with its mark")
-        self.text_chunks += _count_texts(passing)
+        self._note_texts(passing)
         return passing
+
+    def _note_texts(self, passing: bytes) -> None:
+        if self.end is None:
+            self._text_chunks += _count_texts(passing)
+        else:
+            self._uncounted = passing
 
     def _take_start(self, whole: bytes) -> bytes:
         if not whole.startswith(START_MARK):
@@ -87,10 +114,9 @@ class EngineEvents:
 def _are_events(passing: bytes) -> bool:
     """Whether each of these whole events is one line: of `data:` with an object in it, or a comment."""
     if passing.startswith(_EVENT_BEGIN) and passing.endswith(_EVENT_END):
-        if passing.find(_BOUNDARY) == len(passing) - len(_BOUNDARY):
-            # One event and no comment, as nearly always.
-            return True
-        if passing.count(_BETWEEN_EVENTS) == passing.count(_BOUNDARY) - 1:
+        lines = passing.count(b"\n")
+        # One event and no comment, as nearly always; or several of the kind.
+        if lines == _LINES_PER_EVENT or lines == _LINES_PER_EVENT * (1 + passing.count(_BETWEEN_EVENTS)):
             return True
     return all(map(_is_event, passing.removesuffix(_BOUNDARY).split(_BOUNDARY)))
 

@@ -65,7 +65,8 @@ async def relay_answer(gateway: Gateway, call: Call, admitted: Admitted, work: W
     body = b""
     failure: ChappeError | None = None
     try:
-        await _take_turn(gateway, call, admitted)
+        if (waiting := _take_turn(gateway, call, admitted)) is not None:
+            await waiting
         exchange = await open_exchange(
             gateway, call, admitted.offer.deployment, work.verb, make_request=work.make_request, answered=answered
         )
@@ -149,10 +150,14 @@ class _Stream:
         self._first_text_at: float | None = None
         self._chunk_head = _ChunkHead()
         self._gone_before_end = False
+        self._loop = asyncio.get_running_loop()
+        self._held = b""
+        """What may pass on, and could not at once."""
 
     async def run(self) -> None:
         """Relay until the end mark, or until the engine's stream stops without one."""
-        await _take_turn(self._gateway, self._call, self._admitted)
+        if (waiting := _take_turn(self._gateway, self._call, self._admitted)) is not None:
+            await waiting
         exchange = await open_exchange(
             self._gateway,
             self._call,
@@ -195,8 +200,13 @@ class _Stream:
         )
 
     async def finish(self, event: UsageEvent) -> None:
-        """The last bytes: the usage if it was asked for, and that it is done."""
-        await self._call.send_body(self._last_bytes(event), more=False)
+        """The last bytes: what came with the end, the usage if it was asked for, and that it is done."""
+        held, self._held = self._held, b""
+        if self._call.response_started:
+            await self._call.send_body(held + self._last_bytes(event), more=False)
+        else:
+            self._note_chunk_head(held)
+            await self._call.begin_stream(_STREAM_HEADERS, held + self._last_bytes(event), more=False)
 
     def failure(self, error: ChappeError) -> bytes:
         """The event that tells what broke the stream off."""
@@ -219,32 +229,51 @@ class _Stream:
         return Answer(self._call.public_id, _EVENT_STREAM, b"".join([*parts, self._last_bytes(event)]))
 
     async def _relay(self, exchange: Exchange) -> None:
-        call, events = self._call, self._events
-        loop = asyncio.get_running_loop()
-        while events.end is None:
-            call.reading_since = loop.time()
-            data = await exchange.read()
+        call = self._call
+        while not self._is_over():
+            call.reading_since = self._loop.time()
+            await exchange.pass_to(self._pass_on)
             call.reading_since = None
-            if not data or call.gone:
+            if call.gone or self._goes_with_last_bytes() or not self._held:
                 return
-            if call.cut == WITHDRAWN:
-                # What had arrived by then is charged, and not delivered.
-                raise UpstreamLost("the call was cut")
-            delivered = events.text_chunks
-            passing = events.feed(data)
-            if self._told is not None and events.start is not None:
-                passing = self._tell(self._told, passing, events.start, delivered)
-            if not passing:
-                continue
-            if self._first_text_at is None and events.text_chunks:
+            held, self._held = self._held, b""
+            if call.response_started:
+                await call.send_body(held, more=True)
+            else:
+                await self._begin(held)
+
+    def _is_over(self) -> bool:
+        return self._events.end is not None or self._call.gone
+
+    def _pass_on(self, data: bytes) -> bool:
+        """What has arrived goes on to the client; whether more may come at once. Otherwise the end was read, or what is
+        held has to be waited for."""
+        call, events = self._call, self._events
+        if call.gone:
+            return False
+        if call.cut == WITHDRAWN:
+            # What had arrived by then is charged, and not delivered.
+            raise UpstreamLost("the call was cut")
+        call.reading_since = self._loop.time()
+        delivered = events.text_chunks
+        passing = events.feed(data)
+        if self._told is not None and events.start is not None:
+            passing = self._tell(self._told, passing, events.start, delivered)
+        if passing:
+            if self._first_text_at is None and events.has_text:
                 self._first_text_at = self._gateway.clock.monotonic()
                 self._gateway.turns.first_token(call, 0 if events.start is None else events.start.prompt_tokens)
             if call.claim is not None:
                 call.claim.add(passing)
-            if call.response_started:
-                await call.send_body(passing, more=True)
-            else:
-                await self._begin(passing)
+            if self._goes_with_last_bytes() or not (call.response_started and call.send_at_once(passing)):
+                self._held = passing
+                return False
+        return events.end is None
+
+    def _goes_with_last_bytes(self) -> bool:
+        """Whether the answer is all here and nobody else is to be asked, so that what came with its end is sent when
+        it is settled, in one piece with what the gateway adds: as a whole answer is."""
+        return self.is_complete() and self._call.keep is None and self._call.claim is None
 
     def _tell(self, told: Telling, passing: bytes, start: Start, delivered: int) -> bytes:
         try:
@@ -265,10 +294,13 @@ class _Stream:
             self._events.end = None
             raise
 
-    async def _begin(self, first_events: bytes) -> None:
+    async def _begin(self, events: bytes) -> None:
+        self._note_chunk_head(events)
+        await self._call.begin_stream(_STREAM_HEADERS, events, more=True)
+
+    def _note_chunk_head(self, first_events: bytes) -> None:
         if self._work.include_usage:
             self._chunk_head = _read_chunk_head(first_events)
-        await self._call.begin_stream(_STREAM_HEADERS, first_events)
 
     def _drain(self, exchange: Exchange) -> None:
         """A client that left does not make us forget an end mark that is already here."""
@@ -290,15 +322,19 @@ async def _release_after_end(gateway: Gateway, exchange: Exchange) -> None:
     gateway.engines.release(exchange)
 
 
-async def _take_turn(gateway: Gateway, call: Call, admitted: Admitted) -> None:
-    """Wait, if there is no room. Raises `LimitExceeded`, and `UpstreamLost` when the call has ended meanwhile."""
+def _take_turn(gateway: Gateway, call: Call, admitted: Admitted) -> Awaitable[None] | None:
+    """What to wait for, if there is no room. Raises `LimitExceeded`, and `UpstreamLost` when the call has ended
+    meanwhile."""
     bounds = admitted.bounds
     cost = cost_of(bounds.prompt_tokens, bounds.completion_tokens)
     waiting = gateway.turns.take(call, admitted.visitor.facts, admitted.offer.deployment, cost)
-    if waiting is not None:
-        await waiting
-        if call.gone or call.cut:
-            raise UpstreamLost("the call ended as its turn came")
+    return None if waiting is None else _wait_for_turn(call, waiting)
+
+
+async def _wait_for_turn(call: Call, waiting: Awaitable[None]) -> None:
+    await waiting
+    if call.gone or call.cut:
+        raise UpstreamLost("the call ended as its turn came")
 
 
 def _completed(exchange: Exchange) -> End:

@@ -7,6 +7,7 @@ head. An exchange that is not read to its end closes its connection, which is ho
 import asyncio
 import ssl
 from collections import deque
+from collections.abc import Callable
 from typing import NamedTuple, cast
 from urllib.parse import urlsplit
 
@@ -39,17 +40,19 @@ class Exchange(asyncio.Protocol):
         self.transport: asyncio.Transport | None = None
         self.closed = False
         self._waiter: asyncio.Future[None] | None = None
+        self._taker: Callable[[bytes], bool] | None = None
+        self._parser = httptools.HttpResponseParser(self)
         self.begin()
 
     def begin(self) -> None:
         """Make ready for the next answer on this connection."""
-        self._parser = httptools.HttpResponseParser(self)
         self.status = 0
         self.headers: dict[bytes, bytes] = {}
         self.head_complete = False
         self.complete = False
         self.reusable = False
         self._head_bytes = 0
+        """What came before the end of the head, and together with it."""
         self._chunks: list[bytes] = []
         self._buffered = 0
         self._paused = False
@@ -77,6 +80,17 @@ class Exchange(asyncio.Protocol):
             self.transport.resume_reading()
         return data
 
+    async def pass_to(self, taker: Callable[[bytes], bool]) -> None:
+        """Give `taker` whatever arrives, as it arrives and without running a task for it, until it returns False or
+        the answer is at its end. Raises `UpstreamLost`, and whatever `taker` raises."""
+        self._taker = taker
+        try:
+            # Also what came with the answer's end, for which it is woken.
+            while self._offer() and not self.complete:
+                await self._progress()
+        finally:
+            self._taker = None
+
     async def read_all(self, limit_bytes: int) -> bytes:
         """The rest of the body. Raises `UpstreamLost`, also for a body over the limit."""
         parts: list[bytes] = []
@@ -95,18 +109,33 @@ class Exchange(asyncio.Protocol):
             self.transport.abort()
         self._end()
 
-    async def _progress(self) -> None:
+    def _progress(self) -> "asyncio.Future[None]":
         if self.closed:
             raise UpstreamLost("the connection ended before the answer did")
         self._waiter = asyncio.get_running_loop().create_future()
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
+        return self._waiter
+
+    def _offer(self) -> bool:
+        """Whether it is taken, and more is wanted as it comes."""
+        if self._chunks and self._taker is not None and not self._taker(self.take_buffered()):
+            self._taker = None
+        return self._taker is not None
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+
+    def _arrived(self) -> None:
+        """Who takes what arrives as it arrives is not woken for it, except at the end."""
+        if self._taker is not None and not self.complete:
+            try:
+                if self._offer():
+                    return
+            except Exception as error:  # noqa: BLE001  # the reader's own, and raised where it waits
+                self._taker = None
+                if self._waiter is not None and not self._waiter.done():
+                    self._waiter.set_exception(error)
+        self._wake()
 
     def _end(self) -> None:
         self.closed = True
@@ -124,19 +153,25 @@ class Exchange(asyncio.Protocol):
             # Bytes that nobody asked for: the connection cannot be trusted any more.
             self.abort()
             return
+        if not self.head_complete:
+            self._head_bytes += len(data)
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self.abort()
             return
-        self._wake()
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self._head_bytes += len(name) + len(value)
-        if self._head_bytes > MAX_HEAD_BYTES:
+        if self._head_bytes > MAX_HEAD_BYTES and self._is_head_too_large():
             self.abort()
             return
+        self._arrived()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
         self.headers[name.lower()] = value
+
+    def _is_head_too_large(self) -> bool:
+        # With a head that is complete, a part of the body was counted too.
+        kept = sum(len(name) + len(value) for name, value in self.headers.items())
+        return not self.head_complete or kept > MAX_HEAD_BYTES
 
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()

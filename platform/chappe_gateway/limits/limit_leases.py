@@ -54,6 +54,7 @@ _MAX_PLANS = 20_000
 _MAX_LEASES_PER_REQUEST = 8
 _LONGEST_TURN_S = 0.25
 _SECONDS_PER_MINUTE = 60
+_REQUESTS, _TOKENS = Unit.REQUESTS.value, Unit.TOKENS.value
 
 
 @dataclass(slots=True)
@@ -75,12 +76,9 @@ class _Counted(NamedTuple):
     meter: Meter
 
 
-class _Share(NamedTuple):
-    """What a request took of one window. Of a local share nothing is given back: `minute` is None."""
-
-    window: Window
-    minute: int | None
-    amount: int
+# What a request took of one window: how much, in which minute. Of a local share nothing is given back: that is None.
+# A plain tuple, since every request makes several.
+_Share = tuple[Window, int | None, int]
 
 
 class _Plan(NamedTuple):
@@ -101,8 +99,8 @@ class Taken:
         self,
         requests: Sequence[_Share],
         tokens: Sequence[_Share],
+        headers: Headers,
         clock: Clock,
-        now: float,
         *,
         concurrency: ConcurrencyLimiter,
         gauges: Sequence[Gauge],
@@ -112,11 +110,6 @@ class Taken:
         self._requests = requests
         self._tokens = tokens
         self._clock = clock
-        headers: Headers = []
-        if requests:
-            headers = _headers(requests, now, Unit.REQUESTS.value)
-        if tokens:
-            headers += _headers(tokens, now, Unit.TOKENS.value)
         self.headers = headers
 
     def end(self) -> None:
@@ -182,11 +175,12 @@ class RateLimiter:
             and _has_room(plan, tokens, now)
             and (not plan.gauges or self.concurrency.take_at_once(plan.gauges))
         ):
+            headers: Headers = []
             return Taken(
-                self._take_at_once(plan.requests, 1, now),
-                self._take_at_once(plan.tokens, tokens, now),
+                self._take_at_once(plan.requests, 1, now, _REQUESTS, headers),
+                self._take_at_once(plan.tokens, tokens, now, _TOKENS, headers),
+                headers,
                 self._clock,
-                now,
                 concurrency=self.concurrency,
                 gauges=plan.gauges,
             )
@@ -205,22 +199,32 @@ class RateLimiter:
         return self._taken(parts, gauges)
 
     def _taken(self, parts: dict[Unit, list[_Share]], gauges: tuple[Gauge, ...]) -> Taken:
-        return Taken(
-            parts[Unit.REQUESTS],
-            parts[Unit.TOKENS],
-            self._clock,
-            self._clock.monotonic(),
-            concurrency=self.concurrency,
-            gauges=gauges,
-        )
+        now = self._clock.monotonic()
+        headers: Headers = []
+        for unit, shares in parts.items():
+            if shares:
+                tightest = min((window for window, _, _ in shares), key=lambda window: window.remaining(now))
+                headers += _headers(tightest, tightest.remaining(now), now, unit.value)
+        requests, tokens = parts[Unit.REQUESTS], parts[Unit.TOKENS]
+        return Taken(requests, tokens, headers, self._clock, concurrency=self.concurrency, gauges=gauges)
 
-    def _take_at_once(self, counted: Sequence[_Counted], amount: int, now: float) -> list[_Share]:
-        shares = []
+    def _take_at_once(
+        self, counted: Sequence[_Counted], amount: int, now: float, unit: str, headers: Headers
+    ) -> list[_Share]:
+        """All of these windows have as much, in this minute. Adds the headers of the tightest."""
+        shares: list[_Share] = []
+        tightest, least = None, 0
+        # One loop and no calls: every request pays for it.
         for window, _, scope, meter in counted:
-            window.left -= amount
-            shares.append(_Share(window, window.minute, amount))
-            if 2 * window.left < window.after_lease and window.is_running_out(now):
+            window.left = left = window.left - amount
+            shares.append((window, window.minute, amount))
+            if 2 * left < window.after_lease and window.is_running_out(now):
                 self._lease_ahead(scope, meter)
+            left += window.left_elsewhere
+            if tightest is None or left < least:
+                tightest, least = window, left
+        if tightest is not None:
+            headers += _headers(tightest, least, now, unit)
         return shares
 
     def _lease_ahead(self, scope: _Scope, meter: Meter) -> None:
@@ -266,12 +270,12 @@ class RateLimiter:
         for _ in range(_MAX_LEASES_PER_REQUEST):
             now = self._clock.monotonic()
             if window.take(now, meter.amount):
-                return _Share(window, window.minute, meter.amount)
+                return window, window.minute, meter.amount
             if window.is_exhausted(now, meter.amount):
                 break
             if now < self._broken_until or not await self._lease(meter, scope):
                 if self._take_share(meter, scope):
-                    return _Share(window, None, meter.amount)
+                    return window, None, meter.amount
                 break
             now = self._clock.monotonic()
             if now >= window.ends_at:
@@ -344,13 +348,5 @@ def _has_room(plan: _Plan, tokens: int, now: float) -> bool:
     return True
 
 
-def _headers(shares: Sequence[_Share], now: float, unit: str) -> Headers:
-    """Of the tightest limit."""
-    tightest = shares[0].window
-    least = tightest.remaining(now)
-    # A plain loop: every request pays for it.
-    for window, _, _ in shares[1:]:
-        remaining = window.remaining(now)
-        if remaining < least:
-            tightest, least = window, remaining
-    return rate_headers(tightest.limit, least, max(0.0, tightest.ends_at - now), unit)
+def _headers(tightest: Window, remaining: int, now: float, unit: str) -> Headers:
+    return rate_headers(tightest.limit, remaining, max(0.0, tightest.ends_at - now), unit)

@@ -207,6 +207,8 @@ def _account(facts: KeyFacts) -> object:
 
 
 def _priority(call: Call) -> Priority:
+    if PRIORITY_HEADER not in call.named:
+        return Priority.STANDARD
     for name, value in call.headers:
         if name == PRIORITY_HEADER:
             priority = _PRIORITIES.get(value.strip().lower())

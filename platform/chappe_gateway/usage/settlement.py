@@ -15,9 +15,10 @@ import asyncio
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
-from typing import NamedTuple
 
 import structlog
+from msgspec import Struct
+from msgspec.structs import replace
 
 from chappe_gateway.admission import Admitted, Bounds
 from chappe_gateway.edge.call import Call
@@ -34,7 +35,7 @@ _log = structlog.get_logger()
 _FAILED_RECORD_WAIT_S = 1.0
 
 
-class Ending(NamedTuple):
+class Ending(Struct, frozen=True):
     """What the gateway saw of one request's end."""
 
     attempt: int
@@ -54,7 +55,7 @@ class Ending(NamedTuple):
     """What the client is told if it is charged as completed, when a repeat may be told the same."""
 
 
-class _Judgement(NamedTuple):
+class _Judgement(Struct, frozen=True):
     """`counts` is what is charged, before the hold's bounds; beside it what both witnesses say."""
 
     outcome: Outcome
@@ -86,7 +87,7 @@ def begin_settling(
         admitted.taken.end()
         _leave(gateway, call)
         raise
-    return gateway.settling(settled)
+    return settled
 
 
 async def settle(gateway: Gateway, call: Call, admitted: Admitted, ending: Ending) -> UsageEvent | None:
@@ -99,7 +100,7 @@ async def settle(gateway: Gateway, call: Call, admitted: Admitted, ending: Endin
             await _end_claim(gateway, call, ending, None)
             return None
         if call.forwarded is not None and ending.client_gone and not await call.was_left():
-            ending = ending._replace(link_lost=True)
+            ending = replace(ending, link_lost=True)
         judgement = await _judge(gateway, call, ending)
         gateway.turns.end(call, judgement.counts)
         event = _event(gateway, call, admitted, ending, judgement)

@@ -22,6 +22,7 @@ from uuid import UUID
 
 import msgspec
 import structlog
+from msgspec import Struct
 
 from chappe_gateway.usage.spool_lock import SpoolLock
 from chappe_kernel.errors import Unavailable
@@ -90,7 +91,7 @@ class Life(NamedTuple):
     """An id in the region's stream of engine records."""
 
 
-class _Insert(NamedTuple):
+class _Insert(Struct, frozen=True):
     key: bytes
     body: str
     event: UsageEvent
@@ -207,6 +208,11 @@ class Spool:
         """`commit` without waiting: once the event is on disk, `then` is called and what this gives is done. To cancel
         that ends the waiting and nothing else."""
         return self._put(event.request_id.bytes, msgspec.json.encode(event), event, then)
+
+    async def written(self) -> None:
+        """Return once whatever was put is on disk."""
+        while self._is_writing:
+            await self._do(lambda _: None)
 
     async def commit_other_story(self, event: UsageEvent) -> None:
         """Beside the event of the same request, which stands: what it would be by a record that came later."""

@@ -4,6 +4,8 @@ from collections.abc import Hashable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from msgspec import Struct
+
 from chappe_kernel.fairness.counters import Account, Charge, Counters
 from chappe_kernel.fairness.lazy_heap import LazyHeap
 
@@ -33,8 +35,7 @@ class State(StrEnum):
     OVER = "over"
 
 
-@dataclass(slots=True, eq=False)
-class Ticket:
+class Ticket(Struct, eq=False):
     """One request. `bound` is the most weighted tokens that it may use, `cost` what it is charged when it is dispatched
     (by itself the bound); instants are monotonic seconds."""
 
@@ -173,8 +174,8 @@ class Line:
             del self._queues[ticket.account]
 
     def _floor(self) -> int:
-        first = self._order.first()
         level = self.counters.level
+        first = self._order.first() if self.waiting else None
         return level if first is None else min(level, first[1].account.counter)
 
     def _is_forgettable(self, account: Account) -> bool:
