@@ -163,6 +163,11 @@ FILL = {
         INSERT INTO dunning_suspension (tenant_id, id, invoice_id)
             VALUES ('00000000-0000-7000-8000-000000000001', uuidv7(), uuidv7());
     """,
+    "0038": """
+        INSERT INTO vat_rate_withdrawal (rate_id) SELECT id FROM vat_rate WHERE starts_on = DATE '2027-01-01';
+        UPDATE legal_entity SET payments = 'external';
+        INSERT INTO invoice_letter (tenant_id, invoice_id, letters) SELECT tenant_id, id, 1 FROM invoice;
+    """,
     "0032": """
         INSERT INTO vat_rate (id, country, starts_on, rate_bp, source)
             VALUES (uuidv7(), 'FR', DATE '2027-01-01', 2100, 'a law');
