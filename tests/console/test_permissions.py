@@ -41,6 +41,7 @@ EXPECTED = {
     "/console/payments": MONEY,
     "/console/disputes": MONEY,
     "/console/tax": ALL,
+    "/console/tax/rates": ALL,
     "/console/tenants/{tenant_id}/tax": ALL,
     "/console/prices": ALL,
     "/console/prices/history": ALL,
@@ -84,6 +85,8 @@ POSTED_ONLY = {
     "/console/payments/calls/{call_id}/retry",
     "/console/payments/quarantine/{quarantined_id}/close",
     "/console/tax/checks/{tenant_id}",
+    "/console/tax/rates",
+    "/console/tax/rates/{country}/{starts_on}/withdrawal",
     "/console/tax/refusals/{invoice_id}",
     "/console/tenants/{tenant_id}/tax/rulings",
 }
