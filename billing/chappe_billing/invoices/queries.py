@@ -23,13 +23,14 @@ from sqlalchemy import (
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from chappe_billing.documents.content import DocumentContent, DocumentKind
-from chappe_billing.invoices.models import Invoice, InvoicePart, InvoiceSettlement
+from chappe_billing.invoices.models import Invoice, InvoicePart, InvoiceSettlement, SettlementKind
 from chappe_billing.ledger.models import LedgerAccount, LedgerEntry, LedgerTransaction
 from chappe_billing.ledger.postings import AccountKind, TransactionKind
 from chappe_kernel.ids import LegalEntityId, TenantId
 from chappe_store.arrays import is_among
 
 _NANO_DIGITS = 9
+_GIVEN_UP = (SettlementKind.WRITE_OFF, SettlementKind.RECLAIMED)
 
 
 class OpenInvoice(Struct, frozen=True):
@@ -124,7 +125,8 @@ async def overdue_invoices(
 
 
 class ListedDocument(Struct, frozen=True):
-    """An issued document without its content. What is open of it is of an invoice alone, and 0 of others."""
+    """An issued document without its content. What is open of it, and what was written off, is of an invoice alone, and
+    0 of others."""
 
     id: UUID
     kind: DocumentKind
@@ -144,6 +146,7 @@ class ListedDocument(Struct, frozen=True):
     reason: str | None
     created_at: datetime
     open_nano: int
+    written_off_nano: int
 
 
 async def list_documents(
@@ -183,11 +186,12 @@ async def find_document(
 
 
 def _documents() -> Select[tuple[object, ...]]:
-    names = [name for name in ListedDocument.__struct_fields__ if name != "open_nano"]
+    reckoned = {"open_nano": _open_nano(), "written_off_nano": _settled_nano(*_GIVEN_UP)}
+    names = [name for name in ListedDocument.__struct_fields__ if name not in reckoned]
     is_invoice = Invoice.kind == DocumentKind.INVOICE
     return select(
         *(getattr(Invoice, name) for name in names),
-        case((is_invoice, _open_nano()), else_=0).label("open_nano"),
+        *(case((is_invoice, amount), else_=0).label(name) for name, amount in reckoned.items()),
     )
 
 
@@ -214,11 +218,13 @@ _UNBILLED = text(
         WHERE coalesce(r.kind, t.kind) IN
               ('usage', 'usage_correction', 'volume_discount', 'minimum_fee', 'commitment_fee')
           AND NOT EXISTS (SELECT FROM invoice_transaction x WHERE x.transaction_id = t.id)
+          AND NOT is_billed_elsewhere(t.legal_entity_id, t.created_at, (
+              SELECT o.month FROM cut_off_entry o WHERE o.tenant_id = t.tenant_id AND o.transaction_id = t.id
+          ))
           AND (CAST(:after AS uuid) IS NULL OR t.tenant_id > :after)
         GROUP BY t.tenant_id
     ) u
     JOIN tenant n ON n.id = u.tenant_id
-    JOIN legal_entity l ON l.id = n.legal_entity_id AND l.payments <> 'external'
     WHERE u.amount_nano <> 0 ORDER BY n.id LIMIT :limit
     """
 )
@@ -288,6 +294,52 @@ async def find_by_references(
     return [msgspec.convert(dict(row), Named) for row in (await session.execute(statement)).mappings()]
 
 
+class LeftOfPart(Struct, frozen=True):
+    """Of one tenant's part of an invoice, after its credit notes: what it comes to, and the tax of that."""
+
+    gross_nano: int
+    tax_nano: int
+
+
+async def read_left_of_parts(session: AsyncSession, invoice_id: UUID) -> dict[UUID, LeftOfPart]:
+    """By tenant. Under the budgets' locks they stay so."""
+    sign = case((Invoice.id == invoice_id, 1), else_=-1)
+    gross, tax = (
+        cast(func.sum(sign * _in_nano(column)), BigInteger)
+        for column in (InvoicePart.gross_minor, InvoicePart.tax_minor)
+    )
+    statement = (
+        select(InvoicePart.tenant_id, gross, tax)
+        .join(Invoice, Invoice.id == InvoicePart.invoice_id)
+        .where(or_(Invoice.id == invoice_id, Invoice.preceding_id == invoice_id))
+        .group_by(InvoicePart.tenant_id)
+    )
+    return {tenant_id: LeftOfPart(*left) for tenant_id, *left in await session.execute(statement)}
+
+
+async def has_tax(session: AsyncSession, invoice_id: UUID) -> bool:
+    return bool(await session.scalar(select(Invoice.tax_minor > 0).where(Invoice.id == invoice_id)))
+
+
+async def find_given_up(session: AsyncSession, transaction_id: UUID) -> UUID | None:
+    """The invoice of which a transaction gave something up; None for one that gave up none."""
+    statement = select(InvoiceSettlement.invoice_id).where(
+        InvoiceSettlement.transaction_id == transaction_id, InvoiceSettlement.kind == SettlementKind.WRITE_OFF
+    )
+    found: UUID | None = await session.scalar(statement)
+    return found
+
+
+async def sum_on(session: AsyncSession, transaction_ids: Sequence[UUID], account: AccountKind) -> int:
+    """What these transactions did to accounts of one kind."""
+    statement = (
+        select(func.coalesce(func.sum(LedgerEntry.amount_nano), 0))
+        .join(LedgerAccount, LedgerAccount.id == LedgerEntry.account_id)
+        .where(is_among(LedgerEntry.transaction_id, transaction_ids), LedgerAccount.kind == account)
+    )
+    return int((await session.execute(statement)).scalar_one())
+
+
 async def sum_left(session: AsyncSession, transaction_id: UUID, account: AccountKind) -> int:
     """What a transaction did to one kind of account, together with all that names it."""
     statement = (
@@ -317,13 +369,19 @@ async def _read_open(session: AsyncSession, statement: Select[tuple[object, ...]
 
 
 def _open_nano() -> ColumnElement[int]:
+    return cast(_in_nano(Invoice.gross_minor) - _settled_nano(*SettlementKind), BigInteger)
+
+
+def _settled_nano(*kinds: SettlementKind) -> ScalarSelect[int]:
+    """What settlements of these kinds come to."""
     settled = (
-        select(func.coalesce(func.sum(InvoiceSettlement.amount_nano), 0))
+        select(cast(func.coalesce(func.sum(InvoiceSettlement.amount_nano), 0), BigInteger))
         .where(InvoiceSettlement.invoice_id == Invoice.id)
         .correlate(Invoice)
-        .scalar_subquery()
     )
-    return cast(_in_nano(Invoice.gross_minor) - settled, BigInteger)
+    if set(kinds) != set(SettlementKind):
+        settled = settled.where(InvoiceSettlement.kind.in_(kinds))
+    return settled.scalar_subquery()
 
 
 def _settled_of_part() -> ScalarSelect[int]:
