@@ -37,7 +37,7 @@ EXEMPT: dict[str, dict[str, str]] = {
         r"public\.(instance|keys_revision|usage_kept)": "one row, no tenant's",
         r"public\.dunning_policy": "of the operator's companies; only its role reads it",
         r"public\.usage_sealed_month": "sums of all tenants; only the operator's role reads it",
-        r"public\.legal_entity": "who sells, for everybody who buys",
+        r"public\.legal_entity(_payments)?": "who sells and how it collects, for everybody who buys",
         r"public\.(vat_rate(_withdrawal)?|entity_tax)": "how everybody is taxed who buys",
         r"public\.document_refusal": "of invoices that no tenant may see yet; only the operator's role reads it",
         r"public\.publisher_share": "publishers', and no tenant's to see",
@@ -181,6 +181,10 @@ ACCEPTED: dict[str, dict[str, str]] = {
         "constraint-missing-not-valid": "ledger transactions are few beside events: one for a batch and tenant",
     },
     "0031": {"require-concurrent-index-creation": "ledger transactions are few beside events"},
+    "0038": {
+        "ban-drop-constraint": "the one in its place takes all that it took, and more",
+        "constraint-missing-not-valid": "what settles invoices is little: one or two for each invoice",
+    },
     "0025": {
         "ban-drop-constraint": "the one in its place takes all that it took, and more",
         "constraint-missing-not-valid": "ledger transactions are few beside events: one for a batch and tenant",

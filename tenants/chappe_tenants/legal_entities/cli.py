@@ -17,8 +17,7 @@ from chappe_kernel.settings import load_settings
 from chappe_store.audit_log.origin import command_origin
 from chappe_store.session import Database
 from chappe_tenants.legal_entities.models import DEFAULT_LEGAL_ENTITY_ID, Payments
-from chappe_tenants.legal_entities.schemas import show_entity
-from chappe_tenants.legal_entities.service import Identity, identify, identify_if_unsaid
+from chappe_tenants.legal_entities.service import Identity, identify, identify_if_unsaid, view_entity
 from chappe_tenants.organisations.details import Address
 
 T = TypeVar("T")
@@ -67,7 +66,7 @@ def set_(
 
         async def work(session: AsyncSession) -> bytes:
             say = identify_if_unsaid if if_unsaid else identify
-            return msgspec.json.encode(show_entity(await say(session, entity_id, identity)))
+            return msgspec.json.encode(await view_entity(session, await say(session, entity_id, identity)))
 
         click.echo(asyncio.run(_as_operator(url, work)).decode())
     except ChappeError as error:

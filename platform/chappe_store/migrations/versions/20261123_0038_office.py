@@ -149,3 +149,4 @@ def _note_how_entities_collect() -> None:
         )
         """
     )
+    op.execute(f"GRANT EXECUTE ON FUNCTION is_billed_elsewhere (uuid, timestamptz, date) TO {Role.OPERATOR}")
