@@ -52,6 +52,7 @@ _TIMES = {
     "invoice_run": ("month::date", "cut_off_at"),
     "invoice_cut": ("cut_off_at",),
     "legal_entity_payments": ("since",),
+    "vat_rate": ("starts_on::date",),
 }
 
 

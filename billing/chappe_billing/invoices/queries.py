@@ -30,7 +30,6 @@ from chappe_kernel.ids import LegalEntityId, TenantId
 from chappe_store.arrays import is_among
 
 _NANO_DIGITS = 9
-_GIVEN_UP = (SettlementKind.WRITE_OFF, SettlementKind.RECLAIMED)
 
 
 class OpenInvoice(Struct, frozen=True):
@@ -186,12 +185,12 @@ async def find_document(
 
 
 def _documents() -> Select[tuple[object, ...]]:
-    reckoned = {"open_nano": _open_nano(), "written_off_nano": _settled_nano(*_GIVEN_UP)}
-    names = [name for name in ListedDocument.__struct_fields__ if name not in reckoned]
+    names = [name for name in ListedDocument.__struct_fields__ if name not in {"open_nano", "written_off_nano"}]
     is_invoice = Invoice.kind == DocumentKind.INVOICE
     return select(
         *(getattr(Invoice, name) for name in names),
-        *(case((is_invoice, amount), else_=0).label(name) for name, amount in reckoned.items()),
+        case((is_invoice, _open_nano()), else_=0).label("open_nano"),
+        _written_off_nano().label("written_off_nano"),
     )
 
 
@@ -369,19 +368,24 @@ async def _read_open(session: AsyncSession, statement: Select[tuple[object, ...]
 
 
 def _open_nano() -> ColumnElement[int]:
-    return cast(_in_nano(Invoice.gross_minor) - _settled_nano(*SettlementKind), BigInteger)
-
-
-def _settled_nano(*kinds: SettlementKind) -> ScalarSelect[int]:
-    """What settlements of these kinds come to."""
     settled = (
-        select(cast(func.coalesce(func.sum(InvoiceSettlement.amount_nano), 0), BigInteger))
+        select(func.coalesce(func.sum(InvoiceSettlement.amount_nano), 0))
         .where(InvoiceSettlement.invoice_id == Invoice.id)
         .correlate(Invoice)
+        .scalar_subquery()
     )
-    if set(kinds) != set(SettlementKind):
-        settled = settled.where(InvoiceSettlement.kind.in_(kinds))
-    return settled.scalar_subquery()
+    return cast(_in_nano(Invoice.gross_minor) - settled, BigInteger)
+
+
+def _written_off_nano() -> ColumnElement[int]:
+    """Of the `Invoice` of the statement around it, less what was taken back of that."""
+    given_up = (SettlementKind.WRITE_OFF, SettlementKind.RECLAIMED)
+    return (
+        select(cast(func.coalesce(func.sum(InvoiceSettlement.amount_nano), 0), BigInteger))
+        .where(InvoiceSettlement.invoice_id == Invoice.id, InvoiceSettlement.kind.in_(given_up))
+        .correlate(Invoice)
+        .scalar_subquery()
+    )
 
 
 def _settled_of_part() -> ScalarSelect[int]:
