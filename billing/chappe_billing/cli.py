@@ -1,12 +1,9 @@
 """`chappe ledger`: verify that ledger, balances, grants and usage agree to the nano, and explain a request's price.
 `chappe usage`: discrepancies."""
 
-import asyncio
-import os
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import IO, TypeVar
+from functools import partial
+from typing import IO
 from uuid import UUID
 
 import click
@@ -23,7 +20,6 @@ from chappe_billing.explaining.transactions import read_transaction, tell_transa
 from chappe_billing.exporting.service import Format, export, export_all, make_period
 from chappe_billing.restoring.queries import lend_from_now
 from chappe_billing.retention.service import Retained, retain
-from chappe_kernel.errors import ChappeError
 from chappe_kernel.ids import (
     LEDGER_TRANSACTION,
     REQUEST,
@@ -36,19 +32,11 @@ from chappe_kernel.ids import (
 )
 from chappe_kernel.money import format_nano
 from chappe_kernel.process import prepare_process
-from chappe_kernel.settings import load_settings
-from chappe_store.audit_log.origin import command_origin
+from chappe_store.commands import as_operator, as_reader, with_database
 from chappe_store.queries import read_now
 from chappe_store.session import Database, TenantScope
 
-T = TypeVar("T")
-
 _TIME = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%SZ"])
-
-
-@dataclass(frozen=True)
-class _Settings:
-    database_url: str = field(repr=False)
 
 
 @click.group()
@@ -60,10 +48,7 @@ def ledger() -> None:
 @ledger.command()
 def verify() -> None:
     """Recompute every sum and price from the records. Prints the first difference and exits 1, or exits 0."""
-    try:
-        totals, difference = asyncio.run(_verify(load_settings(_Settings, os.environ).database_url))
-    except ChappeError as error:
-        raise click.ClickException(error.message) from error
+    totals, difference = as_reader(_verify)
     if difference is not None:
         click.echo(f"NOT INTACT: {difference.rule}", err=True)
         click.echo(f"{difference.subject}: expected {difference.expected}, found {difference.found}", err=True)
@@ -79,10 +64,7 @@ def verify() -> None:
 def explain_(what: str, *, as_json: bool) -> None:
     """Print what a request (WHAT is req_…) cost and why, or what a transaction (txn_…) moved, what it takes back and
     what took it back; and every row."""
-    try:
-        lines, rows = asyncio.run(_explain(load_settings(_Settings, os.environ).database_url, what))
-    except ChappeError as error:
-        raise click.ClickException(error.message) from error
+    lines, rows = as_reader(partial(_explain, what=what))
     if not as_json:
         click.echo("\n".join((*lines, "rows")))
     for row in rows:
@@ -103,11 +85,11 @@ def usage() -> None:
 )
 def retention(*, months: int, minute_days: int) -> None:
     """Drop the events of old months, once nobody needs them, and old sums by minute. What they summed to stays."""
-    try:
-        url = load_settings(_Settings, os.environ).database_url
-        done = asyncio.run(_retain(url, months, minute_days))
-    except ChappeError as error:
-        raise click.ClickException(error.message) from error
+
+    async def work(database: Database) -> Retained:
+        return await retain(database, keep_months=months, keep_minute_days=minute_days)
+
+    done = with_database(work)
     click.echo(f"dropped: {done.minutes} sums by minute, {len(done.months)} months")
     for month in done.months:
         click.echo(f"  {month:%Y-%m}")
@@ -129,7 +111,7 @@ def list_(*, resolved: bool, limit: int) -> None:
     async def work(session: AsyncSession) -> list[ListedDiscrepancy]:
         return await list_discrepancies(session, resolved=resolved, limit=limit)
 
-    for found in _as_operator(work):
+    for found in as_operator(work):
         click.echo(msgspec.json.encode(_shown(found)).decode())
 
 
@@ -143,7 +125,7 @@ def resolve(discrepancy: UUID, reason: str, *, correct: bool) -> None:
     async def work(session: AsyncSession) -> int:
         return await resolve_discrepancy(session, discrepancy, reason=reason, correct=correct)
 
-    click.echo(f"resolved; given back: {format_nano(_as_operator(work))}")
+    click.echo(f"resolved; given back: {format_nano(as_operator(work))}")
 
 
 @usage.command("export")
@@ -166,7 +148,7 @@ def export_(kind: str, since: datetime | None, until: datetime | None, tenant: s
         async for piece in pieces:
             output.write(piece)
 
-    _with_database(work)
+    with_database(work)
 
 
 def _in_utc(at: datetime | None) -> datetime | None:
@@ -182,83 +164,24 @@ def _shown(found: ListedDiscrepancy) -> dict[str, object]:
     return {**kept, **ids, **told}
 
 
-def _with_database(work: Callable[[Database], Awaitable[T]]) -> T:
-    async def run(url: str) -> T:
-        database = Database(url)
-        try:
-            return await work(database)
-        finally:
-            await database.close()
-
-    try:
-        return asyncio.run(run(load_settings(_Settings, os.environ).database_url))
-    except ChappeError as error:
-        raise click.ClickException(error.message) from error
-
-
-def _as_operator(work: Callable[[AsyncSession], Awaitable[T]]) -> T:
-    async def run(url: str) -> T:
-        database = Database(url, origin=command_origin())
-        try:
-            async with database.operator() as session:
-                return await work(session)
-        finally:
-            await database.close()
-
-    try:
-        return asyncio.run(run(load_settings(_Settings, os.environ).database_url))
-    except ChappeError as error:
-        raise click.ClickException(error.message) from error
-
-
-async def _retain(url: str, months: int, minute_days: int) -> Retained:
-    database = Database(url)
-    try:
-        return await retain(database, keep_months=months, keep_minute_days=minute_days)
-    finally:
-        await database.close()
-
-
-async def _explain(url: str, what: str) -> tuple[list[str], list[Row]]:
+async def _explain(session: AsyncSession, what: str) -> tuple[list[str], list[Row]]:
     """As lines for a reader, and as rows."""
     is_transaction = what.startswith(f"{LEDGER_TRANSACTION}_")
     found_id = decode_id(LEDGER_TRANSACTION if is_transaction else REQUEST, what)
-    database = Database(url)
-    try:
-        async with database.audit() as session:
-            if is_transaction:
-                rows = await read_transaction(session, LedgerTransactionId(found_id))
-                return list(tell_transactions(rows)), rows
-            found = await explain(session, RequestId(found_id))
-            return list(tell(found)), found.rows
-    finally:
-        await database.close()
+    if is_transaction:
+        rows = await read_transaction(session, LedgerTransactionId(found_id))
+        return list(tell_transactions(rows)), rows
+    found = await explain(session, RequestId(found_id))
+    return list(tell(found)), found.rows
 
 
 @ledger.command("lend")
 def lend() -> None:
     """After a restore: lend again now, whoever has not told yet. What they send later and funds do not cover is the
     operator's loss."""
-    try:
-        was_waiting = asyncio.run(_lend(load_settings(_Settings, os.environ).database_url))
-    except ChappeError as error:
-        raise click.ClickException(error.message) from error
+    was_waiting = as_operator(lend_from_now)
     click.echo("budget is lent again" if was_waiting else "budget is being lent: nothing was waited for")
 
 
-async def _lend(url: str) -> bool:
-    database = Database(url, origin=command_origin())
-    try:
-        async with database.operator() as session:
-            return await lend_from_now(session)
-    finally:
-        await database.close()
-
-
-async def _verify(url: str) -> tuple[Totals, Difference | None]:
-    database = Database(url)
-    try:
-        async with database.audit() as session:
-            return await count_totals(session), await verify_ledger(session)
-    finally:
-        await database.close()
+async def _verify(session: AsyncSession) -> tuple[Totals, Difference | None]:
+    return await count_totals(session), await verify_ledger(session)

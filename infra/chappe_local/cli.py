@@ -40,7 +40,7 @@ def up(*, detach: bool) -> None:
     parts that `stop` had stopped are started again.
     """
     os.umask(_NEW_FILES_MASK)
-    instance = _instance()
+    instance = current_instance(os.environ)
     with connected(instance.control_socket) as connection:
         if connection is not None:
             _show_running(instance, connection)
@@ -70,7 +70,7 @@ def up(*, detach: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def status(*, as_json: bool) -> None:
     """What runs here, and how it fares. Exit code 0 when all of it is ready, 1 otherwise."""
-    instance = _instance()
+    instance = current_instance(os.environ)
     with connected(instance.control_socket) as connection:
         nothing: dict[str, Any] = {"phase": "down", "parts": []}
         answer = nothing if connection is None else _ask(connection, "status", memory=True)
@@ -92,7 +92,7 @@ def status(*, as_json: bool) -> None:
 @click.option("-n", "--lines", default=50, show_default=True, help="How many of the last lines.")
 def logs(*, part: str | None, follow: bool, lines: int) -> None:
     """Show the log of one part, or of all."""
-    instance = _instance()
+    instance = current_instance(os.environ)
     paths = sorted(instance.logs_dir.glob("*.log"))
     if part is not None:
         paths = [path for path in paths if path.stem == part]
@@ -133,14 +133,7 @@ def start(*, part: str) -> None:
 @click.command()
 def down() -> None:
     """Stop everything; data and keys are kept."""
-    _go_down(_instance())
-
-
-def _instance() -> Instance:
-    try:
-        return current_instance(os.environ)
-    except ChappeError as error:
-        raise click.ClickException(error.message) from error
+    _go_down(current_instance(os.environ))
 
 
 def _start(instance: Instance) -> int:
@@ -263,7 +256,7 @@ def _wait_until_gone(connection: Connection) -> None:
 
 
 def _change(part: str, verb: str) -> None:
-    with connected(_instance().control_socket) as connection:
+    with connected(current_instance(os.environ).control_socket) as connection:
         if connection is None:
             raise click.ClickException("Chappe is not running here: chappe up")
         answer = _ask(connection, verb, part=part)

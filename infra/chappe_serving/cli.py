@@ -9,7 +9,6 @@ import aiohttp
 import click
 
 from chappe_kernel.clock import SystemClock
-from chappe_kernel.errors import ChappeError
 from chappe_kernel.process import prepare_process
 from chappe_kernel.settings import load_settings
 from chappe_serving.reconcile import Reconciler, ReconcilerSettings
@@ -26,8 +25,6 @@ def reconcile() -> None:
     try:
         settings = load_settings(ReconcilerSettings, os.environ)
         token_path = Path(os.environ["RAY_AUTH_TOKEN_PATH"])
-    except ChappeError as error:
-        raise click.ClickException(error.message) from error
     except KeyError as error:
         raise click.ClickException("the environment lacks RAY_AUTH_TOKEN_PATH") from error
     asyncio.run(_run(settings, token_path))

@@ -1,30 +1,27 @@
 """`chappe control`, `chappe catalogue`, `chappe tenant`."""
 
-import asyncio
 import gc
 import json
 import os
-from collections.abc import Callable, Coroutine
-from functools import wraps
 from pathlib import Path
-from typing import Any, ParamSpec
+from typing import ParamSpec
 
 import click
 import msgspec
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from chappe_catalogue.manifest import read_manifest
 from chappe_control.catalogue.service import apply_catalogue
 from chappe_control.seeding.schemas import read_seed
 from chappe_control.seeding.service import create_tenant, plant_seed
 from chappe_control.server import make_server
-from chappe_control.settings import ControlSettings, DatabaseSettings, SeedSettings
+from chappe_control.settings import ControlSettings, SeedSettings
 from chappe_kernel.api_keys import KeyKind
-from chappe_kernel.errors import ChappeError, Invalid
-from chappe_kernel.ids import TENANT, encode_id
+from chappe_kernel.errors import Invalid
+from chappe_kernel.ids import TENANT, TenantId, encode_id
 from chappe_kernel.process import prepare_process
 from chappe_kernel.settings import load_settings
-from chappe_store.audit_log.origin import command_origin
-from chappe_store.session import Database
+from chappe_store.commands import as_operator
 from chappe_tenants.peppers import parse_peppers
 
 P = ParamSpec("P")
@@ -35,21 +32,7 @@ _CREDENTIALS = "CHAPPE_REGION_CREDENTIALS"
 _GC_ALLOCATIONS = 1_000
 
 
-def told_plainly(command: Callable[P, None]) -> Callable[P, None]:
-    """Expected errors end the command with their message and no traceback."""
-
-    @wraps(command)
-    def wrapped(*args: P.args, **kwargs: P.kwargs) -> None:
-        try:
-            command(*args, **kwargs)
-        except ChappeError as error:
-            raise click.ClickException(error.message) from error
-
-    return wrapped
-
-
 @click.command()
-@told_plainly
 def control() -> None:
     """Run the control plane."""
     prepare_process("control")
@@ -70,18 +53,15 @@ def catalogue() -> None:
 
 @catalogue.command()
 @click.argument("file", type=_File)
-@told_plainly
 def apply(file: Path) -> None:
     """Make the database say what FILE says. Regions' credentials come from CHAPPE_REGION_CREDENTIALS."""
-    settings = load_settings(DatabaseSettings, os.environ)
     manifest = read_manifest(file.read_bytes())
     credentials = _read_credentials()
 
-    async def work(database: Database) -> None:
-        async with database.operator() as session:
-            await apply_catalogue(session, manifest, credentials)
+    async def work(session: AsyncSession) -> None:
+        await apply_catalogue(session, manifest, credentials)
 
-    asyncio.run(_with_database(settings.database_url, work))
+    as_operator(work)
     click.echo(f"applied {len(manifest.listings)} listings in {len(manifest.regions)} regions")
 
 
@@ -93,21 +73,16 @@ def tenant() -> None:
 
 @tenant.command()
 @click.argument("file", type=_File)
-@told_plainly
 def seed(file: Path) -> None:
     """Make the tenant, keys and people that FILE lists; what exists stays. Prints the tenant's id."""
     settings = load_settings(SeedSettings, os.environ)
     wanted = read_seed(file.read_bytes())
     peppers = parse_peppers(settings.key_peppers)
 
-    async def work(database: Database) -> None:
-        async with database.operator() as session:
-            tenant_id = await plant_seed(
-                session, wanted, peppers=peppers, welcome_credit_nano=settings.welcome_credit_nano
-            )
-        click.echo(json.dumps({"tenant": encode_id(TENANT, tenant_id)}))
+    async def work(session: AsyncSession) -> TenantId:
+        return await plant_seed(session, wanted, peppers=peppers, welcome_credit_nano=settings.welcome_credit_nano)
 
-    asyncio.run(_with_database(settings.database_url, work))
+    click.echo(json.dumps({"tenant": encode_id(TENANT, as_operator(work))}))
 
 
 @tenant.command()
@@ -115,31 +90,29 @@ def seed(file: Path) -> None:
 @click.option("--region", "regions", multiple=True, help="A region or jurisdiction, in order; by default all regions.")
 @click.option("--requests-per-minute", default=600, show_default=True, help="The limit in each region.")
 @click.option("--currency", default="EUR", show_default=True)
-@told_plainly
 def create(name: str, regions: tuple[str, ...], requests_per_minute: int, currency: str) -> None:
     """Make a tenant with welcome credit. Prints its id and its first two keys, which are shown this once."""
     settings = load_settings(SeedSettings, os.environ)
     peppers = parse_peppers(settings.key_peppers)
 
-    async def work(database: Database) -> None:
-        async with database.operator() as session:
-            tenant_id, secrets = await create_tenant(
-                session,
-                name=name,
-                allowed_regions=regions,
-                requests_per_minute=requests_per_minute,
-                currency=currency,
-                peppers=peppers,
-                welcome_credit_nano=settings.welcome_credit_nano,
-            )
-        answer = {
-            "tenant": encode_id(TENANT, tenant_id),
-            "api_key": secrets[KeyKind.INFERENCE],
-            "management_key": secrets[KeyKind.MANAGEMENT],
-        }
-        click.echo(json.dumps(answer))
+    async def work(session: AsyncSession) -> tuple[TenantId, dict[KeyKind, str]]:
+        return await create_tenant(
+            session,
+            name=name,
+            allowed_regions=regions,
+            requests_per_minute=requests_per_minute,
+            currency=currency,
+            peppers=peppers,
+            welcome_credit_nano=settings.welcome_credit_nano,
+        )
 
-    asyncio.run(_with_database(settings.database_url, work))
+    tenant_id, secrets = as_operator(work)
+    answer = {
+        "tenant": encode_id(TENANT, tenant_id),
+        "api_key": secrets[KeyKind.INFERENCE],
+        "management_key": secrets[KeyKind.MANAGEMENT],
+    }
+    click.echo(json.dumps(answer))
 
 
 def _read_credentials() -> dict[str, str]:
@@ -147,11 +120,3 @@ def _read_credentials() -> dict[str, str]:
         return msgspec.json.decode(os.environ.get(_CREDENTIALS, "{}"), type=dict[str, str])
     except msgspec.MsgspecError:
         raise Invalid(f"{_CREDENTIALS} is not a JSON object of strings", code="invalid_setting") from None
-
-
-async def _with_database(url: str, work: Callable[[Database], Coroutine[Any, Any, None]]) -> None:
-    database = Database(url, origin=command_origin())
-    try:
-        await work(database)
-    finally:
-        await database.close()

@@ -7,10 +7,11 @@ import importlib.resources
 import os
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import click
 
+from chappe_kernel.errors import ChappeError
 from chappe_kernel.state_dir import state_dir
 
 
@@ -74,6 +75,13 @@ class _LazyGroup(click.Group):
         if cmd_name in _OPERATORS_TOOLS:
             _complete_environment(state_dir(os.environ) / "operator.env")
         return super().get_command(ctx, cmd_name) if entry is None else _load(entry)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Expected errors end any command with their message and no traceback."""
+        try:
+            return super().invoke(ctx)
+        except ChappeError as error:
+            raise click.ClickException(error.message) from error
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         own = [(name, command.get_short_help_str()) for name, command in self.commands.items()]

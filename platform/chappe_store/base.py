@@ -1,6 +1,8 @@
 """The declarative base that every feature's `models.py` builds on."""
 
+import pkgutil
 from datetime import datetime
+from importlib import import_module
 from typing import Any, ClassVar
 from uuid import UUID
 
@@ -8,6 +10,7 @@ from sqlalchemy import BigInteger, DateTime, LargeBinary, MetaData, Text, Uuid
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase
 
+_PACKAGES = ("chappe_store", "chappe_catalogue", "chappe_tenants", "chappe_billing", "chappe_control")
 # Constraints have predictable names, so that a migration can name the one that it replaces.
 _NAMES = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -30,3 +33,13 @@ class Base(DeclarativeBase):
         bytes: LargeBinary(),
         dict[str, Any]: JSONB(),
     }
+
+
+def load_models() -> MetaData:
+    """Every table of every feature. A flush follows foreign keys, and so needs also those tables that nothing else
+    in its process has imported."""
+    for package in _PACKAGES:
+        for module in pkgutil.walk_packages(import_module(package).__path__, f"{package}."):
+            if module.name.endswith(".models"):
+                import_module(module.name)
+    return Base.metadata

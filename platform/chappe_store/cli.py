@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 
 import click
 
-from chappe_kernel.errors import ChappeError
 from chappe_kernel.process import prepare_process
 from chappe_kernel.settings import load_settings
 from chappe_store import migrate as migrations
@@ -32,19 +31,13 @@ def db() -> None:
 @db.command()
 def migrate() -> None:
     """Run the missing migrations, as the owner."""
-    try:
-        settings = load_settings(_OwnerSettings, os.environ)
-        asyncio.run(migrations.migrate(settings.database_owner_url, settings.database_url))
-    except ChappeError as error:
-        raise click.ClickException(error.message) from error
+    settings = load_settings(_OwnerSettings, os.environ)
+    asyncio.run(migrations.migrate(settings.database_owner_url, settings.database_url))
     click.echo(f"the database is at {migrations.newest_revision()}")
 
 
 @db.command()
 def check() -> None:
     """Fail unless the database is at the newest migration."""
-    try:
-        asyncio.run(migrations.check(load_settings(_Settings, os.environ).database_url))
-    except ChappeError as error:
-        raise click.ClickException(error.message) from error
+    asyncio.run(migrations.check(load_settings(_Settings, os.environ).database_url))
     click.echo(f"the database is at {migrations.newest_revision()}")

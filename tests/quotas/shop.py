@@ -83,9 +83,10 @@ class Shop:
         assert answer.status_code == 204, answer.text
 
     async def outbox(self, topic: str, tenant: Tenant) -> list[dict[str, Any]]:
+        """All that ever went into it, delivered or not, oldest first."""
         async with self.control.engine.connect() as connection:
             rows = await connection.exec_driver_sql(
-                "SELECT payload FROM outbox WHERE topic = $1 AND payload ->> 'tenant_id' = $2 ORDER BY id",
+                "SELECT payload FROM told WHERE topic = $1 AND payload ->> 'tenant_id' = $2 ORDER BY id",
                 (topic, show(tenant)),
             )
             return [payload if isinstance(payload, dict) else msgspec.json.decode(payload) for (payload,) in rows]

@@ -1,11 +1,6 @@
 """`chappe feed`: the rated-usage feed for the operator's own BSS."""
 
-import asyncio
-import os
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
 
 import click
 import msgspec
@@ -19,20 +14,11 @@ from chappe_billing.feed.service import (
     read_state,
     request_again,
 )
-from chappe_kernel.errors import ChappeError
 from chappe_kernel.process import prepare_process
-from chappe_kernel.settings import load_settings
-from chappe_store.audit_log.origin import command_origin
+from chappe_store.commands import with_database
 from chappe_store.session import Database
 
-T = TypeVar("T")
-
 _Folder = click.Path(file_okay=False, path_type=Path)
-
-
-@dataclass(frozen=True)
-class _Settings:
-    database_url: str = field(repr=False)
 
 
 @click.group()
@@ -49,7 +35,7 @@ def status() -> None:
         async with database.audit() as session:
             return msgspec.json.encode(await read_state(session))
 
-    click.echo(msgspec.json.format(_run(work), indent=2).decode())
+    click.echo(msgspec.json.format(with_database(work), indent=2).decode())
 
 
 @feed.command("deliver")
@@ -68,7 +54,7 @@ def deliver_(folder: Path, *, records: int) -> None:
         return closed, await deliver(database, Folder(folder))
 
     try:
-        closed, written = _run(work)
+        closed, written = with_database(work)
     except Busy:
         raise click.ClickException(f"another process writes to {folder}") from None
     click.echo(f"{closed} batches closed, {written} written")
@@ -85,7 +71,7 @@ def verify(folder: Path) -> None:
     async def work(database: Database) -> tuple[int, str | None]:
         return await find_damage(database, folder)
 
-    checked, damage = _run(work)
+    checked, damage = with_database(work)
     if damage is not None:
         click.echo(f"NOT INTACT: {damage}", err=True)
         raise SystemExit(1)
@@ -102,7 +88,7 @@ def request(sequence: int, *, reason: str) -> None:
         async with database.operator() as session:
             await request_again(session, sequence, reason=reason)
 
-    _run(work)
+    with_database(work)
     click.echo(f"batch {sequence} will be written again")
 
 
@@ -116,19 +102,5 @@ def acknowledge_(sequence: int, *, chain: str) -> None:
         async with database.operator() as session:
             await acknowledge(session, sequence, chain=chain)
 
-    _run(work)
+    with_database(work)
     click.echo(f"batch {sequence} is acknowledged")
-
-
-def _run(work: Callable[[Database], Awaitable[T]]) -> T:
-    async def run(url: str) -> T:
-        database = Database(url, origin=command_origin())
-        try:
-            return await work(database)
-        finally:
-            await database.close()
-
-    try:
-        return asyncio.run(run(load_settings(_Settings, os.environ).database_url))
-    except ChappeError as error:
-        raise click.ClickException(error.message) from error

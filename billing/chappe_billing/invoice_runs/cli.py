@@ -1,11 +1,6 @@
 """`chappe invoice`: a month's invoices of a legal entity."""
 
-import asyncio
-import os
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TypeVar
 from uuid import UUID
 
 import click
@@ -16,20 +11,12 @@ from chappe_billing.invoice_runs import queries
 from chappe_billing.invoice_runs.queries import Entry, RunState
 from chappe_billing.invoice_runs.service import begin_run, get_state, work_on
 from chappe_billing.invoices.models import Outcome
-from chappe_kernel.errors import ChappeError
 from chappe_kernel.ids import LEGAL_ENTITY, TENANT, decode_id, encode_id
 from chappe_kernel.process import prepare_process
-from chappe_kernel.settings import load_settings
-from chappe_store.audit_log.origin import command_origin
+from chappe_store.commands import with_database
 from chappe_store.session import Database
 
-T = TypeVar("T")
 _PAGE = 1000
-
-
-@dataclass(frozen=True)
-class _Settings:
-    database_url: str = field(repr=False)
 
 
 @click.group()
@@ -50,7 +37,7 @@ def run(month: datetime, entity: str | None) -> None:
             entities = await _entities(session, entity, month)
         return [await _run(database, one, month) for one in entities]
 
-    states = _with_database(work)
+    states = with_database(work)
     for state in states:
         click.echo(
             f"{encode_id(LEGAL_ENTITY, state.legal_entity_id)} {state.month:%Y-%m}: {state.invoices} invoices to "
@@ -82,7 +69,7 @@ def log_(month: datetime, entity: str | None, outcome: str | None) -> None:
                         break
                     after = page[-1].tenant_id
 
-    _with_database(work)
+    with_database(work)
 
 
 def _shown(entry: Entry) -> dict[str, object]:
@@ -90,7 +77,7 @@ def _shown(entry: Entry) -> dict[str, object]:
 
 
 async def _run(database: Database, entity: UUID, month: datetime) -> RunState:
-    async with database.operator(command_origin()) as session:
+    async with database.operator() as session:
         begun = await begin_run(session, entity, month.date())
     await work_on(database, begun.id, begun.cut_off_at)
     async with database.audit() as session:
@@ -101,17 +88,3 @@ async def _entities(session: AsyncSession, entity: str | None, month: datetime) 
     if entity:
         return [decode_id(LEGAL_ENTITY, entity)]
     return await queries.entities_that_invoice(session, month.date())
-
-
-def _with_database(work: Callable[[Database], Awaitable[T]]) -> T:
-    async def run_it(url: str) -> T:
-        database = Database(url, origin=command_origin())
-        try:
-            return await work(database)
-        finally:
-            await database.close()
-
-    try:
-        return asyncio.run(run_it(load_settings(_Settings, os.environ).database_url))
-    except ChappeError as error:
-        raise click.ClickException(error.message) from error

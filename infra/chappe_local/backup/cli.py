@@ -3,16 +3,15 @@
 import asyncio
 import json
 import os
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from datetime import UTC, datetime
-from functools import wraps
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 import click
 from sqlalchemy import make_url
 
-from chappe_kernel.errors import ChappeError, Conflict, Invalid
+from chappe_kernel.errors import Conflict, Invalid
 from chappe_kernel.process import prepare_process
 from chappe_kernel.state_dir import state_dir
 from chappe_local import postgres
@@ -30,19 +29,6 @@ T = TypeVar("T")
 _MIB = 1024 * 1024
 
 
-def _told_plainly(command: Callable[P, None]) -> Callable[P, None]:
-    """Expected errors end the command with their message and no traceback."""
-
-    @wraps(command)
-    def wrapped(*args: P.args, **kwargs: P.kwargs) -> None:
-        try:
-            command(*args, **kwargs)
-        except ChappeError as error:
-            raise click.ClickException(error.message) from error
-
-    return wrapped
-
-
 @click.group()
 def backup() -> None:
     """Back the control plane's database up."""
@@ -50,7 +36,6 @@ def backup() -> None:
 
 
 @backup.command()
-@_told_plainly
 def create() -> None:
     """Take a base backup now, while everything goes on working."""
     taken = _run(take_backup(_folder(), _server()))
@@ -59,7 +44,6 @@ def create() -> None:
 
 @backup.command("list")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
-@_told_plainly
 def list_backups(*, as_json: bool) -> None:
     """The complete backups, oldest first."""
     for one in _folder().backups():
@@ -72,7 +56,6 @@ def list_backups(*, as_json: bool) -> None:
 @backup.command()
 @click.argument("name", required=False)
 @click.option("--restore", "restored", is_flag=True, help="Restore it into a temporary folder too, verify the ledger.")
-@_told_plainly
 def verify(*, name: str | None, restored: bool) -> None:
     """Read a backup (the newest) and the log that leads on from it; exit code 0 only if all of it is intact."""
     folder = _folder()
@@ -86,7 +69,6 @@ def verify(*, name: str | None, restored: bool) -> None:
 
 @backup.command("prune")
 @click.option("--keep", default=7, show_default=True, help="How many of the newest backups stay.")
-@_told_plainly
 def prune_backups(*, keep: int) -> None:
     """Remove old backups, and the log that only they needed."""
     gone, freed = prune(_folder(), keep)
@@ -94,7 +76,6 @@ def prune_backups(*, keep: int) -> None:
 
 
 @backup.command("stream")
-@_told_plainly
 def stream() -> None:
     """Stream the write-ahead log into the backup folder, until the server goes away. Run it supervised, beside it."""
     folder, server = _folder(), _server()
@@ -109,7 +90,6 @@ def stream() -> None:
 @click.option("--to", "until", help="An instant, such as 2026-11-22T14:30:00+00:00; everything there is by itself.")
 @click.option("--without-log", is_flag=True, help="The base backup alone: as of its end.")
 @click.option("--into", type=click.Path(path_type=Path), help="Make a data folder there, for a server of your own.")
-@_told_plainly
 def restore(*, name: str | None, until: str | None, without_log: bool, into: Path | None) -> None:
     """Restore the control plane's database.
 

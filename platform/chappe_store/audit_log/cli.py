@@ -1,35 +1,28 @@
 """`chappe audit`: verify, export and sign the audit log."""
 
-import asyncio
 import os
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import wraps
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import ParamSpec
 
 import click
 import msgspec
+from sqlalchemy.ext.asyncio import AsyncSession
 
-from chappe_kernel.errors import ChappeError, Invalid
+from chappe_kernel.errors import Invalid
 from chappe_kernel.process import prepare_process
 from chappe_kernel.settings import load_settings
 from chappe_store.audit_log.chain import Checkpoint, NotIntact, PublicKeys, Verifier
-from chappe_store.audit_log.origin import command_origin
 from chappe_store.audit_log.service import export_log, make_checkpoint, read_export, verify_log
 from chappe_store.audit_log.signing import format_public_keys, parse_public_keys, parse_signing_keys
-from chappe_store.session import Database
+from chappe_store.commands import as_operator, as_reader
 
 P = ParamSpec("P")
-T = TypeVar("T")
 
 _File = click.Path(exists=True, dir_okay=False, path_type=Path)
-
-
-@dataclass(frozen=True)
-class _DatabaseSettings:
-    database_url: str = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -38,7 +31,7 @@ class _KeySettings:
 
 
 def _told_plainly(command: Callable[P, None]) -> Callable[P, None]:
-    """Damage and expected errors end the command with their message and no traceback."""
+    """Damage ends the command with its message and no traceback."""
 
     @wraps(command)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> None:
@@ -47,8 +40,6 @@ def _told_plainly(command: Callable[P, None]) -> Callable[P, None]:
         except NotIntact as error:
             click.echo(f"NOT INTACT: {error.message}", err=True)
             raise SystemExit(1) from None
-        except ChappeError as error:
-            raise click.ClickException(error.message) from error
 
     return wrapped
 
@@ -68,7 +59,7 @@ def verify(since: Path | None, exported: Path | None, public_keys: str | None) -
     """Compute every hash and check every signature again. Prints the first difference and exits 1, or exits 0."""
     verifier = Verifier(_public_keys(public_keys), known=None if since is None else _read_checkpoint(since))
     if exported is None:
-        _with_database(lambda database: _verify(database, verifier))
+        as_reader(lambda session: verify_log(session, verifier))
     else:
         with exported.open("rb") as lines:
             for record in read_export(lines):
@@ -83,7 +74,7 @@ def verify(since: Path | None, exported: Path | None, public_keys: str | None) -
 @_told_plainly
 def export() -> None:
     """Write all entries and checkpoints to standard output, as JSON Lines."""
-    _with_database(_export)
+    as_reader(_export)
 
 
 @audit.command()
@@ -92,11 +83,10 @@ def checkpoint() -> None:
     """Sign the log as it ends now and print the newest checkpoint. Keep it where this database's keepers cannot go."""
     keys = parse_signing_keys(load_settings(_KeySettings, os.environ).audit_keys)
 
-    async def work(database: Database) -> Checkpoint | None:
-        async with database.operator() as session:
-            return await make_checkpoint(session, keys)
+    async def work(session: AsyncSession) -> Checkpoint | None:
+        return await make_checkpoint(session, keys)
 
-    made = _with_database(work)
+    made = as_operator(work)
     if made is None:
         raise Invalid("the audit log is empty: there is nothing to sign")
     click.echo(msgspec.json.encode(made))
@@ -126,24 +116,7 @@ def _read_checkpoint(path: Path) -> Checkpoint:
     return last
 
 
-async def _verify(database: Database, verifier: Verifier) -> None:
-    async with database.audit() as session:
-        await verify_log(session, verifier)
-
-
-async def _export(database: Database) -> None:
-    async with database.audit() as session:
-        async for line in export_log(session):
-            sys.stdout.buffer.write(line)
+async def _export(session: AsyncSession) -> None:
+    async for line in export_log(session):
+        sys.stdout.buffer.write(line)
     sys.stdout.buffer.flush()
-
-
-def _with_database(work: Callable[[Database], Coroutine[Any, Any, T]]) -> T:
-    async def run() -> T:
-        database = Database(load_settings(_DatabaseSettings, os.environ).database_url, origin=command_origin())
-        try:
-            return await work(database)
-        finally:
-            await database.close()
-
-    return asyncio.run(run())

@@ -1,31 +1,15 @@
 """`chappe legal-entity`: who the operator is in law, before anybody can sign in to say it."""
 
-import asyncio
-import os
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
-from typing import TypeVar
-
 import click
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from chappe_kernel.errors import ChappeError
 from chappe_kernel.ids import LEGAL_ENTITY, decode_id, encode_id
 from chappe_kernel.process import prepare_process
-from chappe_kernel.settings import load_settings
-from chappe_store.audit_log.origin import command_origin
-from chappe_store.session import Database
+from chappe_store.commands import as_operator
 from chappe_tenants.legal_entities.models import DEFAULT_LEGAL_ENTITY_ID, Payments
 from chappe_tenants.legal_entities.service import Identity, identify, identify_if_unsaid, view_entity
 from chappe_tenants.organisations.details import Address
-
-T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class _Settings:
-    database_url: str = field(repr=False)
 
 
 @click.group("legal-entity")
@@ -58,19 +42,15 @@ def set_(
 ) -> None:
     """Say who a legal entity is: by default the one that every instance begins with. What is left out stays; safe to
     repeat. Prints it as the API shows it."""
-    try:
-        address = _address(street, postal_code, city, said["country"])
-        identity = Identity(address=address, payments=Payments(payments) if payments else None, **said)
-        entity_id = decode_id(LEGAL_ENTITY, entity)
-        url = load_settings(_Settings, os.environ).database_url
+    address = _address(street, postal_code, city, said["country"])
+    identity = Identity(address=address, payments=Payments(payments) if payments else None, **said)
+    entity_id = decode_id(LEGAL_ENTITY, entity)
 
-        async def work(session: AsyncSession) -> bytes:
-            say = identify_if_unsaid if if_unsaid else identify
-            return msgspec.json.encode(await view_entity(session, await say(session, entity_id, identity)))
+    async def work(session: AsyncSession) -> bytes:
+        say = identify_if_unsaid if if_unsaid else identify
+        return msgspec.json.encode(await view_entity(session, await say(session, entity_id, identity)))
 
-        click.echo(asyncio.run(_as_operator(url, work)).decode())
-    except ChappeError as error:
-        raise click.ClickException(error.message) from error
+    click.echo(as_operator(work).decode())
 
 
 def _address(street: str | None, postal_code: str | None, city: str | None, country: str | None) -> Address | None:
@@ -79,12 +59,3 @@ def _address(street: str | None, postal_code: str | None, city: str | None, coun
     if street is None or city is None or country is None:
         raise click.UsageError("an address is --street, --city and --country, with --postal-code where there is one")
     return Address(line_1=street, postal_code=postal_code, city=city, country=country)
-
-
-async def _as_operator(url: str, work: Callable[[AsyncSession], Awaitable[T]]) -> T:
-    database = Database(url, origin=command_origin())
-    try:
-        async with database.operator() as session:
-            return await work(session)
-    finally:
-        await database.close()
