@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import text
 
 from chappe_billing.alerts.kinds import NOTICE
+from chappe_billing.billing_profiles.service import ProfileChange, change_profile
 from chappe_billing.credit_notes.service import credit
 from chappe_billing.documents import mailing
 from chappe_billing.documents.mailing import read_papers
@@ -22,6 +23,7 @@ from chappe_control.notices.letters import WRITERS as NOTICES
 from chappe_control.notices.service import Office as Notices
 from chappe_control.notices.service import tell_waiting
 from chappe_kernel.clock import SystemClock
+from chappe_kernel.errors import Invalid
 from chappe_kernel.ids import INVOICE, TENANT, encode_id, new_id
 from chappe_store.outbox import enqueue
 from chappe_tenants.members.service import Role, put_member
@@ -29,14 +31,14 @@ from tests.billing.conftest import Customer
 from tests.control.world import PEPPERS
 from tests.invoices.conftest import EURO, MakeBuyer, Office
 from tests.letters import text_of
-from tests.mail.conftest import PostOffice, make_due, open_office, post_office
+from tests.mail.conftest import PostOffice, hello, make_due, open_office, post_office, write_hello
 
 __all__ = ["post_office"]
 
 
 @pytest.fixture
 def mail(office: Office, post_office: PostOffice) -> Mail:
-    return open_office(office.database, post_office.port, {**WRITERS, **NOTICES})
+    return open_office(office.database, post_office.port, {**WRITERS, **NOTICES, "hello": write_hello})
 
 
 def notices(mail: Mail) -> Notices:
@@ -114,6 +116,21 @@ async def test_without_an_address_its_billing_members_get_the_way_to_it(
     public = encode_id(INVOICE, await office.market.scalar("SELECT id FROM invoice"))
     for letter in post_office.taken:
         assert f"https://portal.example/invoices/{public}" in text_of(letter) and not files_of(letter)
+
+
+@pytest.mark.parametrize("email", ["a,b@c.example", "a<b>@c.example", "ä@c.example", "a@b..example"])
+async def test_what_is_no_address_keeps_no_letter_waiting(
+    office: Office, buyer: MakeBuyer, mail: Mail, post_office: PostOffice, email: str
+) -> None:
+    """Kept before addresses were checked, or ordered by somebody who did not."""
+    customer = await an_invoice(office, buyer, email)
+    async with office.database.operator() as session:
+        await put_member(session, customer.scope, email="owner@mail.example", password="x" * 20, role=Role.OWNER)
+        with pytest.raises(Invalid):
+            await change_profile(session, customer.scope, ProfileChange(invoice_email=email))
+        await mail.order(session, hello(email), useful_for=timedelta(hours=1))
+    await send(office, mail)
+    assert post_office.recipients == ["owner@mail.example"]
 
 
 async def test_a_server_that_is_away_gets_it_later_and_nothing_is_sent_twice(

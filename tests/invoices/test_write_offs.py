@@ -2,6 +2,7 @@
 
 import pytest
 
+from chappe_billing.dunning.service import dun
 from chappe_billing.funds.service import Movement, move_funds, reverse
 from chappe_billing.invoices.service import Settled, settle_invoice, take_back_write_off, write_off_invoice
 from chappe_billing.ledger.postings import Rail, TransactionKind
@@ -91,4 +92,26 @@ async def test_a_write_off_is_taken_back_when_the_money_comes_after_all(office: 
     async with office.database.operator() as session:
         await settle_invoice(session, issued.id, amount_nano=252 * CENT, reference="bank", rail=Rail.BANK_TRANSFER)
     assert await office.open() == [] and await office.available(customer) == 1
+    await office.verify()
+
+
+async def test_a_grant_that_has_expired_keeps_nobody_from_paying_or_dunning(office: Office, buyer: MakeBuyer) -> None:
+    """What it left unexplained is for the gateways' role to free, not for the operator's."""
+    customer = await buyer(credit_nano=1000 * EURO)
+    await office.use(customer, times=10)
+    (issued,) = await office.issue(customer)
+    await office.market.ask(customer, EURO)
+    connection = await office.server.superuser(office.urls.name)
+    try:
+        await connection.execute(
+            "UPDATE budget_grant SET admit_until = now() - interval '3 hours', settle_by = now() - interval '2 hours', "
+            "release_at = now() - interval '1 hour'"
+        )
+    finally:
+        await connection.close()
+    async with office.database.operator() as session:
+        await settle_invoice(session, issued.id, amount_nano=CENT, reference="bank", rail=Rail.BANK_TRANSFER)
+        await dun(session, customer.tenant_id)
+        await write_off_invoice(session, issued.id, reference="loss", reason="insolvent")
+    assert await office.open() == []
     await office.verify()

@@ -48,7 +48,7 @@ from tests.billing.conftest import Customer
 from tests.invoices.conftest import CENT, EURO, MakeBuyer, Office
 
 _MONTHS = 12
-_YEARS = int(os.environ.get("CHAPPE_YEARS", "2"))
+_YEARS = int(os.environ.get("CHAPPE_YEARS", "1"))
 SUMS = """
     SELECT (SELECT coalesce(sum(p.charged_nano), 0) FROM invoice_part p JOIN invoice i ON i.id = p.invoice_id
             WHERE i.kind = 'invoice')
@@ -90,7 +90,8 @@ class Year:
 
     async def use(self, customer: Customer) -> None:
         tokens, times = self.dice.randrange(1, 3_000_000), self.dice.randrange(1, 4)
-        amount = {"amount_nano": tokens * self.output_nano + 7} if self.price else {}
+        # A prompt of one token, and the request.
+        amount = {"amount_nano": 60 + tokens * self.output_nano + 7} if self.price else {}
         self.charged += await self.office.use(customer, tokens, times=times, **self.price, **amount)
 
     async def new_price(self, _: Customer) -> None:

@@ -159,7 +159,7 @@ async def withdraw_rate(session: AsyncSession, *, country: str, starts_on: date)
     """Take back all that was said of a country's rate from that day on, before the day: the rate before it holds on. As
     the operator. Raises `NotFound`, and `Conflict`: `rate_in_force` when it has begun, `rate_in_use` when a document
     was issued under it."""
-    rates = await queries.list_rates_of(session, country, starts_on)
+    rates = await queries.list_rates_of(session, country, starts_on) if country in COUNTRIES else ()
     if not rates:
         raise NotFound("no rate of that country begins that day")
     if starts_on <= (await read_now(session)).date():

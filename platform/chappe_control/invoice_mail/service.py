@@ -10,7 +10,7 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from chappe_billing.alerts.queries import read_readers
-from chappe_billing.billing_profiles.service import read_profile
+from chappe_billing.billing_profiles.service import invoice_address, read_profile
 from chappe_billing.documents import mailing
 from chappe_control.invoice_mail.letters import ATTACHED, DOCUMENT, LINKED
 from chappe_control.mail.orders import Order
@@ -41,8 +41,9 @@ async def mail_documents(database: Database, office: Office) -> int:
 async def _mail(session: AsyncSession, office: Office, tenant_id: TenantId, invoice_id: UUID) -> None:
     scope = TenantScope(tenant_id)
     profile = await read_profile(session, scope)
-    if profile.invoice_email is not None:
-        readers = {profile.invoice_email: profile.language}
+    named = invoice_address(profile)
+    if named is not None:
+        readers = {named: profile.language}
     else:
         found = await read_readers(session, tenant_id)
         readers = {one.email: one.language or profile.language for one in found}
@@ -51,7 +52,7 @@ async def _mail(session: AsyncSession, office: Office, tenant_id: TenantId, invo
     tenant = await get_organisation(session, scope)
     values = {
         "invoice_id": str(invoice_id),
-        "how": LINKED if profile.invoice_email is None else ATTACHED,
+        "how": LINKED if named is None else ATTACHED,
         "organisation": tenant.name,
         "portal_url": office.portal_url,
     }

@@ -13,7 +13,7 @@ from chappe_billing.alerts import queries as alerts
 from chappe_billing.alerts.kinds import NOTICE as NOTICE_TOPIC
 from chappe_billing.alerts.queries import Settings
 from chappe_billing.alerts.service import scope_of
-from chappe_billing.billing_profiles.service import read_profile
+from chappe_billing.billing_profiles.service import invoice_address, read_profile
 from chappe_control.mail.orders import Order
 from chappe_control.mail.service import Mail
 from chappe_control.notices.letters import NOTICE
@@ -113,8 +113,9 @@ async def _order_letters(
         languages |= {one.email: one.language or usual for one in await alerts.read_readers(session, tenant_id)}
     if kind in _ABOUT_INVOICES:
         profile = await read_profile(session, scope_of(tenant_id))
-        if profile.invoice_email is not None:
-            languages[profile.invoice_email] = profile.language
+        named = invoice_address(profile)
+        if named is not None:
+            languages[named] = profile.language
     values = {
         "kind": kind,
         "organisation": tenant.name,
