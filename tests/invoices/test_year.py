@@ -14,7 +14,7 @@ from xml.etree import ElementTree as ET
 
 import msgspec
 import pypdfium2
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import event, text
 
@@ -24,6 +24,7 @@ from chappe_billing.documents.amounts import minor_text
 from chappe_billing.documents.content import DocumentContent, DocumentKind
 from chappe_billing.documents.mailing import read_papers
 from chappe_billing.documents.models import Paper
+from chappe_billing.documents.queries import list_refusals
 from chappe_billing.documents.service import render_all, verify_documents
 from chappe_billing.funds.service import Movement, move_funds
 from chappe_billing.invoice_runs.service import begin_run, work_on
@@ -252,7 +253,9 @@ async def sums(office: Office) -> tuple[int, int]:
 async def check_papers(office: Office) -> None:
     """Made once, made again, and the same on paper, in the XML, by the API and on the page."""
     await render_all(office.database)
-    assert await office.market.scalar("SELECT count(*) FROM document_refusal") == 0
+    async with office.database.operator() as session:
+        refused = [(number, refusal.findings) for refusal, number, _ in await list_refusals(session, limit=100)]
+    assert refused == []
     verified = await verify_documents(office.database)
     async with office.database.audit() as session:
         listed = await list_documents(session, tenant_id=None, limit=1000)
@@ -298,6 +301,8 @@ def text_of(pdf: bytes) -> str:
     max_examples=_YEARS,
     derandomize="CHAPPE_YEARS" not in os.environ,
     deadline=None,
+    # Whatever fails is a year: there is nothing smaller to look for.
+    phases=(Phase.generate,),
     # All years are on one database, each with customers of its own: what adds up adds up over all of them.
     suppress_health_check=list(HealthCheck),
 )

@@ -65,7 +65,6 @@ EXEMPT: dict[str, dict[str, str]] = {
         r"public\.(tenant|api_key)\.\w+_follow_(new_)?limit": "writes a quota of the row's own tenant, as its caller",
         r"public\.price_version\.price_version_one_per_start": "refuses, and writes nothing",
         r"public\.price_withdrawal\.price_withdrawal_in_time": "the same",
-        r"public\.vat_rate_withdrawal\.vat_rate_withdrawal_in_time": "the same",
         r"public\.invoice_document\.invoice_document_kept": "refuses, and writes nothing",
         r"public\.payment\.payment_kept": "the same",
         r"public\.price_draft\.price_draft_ended": "the same",

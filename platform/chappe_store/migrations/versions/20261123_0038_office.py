@@ -24,6 +24,7 @@ def upgrade() -> None:
     _let_rates_be_taken_back()
     _create_letters()
     _note_how_entities_collect()
+    _let_what_was_asked_again_be_credited()
 
 
 def _let_write_offs_be_taken_back() -> None:
@@ -150,3 +151,40 @@ def _note_how_entities_collect() -> None:
         """
     )
     op.execute(f"GRANT EXECUTE ON FUNCTION is_billed_elsewhere (uuid, timestamptz, date) TO {Role.OPERATOR}")
+
+
+def _let_what_was_asked_again_be_credited() -> None:
+    # An invoice that asks again for an advance that was charged back uses it by a negative amount. Whoever takes that
+    # invoice back takes this back too: the advance is used beyond what is left of it, until the next one asks.
+    op.execute(
+        """
+        CREATE OR REPLACE FUNCTION check_funding_used() RETURNS trigger LANGUAGE plpgsql
+        SET search_path = pg_catalog, pg_temp AS $$
+        DECLARE
+            funded numeric;
+            used numeric;
+        BEGIN
+            WITH RECURSIVE moved AS (
+                SELECT t.id FROM public.ledger_transaction t WHERE t.id = NEW.funding_id
+                UNION ALL
+                SELECT t.id FROM public.ledger_transaction t JOIN moved m ON t.reverses = m.id
+                WHERE t.kind IN ('refund', 'chargeback', 'reversal')
+            )
+            SELECT coalesce(sum(e.amount_nano), 0) INTO funded
+            FROM moved m
+            JOIN public.ledger_entry e ON e.transaction_id = m.id AND e.tenant_id = NEW.tenant_id
+            JOIN public.ledger_account a ON a.id = e.account_id AND a.kind = 'tenant_funds';
+            SELECT sum(f.amount_nano) INTO used FROM public.invoice_funding f WHERE f.funding_id = NEW.funding_id;
+            IF used < 0 OR (NEW.amount_nano > 0 AND used > funded AND NOT EXISTS (
+                SELECT FROM public.invoice i
+                JOIN public.invoice_funding f ON f.invoice_id = i.preceding_id AND f.funding_id = NEW.funding_id
+                WHERE i.id = NEW.invoice_id AND i.kind = 'credit_note' AND f.tenant_id = NEW.tenant_id
+                GROUP BY i.id HAVING sum(f.amount_nano) + NEW.amount_nano <= 0
+            )) THEN
+                RAISE EXCEPTION 'funding % would be used beyond its amount', NEW.funding_id
+                    USING ERRCODE = 'check_violation';
+            END IF;
+            RETURN NULL;
+        END $$
+        """
+    )
