@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
+import psutil
 import pytest
 
 from chappe_kernel.ids import new_id
@@ -21,6 +22,7 @@ from chappe_store.session import Database
 from tests.instance import Instance, running_instance
 
 TEMPLATE = embedded.DATABASE
+_ROOM_BYTES = 8 * 10**9
 TESTS = Origin(ActorKind.COMMAND, "tests", None, new_id())
 """Who a test is that changes something itself."""
 _ALONE = ("local", "serving", "browser", "journey")
@@ -71,7 +73,10 @@ class PostgresServer:
         """A new database with the owner and the rights that the embedded server gives its own."""
         connection = await self.superuser()
         try:
-            await connection.execute(f"CREATE DATABASE {name} TEMPLATE {template} OWNER {embedded.OWNER}")
+            # Whole files are copied in half the time that their pages take through the log.
+            await connection.execute(
+                f"CREATE DATABASE {name} TEMPLATE {template} OWNER {embedded.OWNER} STRATEGY FILE_COPY"
+            )
             await connection.execute(f"REVOKE ALL ON DATABASE {name} FROM PUBLIC")
             await connection.execute(f"GRANT CONNECT ON DATABASE {name} TO {embedded.LOGIN}")
         finally:
@@ -99,7 +104,7 @@ class DatabaseUrls:
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[PostgresServer]:
     """The server's process, without roles or databases yet."""
-    root = Path(tempfile.mkdtemp(prefix="chappe-pg-"))
+    root = Path(tempfile.mkdtemp(prefix="chappe-pg-", dir=_quickest_folder()))
     root.chmod(0o755)  # The server's unprivileged user passes through; its own folders are 0700.
     server = PostgresServer(root / "socket", embedded.Passwords(*(secrets.token_urlsafe(16) for _ in range(4))))
     embedded.prepare_data(root / "data", server.socket_dir, server.passwords.superuser)
@@ -115,6 +120,15 @@ def postgres_server() -> Iterator[PostgresServer]:
         process.send_signal(signal.SIGINT)
         process.wait(30)
         shutil.rmtree(root, ignore_errors=True)
+
+
+def _quickest_folder() -> Path | None:
+    """In memory, where there is plenty of it: 900 tests copy a database of 17 MB. None is the system's own choice."""
+    memory = Path("/dev/shm")  # noqa: S108 -- a folder of its own name is made in it
+    try:
+        return memory if min(shutil.disk_usage(memory).free, psutil.virtual_memory().available) > _ROOM_BYTES else None
+    except FileNotFoundError:
+        return None
 
 
 @pytest.fixture(scope="session")

@@ -1,10 +1,8 @@
-"""`chappe control`, `chappe catalogue`, `chappe tenant`."""
+"""`chappe catalogue` and `chappe tenant`."""
 
-import gc
 import json
 import os
 from pathlib import Path
-from typing import ParamSpec
 
 import click
 import msgspec
@@ -14,8 +12,7 @@ from chappe_catalogue.manifest import read_manifest
 from chappe_control.catalogue.service import apply_catalogue
 from chappe_control.seeding.schemas import read_seed
 from chappe_control.seeding.service import create_tenant, plant_seed
-from chappe_control.server import make_server
-from chappe_control.settings import ControlSettings, SeedSettings
+from chappe_control.settings import SeedSettings
 from chappe_kernel.api_keys import KeyKind
 from chappe_kernel.errors import Invalid
 from chappe_kernel.ids import TENANT, TenantId, encode_id
@@ -24,25 +21,8 @@ from chappe_kernel.settings import load_settings
 from chappe_store.commands import as_operator
 from chappe_tenants.peppers import parse_peppers
 
-P = ParamSpec("P")
-
 _File = click.Path(exists=True, dir_okay=False, path_type=Path)
 _CREDENTIALS = "CHAPPE_REGION_CREDENTIALS"
-# What pages leave behind, collected often and little at a time: 20,000 objects at once hold up a page for 20 to 50 ms.
-_GC_ALLOCATIONS = 1_000
-
-
-@click.command()
-def control() -> None:
-    """Run the control plane."""
-    prepare_process("control")
-    settings = load_settings(ControlSettings, os.environ)
-    server = make_server(settings)
-    # What start-up made lives as long as the process: collecting it again and again holds up every page for a while.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(_GC_ALLOCATIONS)
-    server.run()
 
 
 @click.group()

@@ -27,12 +27,12 @@ def gateway() -> None:
     # The spool's thread must not wait long for the busy loop to let it run: every answer's end waits for its commit.
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     prepare_process(f"{settings.region}-gateway")
-    server = create_server(Gateway(settings))
     try:
+        server = create_server(Gateway(settings))
         server.config.load()
     except OSError as error:
         # `ssl.SSLError` is one.
-        raise click.ClickException(f"the TLS certificate or its key cannot be used: {error}") from error
+        raise click.ClickException(f"a TLS certificate, its key or a CA's cannot be used: {error}") from error
     # What start-up made lives as long as the process: collecting it again and again stops every stream for a while.
     gc.collect()
     gc.freeze()

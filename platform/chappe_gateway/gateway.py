@@ -142,10 +142,11 @@ class Gateway:
         self.key_feed.on_change(self.content_keeper.keys_changed)
         await self.key_feed.poll()
         await self.snapshots.poll()
-        await self.region_turns.look()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(1):
                 await self.health.check()
+        # At last: a dispatcher that does not listen yet is taken for dead.
+        await self.region_turns.look()
         if self.spans is not None:
             self._background.append(asyncio.create_task(_keep_running(self.spans.run())))
         for work in (

@@ -46,7 +46,12 @@ class GatewaySettings:
     """PEM: who signs the certificates of the other regions' gateways. Empty: whoever the system trusts."""
     peer_certificate_file: str = ""
     peer_key_file: str = ""
-    """PEM: what this gateway shows to those that ask for it (mutual TLS)."""
+    """PEM: what this gateway shows to those that ask for it (mutual TLS). The key may stand in the certificate's
+    file."""
+    peer_client_ca_file: str = ""
+    """PEM: who signs the certificates that other regions' gateways must show here. With it, whatever says that a
+    gateway sent it is refused on a connection without such a certificate; clients need none. It must sign for nobody
+    else, and needs TLS here. Empty: the sealed ticket is enough."""
     max_body_bytes: int = 1024 * 1024
     """A request's body, as sent."""
     grant_block_nano: int = 50_000_000
@@ -125,12 +130,16 @@ class GatewaySettings:
     """How long a client may take to send a file."""
 
     def __post_init__(self) -> None:
-        """Raises `Invalid` for `trusted_proxies` that are no networks, `content_keys` that are no keys, and a
-        certificate without its key."""
+        """Raises `Invalid` for `trusted_proxies` that are no networks, `content_keys` that are no keys, a certificate
+        without its key, and certificates that are asked for without TLS."""
         parse_networks(self.trusted_proxies)
         parse_keys(self.content_keys)
         if bool(self.tls_certificate_file) != bool(self.tls_key_file):
             raise Invalid("CHAPPE_TLS_CERTIFICATE_FILE and CHAPPE_TLS_KEY_FILE go together", code="invalid_setting")
+        if self.peer_client_ca_file and not self.tls_certificate_file:
+            raise Invalid("CHAPPE_PEER_CLIENT_CA_FILE needs CHAPPE_TLS_CERTIFICATE_FILE", code="invalid_setting")
+        if self.peer_key_file and not self.peer_certificate_file:
+            raise Invalid("CHAPPE_PEER_KEY_FILE needs CHAPPE_PEER_CERTIFICATE_FILE", code="invalid_setting")
 
     @property
     def content_path(self) -> Path:

@@ -10,7 +10,7 @@ from tests.control.running import hashing_with, quick_hasher, running_control
 from tests.control.world import CREDENTIALS, MANIFEST
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def access(postgres: PostgresServer) -> AsyncIterator[AccessWorld]:
     with hashing_with(quick_hasher()):
         async with running_control(postgres, MANIFEST, CREDENTIALS) as control:

@@ -10,7 +10,7 @@ from tests.chaos.realm import CONTROL, Payer, Realm, realm_on
 from tests.conftest import TEMPLATE, PostgresServer
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def realm(postgres: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Realm]:
     name = f"cell_{secrets.token_hex(6)}"
     urls = await postgres.create_database(name, TEMPLATE)

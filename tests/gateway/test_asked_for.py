@@ -12,6 +12,8 @@ import pytest
 from anthropic import AsyncAnthropic
 from mistralai.client import Mistral
 from openai import AsyncOpenAI, BadRequestError
+from openai.types.responses import Response, ResponseStreamEvent
+from pydantic import TypeAdapter
 
 from chappe_gateway.dialects.extras import prompt_allowance
 from chappe_gateway.dialects.openai_request import decode_chat
@@ -262,6 +264,63 @@ async def test_functions_of_the_responses_api(world: World, client: AsyncOpenAI,
     formatted: Any = {"format": {"type": "json_schema", "name": "place", "schema": CITY}}
     told = await client.responses.create(model=CHAT, input=talk, text=formatted, max_output_tokens=80)
     jsonschema_rs.validate(CITY, msgspec.json.decode(told.output_text))
+
+
+@pytest.mark.parametrize("likeliest", [None, 3])
+async def test_probabilities_of_the_responses_api(
+    world: World, gateway: RunningGateway, client: AsyncOpenAI, likeliest: int | None
+) -> None:
+    world.control.change_key(world.key, content_kept_for_s=3600.0)
+    fields: Any = {
+        "model": CHAT,
+        "input": "Say café ☕ and naïve.",
+        "include": ["message.output_text.logprobs"],
+        "max_output_tokens": 12,
+        "temperature": 0,
+        **({} if likeliest is None else {"top_logprobs": likeliest}),
+    }
+    whole: Any = await client.responses.create(**fields)
+    events: Any = [event async for event in await client.responses.create(**fields, stream=True)]
+    streamed = events[-1].response
+    kept: Any = await client.responses.retrieve(streamed.id)
+    for told in (whole, streamed, kept):
+        [item] = told.output
+        assert item.type == "message"
+        [text] = item.content
+        assert text.type == "output_text" and text.logprobs
+        assert bytes(byte for token in text.logprobs for byte in token.bytes).decode() == text.text
+        assert all(token.logprob <= 0 for token in text.logprobs)
+        assert {len(token.top_logprobs) for token in text.logprobs} == {likeliest or 0}
+        assert told.top_logprobs == (likeliest or 0)
+    passing = [token for event in events if event.type == "response.output_text.delta" for token in event.logprobs]
+    [done] = [event for event in events if event.type == "response.output_text.done"]
+    assert [(token.token, token.logprob) for token in passing] == [(t.token, t.logprob) for t in done.logprobs]
+    assert len(passing) == len(streamed.output[0].content[0].logprobs)
+    # An answer goes back as it came.
+    said: Any = [item.model_dump() for item in whole.output]
+    await client.responses.create(model=CHAT, input=[*said, {"role": "user", "content": "Go on."}], max_output_tokens=2)
+    await world.events(3)
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+async def test_probabilities_of_a_response_are_as_the_document_has_them(
+    world: World, gateway: RunningGateway, streaming: bool
+) -> None:
+    body = {"model": CHAT, "input": "Hi", "include": ["message.output_text.logprobs"], "top_logprobs": 2}
+    body |= {"max_output_tokens": 3, "stream": streaming}
+    answer = await gateway.http.post("/v1/responses", json=body, headers=auth(world.key))
+    assert answer.status_code == 200, answer.text
+    if not streaming:
+        TypeAdapter(Response).validate_json(answer.content, strict=True)
+        checked("Response", answer.json())
+        return
+    for event in answer.text.removesuffix("\n\n").split("\n\n"):
+        data = event.partition("\ndata: ")[2]
+        TypeAdapter(ResponseStreamEvent).validate_json(data, strict=True)
+        told = checked("ResponseStreamEvent", msgspec.json.decode(data))
+        for token in told.get("logprobs", []):
+            assert set(token) == {"token", "logprob", "top_logprobs"}
+            assert all(set(likely) == {"token", "logprob"} for likely in token["top_logprobs"])
 
 
 @pytest.mark.parametrize("streaming", [False, True])

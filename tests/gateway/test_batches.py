@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
-from openai import AsyncOpenAI, ConflictError
+from openai import AsyncOpenAI, ConflictError, NotFoundError
 from openai.types import Batch
 
 from chappe_kernel.ids import new_id
@@ -87,15 +88,67 @@ async def test_every_endpoint_is_served(keeping: World, gateway: RunningGateway)
     asked: dict[str, dict[str, Any]] = {
         "/v1/embeddings": {"model": EMBEDDINGS, "input": "a"},
         "/v1/completions": {"model": CHAT, "prompt": "once"},
+        "/v1/responses": {"model": CHAT, "input": "once", "store": False},
     }
     async with keeping.openai(gateway.url) as client:
         for endpoint, body in asked.items():
             lines = [{"custom_id": "one", "method": "POST", "url": endpoint, "body": body}]
             done = await until_over(client, await begin(client, lines, endpoint=endpoint))
             [answer] = await lines_of(client, done.output_file_id)
-            assert answer["response"]["body"]["object"] in ("list", "text_completion")
+            assert answer["response"]["body"]["object"] in ("list", "text_completion", "response")
     kinds = [GenerateRequest if "/generate" in seen.path else EmbedRequest for seen in keeping.engine.generations()]
     assert set(kinds) == {GenerateRequest, EmbedRequest}
+
+
+async def test_responses_of_a_batch_are_kept_and_gone_on_from(keeping: World, gateway: RunningGateway) -> None:
+    def asked(number: int, **body: Any) -> dict[str, Any]:
+        of = {"model": CHAT, "input": f"question {number}", **body}
+        return {"custom_id": f"line-{number}", "method": "POST", "url": "/v1/responses", "body": of}
+
+    async with keeping.openai(gateway.url) as client:
+        before = await client.responses.create(model=CHAT, input="at first")
+        lines = [
+            asked(0, metadata={"mine": "yes"}),
+            asked(1, store=False),
+            asked(2, previous_response_id=before.id),
+            asked(3, previous_response_id="resp_1"),
+            asked(4, background=True),
+            asked(5, messages=[]),
+        ]
+        done = await until_over(client, await begin(client, lines, endpoint="/v1/responses"))
+        assert (done.status, done.endpoint) == ("completed", "/v1/responses")
+        if document_path().exists():
+            check("Batch", done.to_dict())
+        answers = {answer["custom_id"]: answer for answer in await lines_of(client, done.output_file_id)}
+        errors = {error["custom_id"]: error["response"] for error in await lines_of(client, done.error_file_id)}
+        told = {name: answer["response"]["body"] for name, answer in answers.items()}
+        assert set(told) == {"line-0", "line-1", "line-2"}
+        for name in ("line-0", "line-2"):
+            again = await client.responses.retrieve(told[name]["id"])
+            assert again.to_dict() == told[name]
+        assert told["line-0"]["metadata"] == {"mine": "yes"}
+        assert (told["line-0"]["store"], told["line-1"]["store"]) == (True, False)
+        with pytest.raises(NotFoundError):
+            await client.responses.retrieve(told["line-1"]["id"])
+        follows = await client.responses.create(
+            model=CHAT, input="and then?", previous_response_id=told["line-2"]["id"]
+        )
+    last = msgspec.json.decode(keeping.engine.generations()[-1].body, type=GenerateRequest)
+    assert [message.content for message in last.messages] == [
+        "at first",
+        " tok" * 8,
+        "question 2",
+        " tok" * 8,
+        "and then?",
+    ]
+    assert follows.previous_response_id == told["line-2"]["id"]
+    assert {name: (error["status_code"], error["body"]["error"]["param"]) for name, error in errors.items()} == {
+        "line-3": (404, "previous_response_id"),
+        "line-4": (400, "background"),
+        "line-5": (400, "messages"),
+    }
+    events = await keeping.events(5)
+    assert len({event.idempotency_digest for event in events} - {None}) == 3
 
 
 async def test_lines_are_held_and_charged_at_the_batch_price_to_the_nano(keeping: World) -> None:
@@ -182,6 +235,19 @@ async def test_what_is_asked_is_checked(keeping: World, gateway: RunningGateway)
         assert (await gateway.http.get(PATH, headers=auth(other))).json()["data"] == []
 
 
+async def test_a_key_for_repeats_is_refused_rather_than_ignored(keeping: World, gateway: RunningGateway) -> None:
+    source = (await upload(keeping, gateway, jsonl([line()]))).json()["id"]
+    fields = {"input_file_id": source, "endpoint": "/v1/chat/completions", "completion_window": "24h"}
+    headers = {**auth(keeping.key), "idempotency-key": "once"}
+    refused = await gateway.http.post(PATH, json=fields, headers=headers)
+    check_error(refused, 400, "unsupported_parameter", "Idempotency-Key")
+    files = {"file": ("a.jsonl", jsonl([line()]))}
+    refused = await gateway.http.post("/v1/files", data={"purpose": "batch"}, files=files, headers=headers)
+    check_error(refused, 400, "unsupported_parameter", "Idempotency-Key")
+    assert (await gateway.http.get(PATH, headers=headers)).json()["data"] == []
+    assert len((await gateway.http.get("/v1/files", headers=headers)).json()["data"]) == 1
+
+
 async def test_lines_wait_for_limits_and_busy_engines(keeping: World, gateway: RunningGateway) -> None:
     keeping.engine.script.refuse = (503, EngineError("overloaded", "busy"))
     async with keeping.openai(gateway.url) as client:
@@ -246,11 +312,14 @@ async def test_a_cancelled_batch_lets_its_running_lines_finish_and_keeps_them(ke
     assert len(await keeping.events(2)) == 2
 
 
-async def test_another_gateway_goes_on_where_one_was_stopped(keeping: World) -> None:
+@pytest.mark.parametrize("endpoint", ["/v1/chat/completions", "/v1/responses"])
+async def test_another_gateway_goes_on_where_one_was_stopped(keeping: World, endpoint: str) -> None:
     keeping.engine.script.delay_s = 0.02
     lines = [line(number, max_tokens=8) for number in range(30)]
+    if endpoint == "/v1/responses":
+        lines = [{**one, "url": endpoint, "body": {"model": CHAT, "input": one["custom_id"]}} for one in lines]
     async with keeping.gateway(batch_lines_at_once=4) as first, keeping.openai(first.url) as client:
-        batch = await begin(client, lines)
+        batch = await begin(client, lines, endpoint=endpoint)
         await until_true(_seen(keeping, 8))
     keeping.engine.script.delay_s = 0.0
     async with keeping.gateway(gateway_id="gw-2") as second, keeping.openai(second.url) as client:

@@ -2,11 +2,12 @@
 
 import asyncio
 import json
+from functools import partial
 from typing import Any
 
 import httpx
 import pytest
-from openai import APIStatusError, NotFoundError
+from openai import APIStatusError, AsyncOpenAI, NotFoundError
 
 from chappe_gateway.content.store import PIECE_BYTES
 from chappe_gateway.files.lines import LineSplitter
@@ -61,6 +62,27 @@ async def test_the_package_uploads_lists_reads_and_deletes(keeping: World, gatew
         with pytest.raises(NotFoundError):
             await client.files.content(first.id)
         assert [file.id async for file in client.files.list()] == [second.id]
+
+
+async def test_a_page_of_one_purpose_is_whole(keeping: World, gateway: RunningGateway) -> None:
+    """Files of another purpose take no place in it, and hide nothing behind them."""
+    lines = [line()]
+    async with keeping.openai(gateway.url) as client:
+        wanted = [(await client.files.create(file=("a.jsonl", jsonl(lines)), purpose="batch")).id for _ in range(3)]
+        for _ in range(3):
+            batch = await client.batches.create(
+                input_file_id=wanted[0], endpoint="/v1/chat/completions", completion_window="24h"
+            )
+            await until_true(partial(_is_completed, client, batch.id))
+        assert [one.id async for one in client.files.list(purpose="batch", limit=2)] == wanted[::-1]
+        outputs = [one async for one in client.files.list(purpose="batch_output", limit=2, order="asc")]
+        assert len(outputs) == 3
+        assert {one.purpose for one in outputs} == {"batch_output"}
+        assert len([one async for one in client.files.list(limit=4)]) == 6
+
+
+async def _is_completed(client: AsyncOpenAI, batch_id: str) -> bool:
+    return (await client.batches.retrieve(batch_id)).status == "completed"
 
 
 async def test_a_file_of_many_pieces_comes_back_as_it_was(keeping: World, gateway: RunningGateway) -> None:

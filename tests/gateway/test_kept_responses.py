@@ -6,7 +6,7 @@ from typing import Any
 
 import httpx
 import pytest
-from openai import NotFoundError
+from openai import BadRequestError, NotFoundError
 from openai.types.responses import Response
 from pydantic import TypeAdapter
 
@@ -76,6 +76,34 @@ async def test_the_package_goes_on_from_what_was_said(keeping: World, gateway: R
         # What is left stands by itself.
         assert (await client.responses.retrieve(first.id)).output_text == first.output_text
     await keeping.events(3)
+
+
+async def test_metadata_is_kept_with_its_response(keeping: World, gateway: RunningGateway) -> None:
+    async with keeping.openai(gateway.url) as client:
+        told = await client.responses.create(**body_of(), metadata={"order": "42"})
+        again = await client.responses.retrieve(told.id, include=["message.output_text.logprobs"])
+        assert (again.id, again.metadata) == (told.id, {"order": "42"})
+        with pytest.raises(BadRequestError) as refused:
+            await client.responses.retrieve(told.id, include=["reasoning.encrypted_content"])
+        assert refused.value.param == "include[]"
+    content = (keeping.folder / "content").rglob("*")
+    assert all(b"order" not in path.read_bytes() for path in content if path.is_file())
+
+
+async def test_what_a_prompt_will_cost_is_counted_before_it_runs(keeping: World, gateway: RunningGateway) -> None:
+    async with real_engine(keeping), keeping.openai(gateway.url) as client:
+        first = await client.responses.create(**body_of(input="one two three four"))
+        asked: dict[str, Any] = {**body_of(input="five"), "previous_response_id": first.id, "instructions": "Be brief."}
+        counted = await client.responses.input_tokens.count(**asked)
+        second = await client.responses.create(**asked)
+        assert second.usage is not None
+        assert (counted.object, counted.input_tokens) == ("response.input_tokens", second.usage.input_tokens)
+        with pytest.raises(BadRequestError) as refused:
+            await client.responses.input_tokens.count(**body_of(), extra_body={"max_output_tokens": 5})
+        assert refused.value.param == "max_output_tokens"
+        with pytest.raises(NotFoundError):
+            await client.responses.input_tokens.count(**body_of(), previous_response_id="resp_1")
+    await keeping.events(2)
 
 
 async def test_context_is_counted_and_charged_as_prompt(keeping: World, gateway: RunningGateway) -> None:

@@ -318,3 +318,25 @@ async def test_an_answer_that_cannot_be_translated_is_an_error_and_free(
     check_refusal(await post(world, gateway, stream=stream), 503, "api_error")
     [event] = await world.events(1)
     assert (event.outcome, event.amount_nano) == (Outcome.FAILED, 0)
+
+
+async def test_the_package_lists_models(world: World, gateway: RunningGateway) -> None:
+    async with client_of(world, gateway) as client:
+        [model] = [model async for model in client.models.list()]
+        assert (model.id, model.display_name, model.type, model.lifecycle) == (CHAT, CHAT, "model", "active")
+        assert model.created_at.tzinfo is not None
+        assert model.max_tokens is not None and model.max_input_tokens is not None
+        assert (await client.models.retrieve(CHAT)).to_dict() == model.to_dict()
+        assert (await client.models.list(limit=1, after_id=CHAT)).data == []
+        assert (await client.models.list(limit=1, before_id=CHAT)).data == []
+        with pytest.raises(anthropic.NotFoundError) as missing:
+            await client.models.retrieve("nonesuch")
+        assert missing.value.request_id is not None
+        with pytest.raises(anthropic.BadRequestError, match="after_id"):
+            await client.models.list(after_id="nonesuch")
+        with pytest.raises(anthropic.BadRequestError, match="limit"):
+            await client.models.list(limit=0)
+    # OpenAI's packages, which name no version of Anthropic's, get their own form.
+    told = await gateway.http.get("/v1/models", headers=auth(world.key))
+    assert [one["object"] for one in told.json()["data"]] == ["model", "model"]
+    await world.events(0)

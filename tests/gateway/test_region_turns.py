@@ -115,6 +115,8 @@ async def test_when_the_dispatcher_dies_those_who_wait_elsewhere_are_served(worl
     async with region(world) as (dispatcher, member):
         asked = [ask(member, world.key) for _ in range(8)]
         await until(lambda: in_line(dispatcher) == (4, 4))
+        # Granted is not yet told.
+        await until(lambda: len(world.engine.generations()) == 4)
         # As if it were killed: it neither renews nor hears nor tells.
         dispatcher.gateway.region_turns.stop()
         await until(lambda: role(member) is Role.ALONE, 10)
@@ -125,6 +127,23 @@ async def test_when_the_dispatcher_dies_those_who_wait_elsewhere_are_served(worl
         await until(lambda: role(member) is Role.DISPATCHER, 10)
         assert (await ask(member, world.key)).status_code == 200
     assert len(await world.events(9)) == 9
+
+
+async def test_whoever_takes_over_first_counts_what_runs(world: World, held: asyncio.Event) -> None:
+    """A process that had nothing running takes nothing for itself while others run what they were granted."""
+    async with region(world, 3) as (dispatcher, *members):
+        asked = [ask(members[0], world.key) for _ in range(4)]
+        await until(lambda: len(world.engine.generations()) == 4)
+        asked += [ask(members[1], world.key) for _ in range(4)]
+        await until(lambda: in_line(dispatcher) == (4, 4))
+        dispatcher.gateway.region_turns.stop()
+        await until(lambda: Role.DISPATCHER in [role(member) for member in members], 10)
+        successor = next(member for member in members if role(member) is Role.DISPATCHER)
+        await until(lambda: in_line(successor) == (4, 4), 10)
+        assert len(world.engine.generations()) == 4
+        held.set()
+        assert {answer.status_code for answer in await asyncio.gather(*asked)} == {200}
+    assert len(await world.events(8)) == 8
 
 
 async def test_a_dispatcher_that_stops_leaves_its_place_at_once(world: World, held: asyncio.Event) -> None:

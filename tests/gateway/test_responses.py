@@ -128,12 +128,26 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
     ({"text": {"format": {"type": "json_object"}}}, "unsupported_parameter", "text.format"),
     ({"text": {"format": {"type": "json_schema", "name": "x"}}}, "missing_required_parameter", "text.format.schema"),
     ({"reasoning": {"effort": "high"}}, "unsupported_parameter", "reasoning"),
+    # This engine has none.
     ({"include": ["message.output_text.logprobs"]}, "unsupported_parameter", "include"),
+    ({"include": ["reasoning.encrypted_content"]}, "unsupported_parameter", "include[0]"),
+    ({"include": ["message.output_text.logprobs", "file_search_call.results"]}, "unsupported_parameter", "include[1]"),
+    ({"include": "message.output_text.logprobs"}, "invalid_type", "include"),
     ({"truncation": "auto"}, "unsupported_parameter", "truncation"),
-    ({"metadata": {"a": "b"}}, "unsupported_parameter", "metadata"),
+    ({"metadata": {"a": 1}}, "invalid_type", "metadata"),
+    ({"metadata": {"a" * 65: "b"}}, "invalid_value", "metadata"),
+    ({"metadata": {"a": "b" * 513}}, "invalid_value", "metadata"),
+    ({"metadata": {str(number): "" for number in range(17)}}, "invalid_value", "metadata"),
     ({"prompt": {"id": "p"}}, "unsupported_parameter", "prompt"),
     ({"service_tier": "flex"}, "unsupported_parameter", "service_tier"),
-    ({"top_logprobs": 3}, "unsupported_parameter", "top_logprobs"),
+    ({"top_logprobs": 3}, "invalid_value", "top_logprobs"),
+    ({"top_logprobs": 21, "include": ["message.output_text.logprobs"]}, "invalid_value", "top_logprobs"),
+    ({"top_logprobs": -1}, "invalid_value", "top_logprobs"),
+    ({"top_logprobs": True}, "invalid_type", "top_logprobs"),
+    ({"stream_options": {}}, "invalid_value", "stream_options"),
+    ({"reasoning": {"summary": "auto"}}, "unsupported_parameter", "reasoning"),
+    ({"seed": 1}, "unknown_parameter", "seed"),
+    ({"stop": "x"}, "unknown_parameter", "stop"),
     (
         {"stream": True, "stream_options": {"include_obfuscation": True}},
         "unsupported_parameter",
@@ -168,6 +182,16 @@ async def test_bad_requests_name_their_parameter_and_are_free(world: World, gate
         check_error(await post(world, gateway, **fields), 400, code, param)
     assert world.engine.seen == []
     await world.events(0)
+
+
+async def test_metadata_comes_back_with_the_answer(world: World, gateway: RunningGateway) -> None:
+    async with world.openai(gateway.url) as client:
+        whole = await client.responses.create(**body_of(), metadata={"order": "42"}, store=False)
+        async with client.responses.stream(**body_of(), metadata={"order": "43"}, store=False) as stream:
+            streamed = await stream.get_final_response()
+    assert (whole.metadata, streamed.metadata) == ({"order": "42"}, {"order": "43"})
+    # It says nothing to the engine, and goes nowhere else.
+    assert all(b"order" not in asked.body for asked in world.engine.generations())
 
 
 async def test_an_engines_refusal_has_this_apis_names(world: World, gateway: RunningGateway) -> None:

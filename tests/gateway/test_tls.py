@@ -85,4 +85,4 @@ def test_a_file_that_is_no_certificate_is_told_in_one_line(world: World, certifi
         command, env={**os.environ, **environ}, capture_output=True, text=True, timeout=30, check=False
     )
     assert told.returncode == 1
-    assert told.stderr.splitlines()[-1].startswith("Error: the TLS certificate or its key cannot be used")
+    assert told.stderr.splitlines()[-1].startswith("Error: a TLS certificate, its key or a CA's cannot be used")

@@ -10,7 +10,7 @@ from tests.control.world import CREDENTIALS, MANIFEST
 from tests.keys.world import KeysWorld, Program
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def keys(postgres: PostgresServer) -> AsyncIterator[KeysWorld]:
     with hashing_with(quick_hasher()):
         async with running_control(postgres, MANIFEST, CREDENTIALS) as control:

@@ -12,7 +12,7 @@ from tests.organisations.world import Organisations, address_of
 from tests.pages.browser import PASSWORD
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def world(postgres: PostgresServer) -> AsyncIterator[Organisations]:
     with hashing_with(quick_hasher()):
         async with running_control(postgres, MANIFEST, CREDENTIALS) as control:

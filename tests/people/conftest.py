@@ -10,7 +10,7 @@ from tests.control.world import CREDENTIALS, MANIFEST
 from tests.people.world import PeopleWorld
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def world(postgres: PostgresServer) -> AsyncIterator[PeopleWorld]:
     with hashing_with(quick_hasher()):
         async with running_control(postgres, MANIFEST, CREDENTIALS) as control:

@@ -11,7 +11,7 @@ from tests.control.world import CREDENTIALS, Cell
 from tests.portal.world import Customer, PortalWorld, unlike
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def portal(postgres: PostgresServer) -> AsyncIterator[PortalWorld]:
     with hashing_with(quick_hasher()):
         async with running_control(postgres, MANIFEST, CREDENTIALS) as control:

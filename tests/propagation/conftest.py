@@ -11,7 +11,7 @@ from tests.propagation.world import Fleet, running_fleet
 __all__ = ["fleet", "portal"]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def fleet(portal: PortalWorld, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Fleet]:
     """Two processes in each of two regions, with the production's own times."""
     async with running_fleet(portal, tmp_path_factory.mktemp("fleet")) as running:

@@ -25,7 +25,7 @@ _KEEP_MESSAGES = (
 )
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def shop(postgres: PostgresServer) -> AsyncIterator[Shop]:
     with hashing_with(quick_hasher()):
         async with running_control(postgres, MANIFEST, CREDENTIALS) as control:

@@ -151,7 +151,7 @@ def remove_place(made: Place) -> None:
     shutil.rmtree(made.root)
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="package", autouse=True)
 def unsynced() -> Iterator[None]:
     """Processes are killed here, and never the machine: what the kernel was given is safe, and the disk is spared."""
     before = postgres._SETTINGS["fsync"]
@@ -160,7 +160,7 @@ def unsynced() -> Iterator[None]:
     postgres._SETTINGS["fsync"] = before
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def migrated(unsynced: None) -> AsyncIterator[Place]:
     """A cluster with the schema, shut down: every test's own is a copy of it."""
     made = make_place()

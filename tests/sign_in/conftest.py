@@ -21,7 +21,7 @@ def real_hashes(site: Site) -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def site(postgres: PostgresServer) -> AsyncIterator[Site]:
     with hashing_with(quick_hasher()):
         async with running_control(postgres, MANIFEST, CREDENTIALS) as control:

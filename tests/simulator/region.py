@@ -73,6 +73,10 @@ class RegionWorld(World):
         self._now_and_then(self.faults_between.valkey_away_every_s, self._lose_valkey)
         return super().run()
 
+    def kill_dispatcher_at(self, at: float) -> None:
+        """Besides those of its faults. Before `run`."""
+        self._at(at, self._kill_dispatcher)
+
     def is_empty(self) -> bool:
         """Whether nobody waits or runs, as far as any process knows."""
         posts = [process.posts[DEPLOYMENT] for process in self.processes if process.posts]
@@ -155,6 +159,13 @@ class RegionWorld(World):
             for process in self.processes:
                 if process.name == receiver and not self._valkey_away:
                     process.hear(envelope, at)
+            if not self._valkey_away and all(process.name != receiver for process in self.processes):
+                # Valkey tells a sender how many have listened.
+                sender.nobody_listens(receiver, at)
+                name, fence, until = self._lease
+                if sender.deaf_holder(at) == (name, fence):
+                    self._lease = (name, fence, min(until, at))
+                    self._look(sender, at)
 
         self._at(arrives_at, arrive)
 
@@ -215,7 +226,9 @@ class RegionWorld(World):
         self.deaths += 1
         number = self.processes.index(dead)
         self.processes[number] = fresh = self._new_process(f"{dead.name}'", self._known_gateways)
-        self._at(now + 1.0, self._ticking(fresh))
+        # As a gateway does before it takes a request.
+        self._look(fresh, now)
+        self._at(now + TICK_S, self._ticking(fresh))
         for ticket in [ticket for ticket, process in self._at_process.items() if process is dead]:
             self._died(ticket, now)
 

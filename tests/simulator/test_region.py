@@ -18,6 +18,7 @@ from tests.simulator.world import NO_FAULTS, Tenant
 SEEDS = 160
 PARTS = 4
 FAULTY_SEEDS = 48
+DYING_SEEDS = 48
 
 
 def check_ends(world: RegionWorld, seed: int) -> None:
@@ -75,6 +76,37 @@ def test_nobody_is_lost_whatever_fails_between_the_processes(part: int) -> None:
         roles |= world.roles
     assert deaths >= 10
     assert roles == set(Role)
+
+
+@pytest.mark.parametrize("part", range(PARTS))
+def test_no_change_of_dispatcher_sends_more_than_serve_takes(part: int) -> None:
+    """Who takes over counts what others run before it gives the first turn, and until then nobody runs more than was
+    granted, even if every tenth message is lost."""
+    deaths = 0
+    for seed in range(part, DYING_SEEDS, PARTS):
+        draw = Random(seed)  # noqa: S311  # a simulation
+        faults = RegionFaults(loses_part=draw.choice((0.0, 0.01, 0.1)), dispatcher_dies_every_s=3.0)
+        world = RegionWorld(replace(regional(seed), lasts_s=12.0, patience_s=5.0), gateways_of(seed), faults)
+        world.run()
+        assert world.most_running <= world.scenario.capacity, seed
+        check_ends(world, seed)
+        deaths += world.deaths
+    assert deaths >= 20
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_nobody_waits_long_for_another_dispatcher(seed: int) -> None:
+    """It is found out that nobody listens, and the end of the lease is not waited for."""
+    scenario = replace(flood(seed, flooding=False), lasts_s=60.0)
+    light = replace(scenario, tenants=(Tenant("light", requests_per_s=5.0),))
+    world = RegionWorld(light, 4)
+    for at in (15.0, 30.0, 45.0):
+        world.kill_dispatcher_at(at)
+    report = world.run()["light"]
+    assert world.deaths == 3
+    assert report.done + report.broken_off == report.asked
+    # Found out at the next look, two looks to be sure, a second for its engines to stop.
+    assert world.longest_wait_s <= 2.0
 
 
 @pytest.mark.parametrize("seed", range(3))

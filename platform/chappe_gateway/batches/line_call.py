@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
 from chappe_gateway.batches.model import BatchHead, Line
-from chappe_gateway.dialects import chat, completions, embeddings
+from chappe_gateway.dialects import chat, completions, embeddings, responses
 from chappe_gateway.edge.call import CONNECTION_EXTENSION, Call, ClientGone
 from chappe_gateway.gateway import Gateway
 from chappe_gateway.turns.turns import PRIORITY_HEADER
@@ -15,6 +15,7 @@ _SERVE: dict[str, Callable[[Gateway, Call], Awaitable[None]]] = {
     chat.PATH: chat.serve_chat,
     completions.PATH: completions.serve_completions,
     embeddings.PATH: embeddings.serve_embeddings,
+    responses.PATH: responses.serve_creation,
 }
 
 
@@ -39,6 +40,9 @@ class _Nobody:
 
     def abort(self) -> None:
         """There is nothing to close."""
+
+    def has_shown_certificate(self) -> bool:
+        return False
 
     def watch(self, on_leaving: Callable[[], None] | None) -> None:
         """Nobody leaves."""

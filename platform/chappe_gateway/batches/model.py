@@ -11,12 +11,18 @@ from chappe_gateway.content.asking import public_id
 from chappe_gateway.content.objects import Kind
 from chappe_kernel.wire.control import ResolveKey
 
-Endpoint = Literal["/v1/chat/completions", "/v1/completions", "/v1/embeddings"]
+Endpoint = Literal["/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses"]
 Status = Literal["validating", "failed", "in_progress", "finalizing", "completed", "expired", "cancelling", "cancelled"]
 OVER: tuple[Status, ...] = ("failed", "completed", "expired", "cancelled")
 WINDOW_S = 24 * 3600
 """OpenAI's only `completion_window`."""
 MAX_ERRORS = 100
+_VERSION = "/v1"
+
+
+def full_path(path: str) -> str:
+    """Azure leaves out the version: `/chat/completions`."""
+    return path if path.startswith(_VERSION + "/") else _VERSION + path
 
 
 class LineError(Struct, frozen=True):
@@ -149,7 +155,7 @@ def read_line(text: bytes, number: int, endpoint: str) -> Line | LineError:
         return LineError("invalid_value", what, "custom_id", number)
     if line.method != "POST":
         return LineError("invalid_value", "`method` must be POST", "method", number)
-    if line.url != endpoint:
+    if full_path(line.url) != endpoint:
         return LineError("mismatched_url", "`url` must be the batch's endpoint", "url", number)
     if asked.stream:
         return LineError("unsupported_parameter", "a line's answer is not streamed", "body.stream", number)

@@ -1,18 +1,18 @@
 """What stands at and below `/v1/batches`."""
 
 from functools import partial
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 from msgspec import Struct
 
 from chappe_gateway.batches import records
-from chappe_gateway.batches.model import OVER, BatchHead, BatchObject, Endpoint, show_batch
+from chappe_gateway.batches.model import OVER, BatchHead, BatchObject, Endpoint, full_path, show_batch
 from chappe_gateway.batches.records import Found
-from chappe_gateway.content.asking import expiry, find_name, locate, no_such, owner_of, visit
+from chappe_gateway.content.asking import expect_no_repeat_key, expiry, find_name, locate, no_such, owner_of, visit
 from chappe_gateway.content.listing import read_after, read_page, show_page
 from chappe_gateway.content.objects import Kind, Name, Page
-from chappe_gateway.dialects.decoding import decode_body, refuse
+from chappe_gateway.dialects.decoding import check_metadata, decode_body, refuse
 from chappe_gateway.edge.call import Call
 from chappe_gateway.edge.errors import unknown_path
 from chappe_gateway.files.routes import PATH as FILES_PATH
@@ -22,8 +22,6 @@ from chappe_kernel.ids import new_id
 
 PATH = "/v1/batches"
 _REGION_HEADER = b"x-chappe-region"
-_MAX_METADATA = 16
-_MAX_NAME, _MAX_VALUE = 64, 512
 
 
 class _Body(Struct, forbid_unknown_fields=True, kw_only=True):
@@ -35,7 +33,7 @@ class _Body(Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 _decoder = msgspec.json.Decoder(_Body)
-_ENDPOINTS: tuple[Endpoint, ...] = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings")
+_ENDPOINTS: tuple[Endpoint, ...] = get_args(Endpoint)
 
 
 async def serve_batches(gateway: Gateway, call: Call) -> None:
@@ -60,8 +58,10 @@ async def serve_batches(gateway: Gateway, call: Call) -> None:
 async def _create(gateway: Gateway, call: Call) -> None:
     call.expect_method("POST")
     visitor = await visit(gateway, call, PATH)
+    expect_no_repeat_key(call)
     body = await call.read_json_body(gateway.settings.max_body_bytes, gateway.settings.body_timeout_s)
     asked = decode_body(_decoder, body)
+    check_metadata(asked.metadata)
     expires_at = expiry(gateway, visitor)
     key = gateway.keys.stand_in(call.headers, visitor.view)
     source = locate(gateway, visitor, Kind.FILE, asked.input_file_id, FILES_PATH, param="input_file_id")
@@ -72,7 +72,7 @@ async def _create(gateway: Gateway, call: Call) -> None:
         errors_file=new_id(),
         key=key,
         regions=tuple(value.decode("latin-1") for name, value in call.headers if name == _REGION_HEADER),
-        metadata=_metadata(asked),
+        metadata=asked.metadata,
         created_at=int(gateway.content.objects.now()),
     )
     if await gateway.content.get(source) is None:
@@ -136,20 +136,6 @@ def _endpoint(asked: _Body) -> Endpoint:
     if asked.completion_window != "24h":
         raise Invalid("`completion_window` must be 24h", code="invalid_value", param="completion_window")
     for endpoint in _ENDPOINTS:
-        if asked.endpoint == endpoint:
+        if full_path(asked.endpoint) == endpoint:
             return endpoint
     raise Invalid(f"`endpoint` must be one of {', '.join(_ENDPOINTS)}", code="invalid_value", param="endpoint")
-
-
-def _metadata(asked: _Body) -> dict[str, str] | None:
-    metadata = asked.metadata
-    if metadata is not None and (
-        len(metadata) > _MAX_METADATA
-        or any(len(name) > _MAX_NAME or len(value) > _MAX_VALUE for name, value in metadata.items())
-    ):
-        raise Invalid(
-            f"`metadata` has at most {_MAX_METADATA} entries of {_MAX_NAME} and {_MAX_VALUE} characters",
-            code="invalid_value",
-            param="metadata",
-        )
-    return metadata

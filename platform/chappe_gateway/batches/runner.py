@@ -26,7 +26,7 @@ from chappe_gateway.batches.model import (
     unanswered,
 )
 from chappe_gateway.batches.records import Found
-from chappe_gateway.content.objects import Kind, Name
+from chappe_gateway.content.objects import CONTENT_LIMIT, Kind, Name
 from chappe_gateway.files.lines import lines_of
 from chappe_gateway.gateway import Gateway
 from chappe_kernel.errors import ChappeError, TooLarge, Unavailable
@@ -46,6 +46,8 @@ _TRIES_OF_A_FAILURE = 3
 # No fault of the line's: it waits, for as long as its batch has time.
 _PASSING = frozenset({408, 429, 503})
 _OUR_FAILURE = 500
+# What an engine did for these is free: not for a day.
+_FEW_TRIES = ("engine_error", CONTENT_LIMIT)
 
 
 class BatchRunner:
@@ -272,7 +274,7 @@ class _Run:
         running = LineCall(self._gateway, found.head, line)
         call = running.call
         call.line_digest = self._gateway.repeats.seal.line_digest(self._name.id, number)
-        call.keep = partial(self._keep_answer, found, number, line, call.public_id)
+        call.keep_as_well(partial(self._keep_answer, found, number, line, call.public_id))
         self._running.add(running)
         try:
             answer = await running.run()
@@ -333,6 +335,6 @@ class _Run:
 
 
 def _is_passing(answer: LineAnswer, tries: int) -> bool:
-    if answer.refusal is not None and answer.refusal.code == "engine_error":
+    if answer.refusal is not None and answer.refusal.code in _FEW_TRIES:
         return tries < _TRIES_OF_A_FAILURE
     return answer.status in _PASSING or (answer.status >= _OUR_FAILURE and tries < _TRIES_OF_A_FAILURE)

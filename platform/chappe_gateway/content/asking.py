@@ -11,6 +11,7 @@ from chappe_gateway.content.objects import Kind, Name, Owner
 from chappe_gateway.edge.call import Call
 from chappe_gateway.edge.errors import WrongRegion
 from chappe_gateway.gateway import Gateway
+from chappe_gateway.limits.repeats import read_key
 from chappe_kernel.errors import Denied, Invalid, NotFound
 from chappe_kernel.ids import decode_id, encode_id
 
@@ -40,6 +41,13 @@ async def visit(gateway: Gateway, call: Call, path: str) -> Visitor:
     taken = await gateway.limiter.admit(visitor.facts.limits, model="")
     call.extra_headers = taken.headers
     return visitor
+
+
+def expect_no_repeat_key(call: Call) -> None:
+    """What is made here has no memory of keys. Raises `Invalid` rather than make it twice."""
+    if read_key(call.headers) is not None:
+        param = "Idempotency-Key"
+        raise Invalid(f"`{param}` is not supported here", code="unsupported_parameter", param=param)
 
 
 async def find_name(gateway: Gateway, call: Call, kind: Kind, text: str, path: str) -> Name:

@@ -14,6 +14,8 @@ from chappe_kernel.errors import Invalid
 
 _DEFAULT_LIMIT = 20
 _MAX_LIMIT = 100
+# OpenAI's packages write a list's name with brackets.
+_INCLUDE = ("include", "include[]")
 
 
 class AskedPage(Struct, frozen=True):
@@ -23,11 +25,14 @@ class AskedPage(Struct, frozen=True):
     purpose: str | None = None
 
 
-def read_page(query: bytes, known: Collection[str], *, max_limit: int = _MAX_LIMIT) -> AskedPage:
-    """Raises `Invalid` for what is not understood: it would have to change the answer. `api-version` is Azure's."""
+def read_page(
+    query: bytes, known: Collection[str], *, max_limit: int = _MAX_LIMIT, includable: Collection[str] = ()
+) -> AskedPage:
+    """Raises `Invalid` for what is not understood: it would have to change the answer. `api-version` is Azure's.
+    `includable`: what `include` may name, since it is told in any case."""
     asked: dict[str, Any] = {}
     for name, value in parse_qsl(query.decode("latin-1"), keep_blank_values=True):
-        if name == "api-version":
+        if name == "api-version" or (name in _INCLUDE and value in includable):
             continue
         if name not in known:
             raise Invalid(f"unknown parameter `{name[:100]}`", code="unknown_parameter", param=name[:100])

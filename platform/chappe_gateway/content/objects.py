@@ -25,6 +25,8 @@ _log = structlog.get_logger()
 _ROW_BYTES = 1024
 _WRITING_S = 3600.0
 _HEAD = "head"
+CONTENT_LIMIT = "content_limit_reached"
+"""The code of what `check_room` raises for a tenant that has kept as much as it may."""
 
 
 class Owner(NamedTuple):
@@ -250,7 +252,7 @@ class Objects:
         if (0 if row is None else row[0]) + weight > self._bounds.per_tenant:
             raise TooLarge(
                 f"the organisation keeps as much here as it may: {self._bounds.per_tenant} bytes",
-                code="content_limit_reached",
+                code=CONTENT_LIMIT,
             )
 
     def _wrap_again(self, db: sqlite3.Connection) -> None:

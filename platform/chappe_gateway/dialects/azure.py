@@ -1,4 +1,5 @@
-"""Azure OpenAI's paths: `/openai/deployments/{model}/…?api-version=…`, and `/openai/v1/…` which is `/v1/…`.
+"""Azure OpenAI's paths: `/openai/deployments/{model}/…?api-version=…`, what belongs to no deployment as
+`/openai/files?api-version=…`, and `/openai/v1/…` which is `/v1/…`.
 
 The path's deployment is the model, whatever the body's `model` says: as in Azure's own API.
 """
@@ -7,9 +8,11 @@ import re
 from collections.abc import Awaitable, Callable
 from urllib.parse import parse_qs
 
+from chappe_gateway.batches import routes as batches
 from chappe_gateway.dialects import chat, completions, embeddings, models, responses
 from chappe_gateway.edge.call import Call
 from chappe_gateway.edge.errors import unknown_path
+from chappe_gateway.files import routes as files
 from chappe_gateway.gateway import Gateway
 from chappe_kernel.errors import Invalid
 
@@ -17,6 +20,7 @@ PATH = "/openai"
 _VERSION_PARAM = "api-version"
 # A catalogue's names have no other characters; what stands here may come back in a `location` header.
 _DEPLOYMENT = re.compile(r"/deployments/([a-z0-9._-]{1,100})(/chat/completions|/completions|/embeddings)/?\Z")
+_API = re.compile(r"(/v1)?/([a-z]+)(/.*)?\Z", re.DOTALL)
 _DATED = re.compile(r"\d{4}-\d{2}-\d{2}(-preview)?\Z")
 _UNDATED = ("v1", "preview", "latest")
 
@@ -28,22 +32,29 @@ _TASKS: dict[str, _ServeAt] = {
 }
 
 
+# The mounts of these take what stands below them.
+_APIS: dict[str, Callable[[Gateway, Call], Awaitable[None]]] = {
+    "files": files.serve_files,
+    "batches": batches.serve_batches,
+    "models": models.serve_models,
+    "responses": responses.serve_responses,
+}
+
+
 async def serve_azure(gateway: Gateway, call: Call) -> None:
     """What stands below `/openai`. Raises what the client is to be told."""
     path = call.path
-    if path.startswith("/v1/models"):
-        call.path = path.removeprefix("/v1/models") or "/"
-        await models.serve_models(gateway, call)
-    elif path == "/v1/responses" or path.startswith("/v1/responses/"):
-        _check_version(call.query, is_required=False)
-        await responses.serve_response_at(gateway, call, path.removeprefix("/v1/responses"), PATH + "/v1/responses")
+    if (found := _API.match(path)) is not None and found[2] in _APIS:
+        _check_version(call.query, is_required=found[1] is None)
+        call.path = found[3] or "/"
+        await _APIS[found[2]](gateway, call)
     elif path.startswith("/v1/") and (serve := _TASKS.get(path.removeprefix("/v1").rstrip("/"))) is not None:
         _check_version(call.query, is_required=False)
         await serve(gateway, call, PATH + path.rstrip("/"), None)
-    elif (found := _DEPLOYMENT.match(path)) is not None:
+    elif (deployed := _DEPLOYMENT.match(path)) is not None:
         version = _check_version(call.query, is_required=True)
-        here = f"{PATH}/deployments/{found[1]}{found[2]}?{_VERSION_PARAM}={version}"
-        await _TASKS[found[2]](gateway, call, here, found[1])
+        here = f"{PATH}/deployments/{deployed[1]}{deployed[2]}?{_VERSION_PARAM}={version}"
+        await _TASKS[deployed[2]](gateway, call, here, deployed[1])
     else:
         raise unknown_path()
 

@@ -8,7 +8,6 @@ from msgspec import Struct
 from chappe_gateway.dialects.decoding import check_type, decode_part
 from chappe_gateway.dialects.extras import (
     ANY_OBJECT,
-    MAX_LIKELIEST,
     Choice,
     Extras,
     check_format_name,
@@ -17,6 +16,7 @@ from chappe_gateway.dialects.extras import (
     read_calling,
     read_choices,
     read_format,
+    read_likeliest,
     read_tool,
 )
 from chappe_kernel.errors import Invalid
@@ -112,7 +112,7 @@ def read_extras(
         calling=_calling(body),
         response_format=_response_format(body.response_format),
         n=read_choices(body.n),
-        logprobs=_logprobs(body),
+        logprobs=read_likeliest(body.top_logprobs, is_asked=bool(body.logprobs), switch="logprobs: true"),
         logit_bias=logit_bias,
     )
 
@@ -187,14 +187,3 @@ def _response_format(value: Any) -> ResponseFormat | None:
             return ANY_OBJECT
         case _:
             return None
-
-
-def _logprobs(body: Asking) -> int | None:
-    likeliest = body.top_logprobs
-    if likeliest is not None and not 0 <= likeliest <= MAX_LIKELIEST:
-        raise Invalid(f"`top_logprobs` must be from 0 to {MAX_LIKELIEST}", code="invalid_value", param="top_logprobs")
-    if body.logprobs:
-        return likeliest or 0
-    if likeliest:
-        raise Invalid("`top_logprobs` needs `logprobs: true`", code="invalid_value", param="top_logprobs")
-    return None

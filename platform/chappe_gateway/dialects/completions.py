@@ -188,7 +188,9 @@ class _Telling:
 
     def events(self, passing: bytes, start: Start) -> bytes:  # the port's; nothing of it is told
         usage = None if self._request.include_usage else UNSET
-        said = [words for words in read_events(passing) if words.text or words.finish_reason is not None]
+        said = [
+            words for words in read_events(passing) if words.text or words.logprobs or words.finish_reason is not None
+        ]
         return b"".join([self._event([self._choice(words)], usage) for words in said])
 
     def last(self, event: UsageEvent, end: End) -> bytes:  # the port's; the event is what is charged

@@ -14,6 +14,8 @@ from chappe_kernel.errors import Invalid
 T = TypeVar("T")
 
 _MAX_STOPS = 4
+_MAX_METADATA = 16
+_MAX_METADATA_NAME, _MAX_METADATA_VALUE = 64, 512
 SEED_RANGE = (-(2**63), 2**63 - 1)
 SAMPLING_RANGES: dict[str, tuple[float, float]] = {
     "temperature": (0, 2),
@@ -77,7 +79,7 @@ def check_type(value: Any, served: tuple[str | None, ...], path: str) -> None:
 def _explain(message: str, prefix: str) -> Invalid:
     """msgspec's message, with the parameter's name taken out of it."""
     where = _WHERE.search(message)
-    path = ".".join(filter(None, (prefix, where.group(1) if where else ""))).replace(".[", "[")
+    path = ".".join(filter(None, (prefix, where.group(1) if where else ""))).replace(".[", "[").replace("[...]", "")
     what = message[: where.start()] if where else message
     field = _FIELD.search(what)
     if field is None:
@@ -130,6 +132,20 @@ def check_positive(value: int | None, param: str) -> None:
     """Raises `Invalid`."""
     if value is not None and value < 1:
         raise Invalid(f"`{param}` must be at least 1", code="invalid_value", param=param)
+
+
+def check_metadata(metadata: dict[str, str] | None) -> None:
+    """Raises `Invalid`."""
+    if metadata is not None and (
+        len(metadata) > _MAX_METADATA
+        or any(len(name) > _MAX_METADATA_NAME or len(value) > _MAX_METADATA_VALUE for name, value in metadata.items())
+    ):
+        raise Invalid(
+            f"`metadata` has at most {_MAX_METADATA} entries of {_MAX_METADATA_NAME} and {_MAX_METADATA_VALUE}"
+            " characters",
+            code="invalid_value",
+            param="metadata",
+        )
 
 
 def check_fields(

@@ -62,6 +62,8 @@ class Likely(Struct, frozen=True):
 
     token: str
     logprob: float
+    bytes: tuple[int, ...] = ()
+    """The token's own: one that is a part of a character has no text."""
 
 
 class TokenLogprob(Likely, frozen=True):

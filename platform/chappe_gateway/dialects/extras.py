@@ -170,6 +170,18 @@ def read_choices(n: int | None) -> int:
     return 1 if n is None else n
 
 
+def read_likeliest(likeliest: int | None, *, is_asked: bool, switch: str) -> int | None:
+    """How many of the likeliest are told beside each token; None if probabilities are not asked for at all. `switch`:
+    what asks for them. Raises `Invalid`."""
+    if likeliest is not None and not 0 <= likeliest <= MAX_LIKELIEST:
+        raise Invalid(f"`top_logprobs` must be from 0 to {MAX_LIKELIEST}", code="invalid_value", param="top_logprobs")
+    if is_asked:
+        return likeliest or 0
+    if likeliest:
+        raise Invalid(f"`top_logprobs` needs `{switch}`", code="invalid_value", param="top_logprobs")
+    return None
+
+
 def read_logit_bias(bias: dict[str, float] | None) -> tuple[tuple[int, float], ...]:
     """Raises `Invalid`."""
     if not bias:

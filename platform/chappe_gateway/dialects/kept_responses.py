@@ -107,7 +107,7 @@ async def begin_keeping(
         except ChappeError as error:
             raise Unavailable("the answer could not be kept", code=error.code) from None
 
-    call.keep = keep
+    call.keep_as_well(keep)
 
 
 async def read_turn(gateway: Gateway, name: Name) -> Turn:

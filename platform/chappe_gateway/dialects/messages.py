@@ -4,22 +4,19 @@ from functools import partial
 
 import msgspec
 
-from chappe_gateway.admission import RunsElsewhere, find_offer, identify
+from chappe_gateway.admission import identify
 from chappe_gateway.dialects.chat import generate
-from chappe_gateway.dialects.extras import shown_tools
+from chappe_gateway.dialects.counting import count_for
 from chappe_gateway.dialects.messages_answer import MessagesTelling, messages_error
 from chappe_gateway.dialects.messages_request import decode_count, decode_messages
 from chappe_gateway.edge.call import Call
 from chappe_gateway.edge.errors import Headers, unknown_path
-from chappe_gateway.engines.engine_calls import count_exactly
 from chappe_gateway.gateway import Gateway
-from chappe_gateway.peers.forwarding import forward
 from chappe_kernel.errors import Invalid
-from chappe_kernel.wire.engine import CountRequest
 
 PATH = "/v1/messages"
 _COUNT = "/count_tokens"
-_VERSION = b"anthropic-version"
+VERSION_HEADER = b"anthropic-version"
 _BETA = b"anthropic-beta"
 _VERSIONS = (b"2023-06-01", b"2026-10-21")
 """Of what differs between them only `temperature`, `top_p` and `top_k` are served. The newer one lacks them; here they
@@ -28,8 +25,7 @@ work under both."""
 
 async def serve_messages(gateway: Gateway, call: Call) -> None:
     """What stands at and below the path. Raises what the client is to be told."""
-    call.error_answer = partial(messages_error, call.public_id)
-    call.edge_headers = [*call.edge_headers, (b"request-id", call.public_id.encode())]
+    speak_messages(call)
     match call.path.rstrip("/"):
         case "":
             await _serve_message(gateway, call)
@@ -39,10 +35,16 @@ async def serve_messages(gateway: Gateway, call: Call) -> None:
             raise unknown_path()
 
 
+def speak_messages(call: Call) -> None:
+    """Errors in Anthropic's shape, and the header by which its packages name a request."""
+    call.error_answer = partial(messages_error, call.public_id)
+    call.edge_headers = [*call.edge_headers, (b"request-id", call.public_id.encode())]
+
+
 async def _serve_message(gateway: Gateway, call: Call) -> None:
     call.expect_method("POST")
     visitor = await identify(gateway, call, PATH)
-    _check_version(call.headers)
+    check_version(call.headers)
     body = await call.read_json_body(gateway.settings.max_body_bytes, gateway.settings.body_timeout_s)
     request = decode_messages(body)
     told = MessagesTelling(call.public_id, request.model, request.sampling.stop)
@@ -50,41 +52,26 @@ async def _serve_message(gateway: Gateway, call: Call) -> None:
 
 
 async def _serve_count(gateway: Gateway, call: Call) -> None:
-    """Free, but a request like any other to the limits: an engine works for it."""
     call.expect_method("POST")
     visitor = await identify(gateway, call, PATH + _COUNT)
-    _check_version(call.headers)
+    check_version(call.headers)
     body = await call.read_json_body(gateway.settings.max_body_bytes, gateway.settings.body_timeout_s)
     request = decode_count(body)
-    try:
-        offer = find_offer(gateway, visitor, request.model, "chat")
-    except RunsElsewhere as elsewhere:
-        await forward(gateway, call, visitor, elsewhere, body=body)
-        return
-    if request.extras is not None:
-        gateway.health.expect_features(offer.deployment, request.extras.needs)
-    taken = await gateway.limiter.admit(visitor.facts.limits, model=offer.listing.name)
-    call.extra_headers = taken.headers
-    try:
-        gateway.enter(call)
-        call.listing = offer.listing
-        await gateway.rights.settle_in(call, visitor)
-        asked = CountRequest(messages=request.messages, tools=shown_tools(request.extras))
-        tokens = await count_exactly(gateway, offer.deployment, asked)
-    finally:
-        gateway.leave(call)
-        taken.settle(0)
-    await call.respond(200, [], msgspec.json.encode({"input_tokens": tokens}))
+    tokens = await count_for(
+        gateway, call, visitor, model=request.model, messages=request.messages, extras=request.extras, body=body
+    )
+    if tokens is not None:
+        await call.respond(200, [], msgspec.json.encode({"input_tokens": tokens}))
 
 
-def _check_version(headers: Headers) -> None:
-    """None is needed. A beta changes what an answer means, and none of them is served."""
+def check_version(headers: Headers) -> None:
+    """None is needed. A beta changes what an answer means, and none of them is served. Raises `Invalid`."""
     for name, value in headers:
-        if name == _VERSION and value not in _VERSIONS:
+        if name == VERSION_HEADER and value not in _VERSIONS:
             raise Invalid(
                 f"this version of the API is not served; send {b' or '.join(_VERSIONS).decode()}",
                 code="unsupported_parameter",
-                param=_VERSION.decode(),
+                param=VERSION_HEADER.decode(),
             )
         if name == _BETA and value.strip():
             raise Invalid("no beta is served", code="unsupported_parameter", param=_BETA.decode())

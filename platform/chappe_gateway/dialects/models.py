@@ -1,9 +1,11 @@
-"""GET /v1/models: what this key may use in this region, and nothing else."""
+"""GET /v1/models: what this key may use in this region, and nothing else, as OpenAI tells it or as Anthropic."""
 
 import msgspec
 
 from chappe_gateway.access.rights import Visitor, may_use
 from chappe_gateway.admission import identify
+from chappe_gateway.dialects.messages import check_version, speak_messages
+from chappe_gateway.dialects.messages_models import messages_model, messages_page, wants_messages_form
 from chappe_gateway.edge.call import Call
 from chappe_gateway.edge.errors import unknown_path
 from chappe_gateway.gateway import Gateway
@@ -41,24 +43,32 @@ class _ModelList(msgspec.Struct):
 
 async def serve_models(gateway: Gateway, call: Call) -> None:
     """All models, or the one that the path names. Raises what the client is to be told."""
+    is_messages = wants_messages_form(call.headers)
+    if is_messages:
+        speak_messages(call)
     call.expect_method("GET")
     if not call.path.startswith("/"):
         # The router's mount also takes `/v1/modelsx`.
         raise unknown_path()
     name = call.path.strip("/")
     if name:
-        await _serve_model(gateway, call, name)
+        await _serve_model(gateway, call, name, is_messages=is_messages)
     else:
-        await _serve_list(gateway, call)
+        await _serve_list(gateway, call, is_messages=is_messages)
 
 
-async def _serve_list(gateway: Gateway, call: Call) -> None:
+async def _serve_list(gateway: Gateway, call: Call, *, is_messages: bool) -> None:
     visitor = await identify(gateway, call, PATH, needs_engine=False)
-    models = [_model(gateway, listing) for listing in visitor.view.listings.values() if _is_offered(visitor, listing)]
-    await call.respond(200, [], msgspec.json.encode(_ModelList(models)))
+    offered = [listing for listing in visitor.view.listings.values() if _is_offered(visitor, listing)]
+    if is_messages:
+        check_version(call.headers)
+        body = messages_page([listing for listing in offered if listing.task == "chat"], call.query)
+    else:
+        body = msgspec.json.encode(_ModelList([_model(gateway, listing) for listing in offered]))
+    await call.respond(200, [], body)
 
 
-async def _serve_model(gateway: Gateway, call: Call, name: str) -> None:
+async def _serve_model(gateway: Gateway, call: Call, name: str, *, is_messages: bool) -> None:
     # The name is part of a header when the request belongs elsewhere: only one that exists is repeated there.
     known = name in gateway.snapshots.view().listings
     visitor = await identify(gateway, call, f"{PATH}/{name}" if known else PATH, needs_engine=False)
@@ -67,7 +77,11 @@ async def _serve_model(gateway: Gateway, call: Call, name: str) -> None:
         raise NotFound(
             "this model does not exist here, or this key may not use it", code="model_not_found", param="model"
         )
-    await call.respond(200, [], msgspec.json.encode(_model(gateway, listing)))
+    if is_messages:
+        check_version(call.headers)
+    await call.respond(
+        200, [], messages_model(listing) if is_messages else msgspec.json.encode(_model(gateway, listing))
+    )
 
 
 def _is_offered(visitor: Visitor, listing: Listing) -> bool:

@@ -6,7 +6,7 @@ import msgspec
 from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import replace
 
-from chappe_gateway.dialects.dialect import CallPart, read_events, read_whole
+from chappe_gateway.dialects.dialect import CallPart, TokenLogprob, read_events, read_whole
 from chappe_gateway.dialects.responses_extras import EchoedFormat
 from chappe_gateway.dialects.responses_request import Asked
 from chappe_gateway.edge.errors import ErrorAnswer, answer_for
@@ -17,14 +17,32 @@ from chappe_kernel.wire.engine import End, FinishReason, Message, Start, ToolCal
 
 Status = Literal["in_progress", "completed", "incomplete", "failed"]
 # An engine knows only its own names of them.
-_PARAMS = {"messages": "input", "max_completion_tokens": "max_output_tokens", "response_format": "text.format"}
+_PARAMS = {
+    "messages": "input",
+    "max_completion_tokens": "max_output_tokens",
+    "response_format": "text.format",
+    "logprobs": "include",
+}
 
 
 class _OutputText(Struct):
     text: str
     type: str = "output_text"
     annotations: tuple[()] = ()
-    logprobs: tuple[()] = ()
+    logprobs: tuple[TokenLogprob, ...] = ()
+
+
+class _LikelyBeside(Struct):
+    token: str
+    logprob: float
+
+
+class _EventLogprob(Struct):
+    """As in a text's, without the bytes: events have their own form of it."""
+
+    token: str
+    logprob: float
+    top_logprobs: tuple[_LikelyBeside, ...]
 
 
 class _OutputMessage(Struct):
@@ -88,12 +106,13 @@ class _Response(Struct, kw_only=True):
     error: _Error | None = None
     incomplete_details: _Incomplete | None = None
     object: str = "response"
-    metadata: dict[str, str] = {}
+    metadata: dict[str, str]
     previous_response_id: str | None = None
     store: bool = False
     text: EchoedFormat
     tool_choice: Any
     tools: tuple[Any, ...]
+    top_logprobs: int
     truncation: str = "disabled"
     background: bool = False
 
@@ -155,12 +174,12 @@ class _PartDone(_Part, tag="response.content_part.done"):
 
 class _TextDelta(_Part, tag="response.output_text.delta"):
     delta: str
-    logprobs: tuple[()] = ()
+    logprobs: tuple[_EventLogprob, ...] = ()
 
 
 class _TextDone(_Part, tag="response.output_text.done"):
     text: str
-    logprobs: tuple[()] = ()
+    logprobs: tuple[_EventLogprob, ...] = ()
 
 
 class _ArgumentsDelta(_Event, tag="response.function_call_arguments.delta", kw_only=True):
@@ -191,11 +210,14 @@ class ResponsesTelling:
         """In the stream's order; the last one is open."""
         self._parts: list[str] = []
         """Of the open item's text, or of its arguments."""
+        self._logprobs: list[TokenLogprob] = []
+        """Of the message's text: there is one at most."""
         self._sent = 0
 
     def whole(self, body: bytes, end: End) -> bytes:
         words = read_whole(body)[0]
         if words.text or not words.calls:
+            self._logprobs += words.logprobs
             self._items.append(self._message("completed", words.text))
         self._items += [self._call(call, call.arguments, "completed") for call in words.calls]
         return _encoder.encode(self._finished(words.finish_reason, end.counts, self._items))
@@ -206,11 +228,8 @@ class ResponsesTelling:
     def events(self, passing: bytes, start: Start) -> bytes:
         told = [] if self._sent else [self._beginning()]
         for words in read_events(passing):
-            if words.text:
-                if not self._items:
-                    told.append(self._begin_message())
-                self._parts.append(words.text)
-                told.append(self._tell(_TextDelta(item_id=self._item_id, output_index=0, delta=words.text)))
+            if words.text or words.logprobs:
+                told.append(self._more_text(words.text, words.logprobs))
             for call in words.calls:
                 if call.id is not None:
                     told += [self._end_item("completed"), self._begin_call(call)]
@@ -253,7 +272,7 @@ class ResponsesTelling:
         *closed, last = self._items
         said = "".join(self._parts)
         whole = (
-            replace(last, status="completed", content=(_OutputText(said),))
+            replace(last, status="completed", content=(self._text(said),))
             if isinstance(last, _OutputMessage)
             else replace(last, status="completed", arguments=said)
         )
@@ -278,6 +297,13 @@ class ResponsesTelling:
         self._items.append(item)
         return self._tell(_ItemAdded(item=item, output_index=len(self._items) - 1))
 
+    def _more_text(self, text: str, logprobs: tuple[TokenLogprob, ...]) -> bytes:
+        begun = b"" if self._items else self._begin_message()
+        self._parts.append(text)
+        self._logprobs += logprobs
+        delta = _TextDelta(item_id=self._item_id, output_index=0, delta=text, logprobs=_in_events(logprobs))
+        return begun + self._tell(delta)
+
     def _more_arguments(self, arguments: str) -> bytes:
         self._parts.append(arguments)
         item = self._items[-1]
@@ -290,9 +316,10 @@ class ResponsesTelling:
         index = len(self._items) - 1
         if isinstance(item, _OutputMessage):
             [part] = item.content
-            done = self._tell(_TextDone(item_id=item.id, output_index=index, text=part.text)) + self._tell(
-                _PartDone(item_id=item.id, output_index=index, part=part)
-            )
+            logprobs = _in_events(part.logprobs)
+            done = self._tell(
+                _TextDone(item_id=item.id, output_index=index, text=part.text, logprobs=logprobs)
+            ) + self._tell(_PartDone(item_id=item.id, output_index=index, part=part))
         else:
             done = self._tell(
                 _ArgumentsDone(item_id=item.id, output_index=index, name=item.name, arguments=item.arguments)
@@ -305,7 +332,7 @@ class ResponsesTelling:
         self._parts = []
         item.status = status
         if isinstance(item, _OutputMessage):
-            item.content = (_OutputText(said),)
+            item.content = (self._text(said),)
         else:
             item.arguments = said
         return item
@@ -320,7 +347,10 @@ class ResponsesTelling:
         return response
 
     def _message(self, status: Status, text: str) -> _OutputMessage:
-        return _OutputMessage(self._item_id, status, (_OutputText(text),))
+        return _OutputMessage(self._item_id, status, (self._text(text),))
+
+    def _text(self, text: str) -> _OutputText:
+        return _OutputText(text, logprobs=tuple(self._logprobs))
 
     def _call(self, call: CallPart, arguments: str, status: Status) -> _FunctionCall:
         return _FunctionCall(f"fc_{self._id}{call.index}", call.id or "", call.name or "", arguments, status)
@@ -341,6 +371,8 @@ class ResponsesTelling:
             text=asked.echo.text,
             tool_choice=asked.echo.tool_choice,
             tools=asked.echo.tools,
+            metadata=asked.metadata,
+            top_logprobs=asked.likeliest or 0,
             store=self._kept_as is not None,
             previous_response_id=asked.previous,
         )
@@ -355,6 +387,19 @@ class ResponsesTelling:
 def responses_error(error: ChappeError) -> ErrorAnswer:
     """OpenAI's error, with the name that the parameter has in this API."""
     return answer_for(error, _PARAMS)
+
+
+def _in_events(logprobs: tuple[TokenLogprob, ...]) -> tuple[_EventLogprob, ...]:
+    return tuple(
+        [
+            _EventLogprob(
+                token.token,
+                token.logprob,
+                tuple([_LikelyBeside(likely.token, likely.logprob) for likely in token.top_logprobs]),
+            )
+            for token in logprobs
+        ]
+    )
 
 
 def _usage(counts: Counts) -> _Usage:

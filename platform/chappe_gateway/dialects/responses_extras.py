@@ -83,6 +83,7 @@ def read_responses_extras(
     messages: tuple[Message, ...],
     *,
     parallel: bool,
+    logprobs: int | None,
 ) -> tuple[Extras | None, Echo]:
     """Raises `Invalid` naming the parameter."""
     functions = [_function(value, f"tools[{index}]") for index, value in enumerate(tools or ())]
@@ -95,7 +96,7 @@ def read_responses_extras(
         choice_param="tool_choice",
     )
     asked = _PlainFormat() if text is None or text.format is None else text.format
-    extras = collect_extras(messages, calling=calling, response_format=_response_format(asked))
+    extras = collect_extras(messages, calling=calling, response_format=_response_format(asked), logprobs=logprobs)
     told_choice = ("auto" if functions else "none") if choice is None else choice
     return extras, Echo(tuple(functions), told_choice, EchoedFormat(asked))
 

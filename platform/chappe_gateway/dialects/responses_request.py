@@ -10,16 +10,18 @@ from chappe_gateway.dialects.decoding import (
     SAMPLING_RANGES,
     StreamOptions,
     check_fields,
+    check_metadata,
     check_positive,
     check_ranges,
     check_text,
     decode_body,
     decode_part,
     named_model,
+    read_include_usage,
     refuse,
     refuse_unserved,
 )
-from chappe_gateway.dialects.extras import check_results, read_call, with_context
+from chappe_gateway.dialects.extras import check_results, read_call, read_likeliest, with_context
 from chappe_gateway.dialects.openai_request import ChatRequest
 from chappe_gateway.dialects.responses_extras import Echo, ResponsesText, read_responses_extras
 from chappe_kernel.errors import Invalid
@@ -51,9 +53,9 @@ class _Body(Struct, forbid_unknown_fields=True, kw_only=True):
     context_management: Any = None
     conversation: Any = None
     image: Any = None
-    include: Any = None
+    include: list[Any] | None = None
     max_tool_calls: Any = None
-    metadata: Any = None
+    metadata: dict[str, str] | None = None
     moderation: Any = None
     previous_response_id: str | None = None
     prompt: Any = None
@@ -62,7 +64,7 @@ class _Body(Struct, forbid_unknown_fields=True, kw_only=True):
     reasoning: Any = None
     service_tier: Any = None
     store: bool | None = None
-    top_logprobs: Any = None
+    top_logprobs: int | None = None
     truncation: Any = None
 
 
@@ -74,16 +76,17 @@ _HARMLESS: dict[str, tuple[Any, ...]] = {
     "context_management": ([],),
     "conversation": (),
     "image": (),
-    "include": ([],),
     "max_tool_calls": (),
-    "metadata": ({},),
     "moderation": (),
     "prompt": (),
     "prompt_cache_options": ({},),
     "prompt_cache_retention": ("in_memory",),
-    "reasoning": ({}, {"effort": None}, {"effort": "none"}),
+    "reasoning": tuple(
+        {**effort, **summary}
+        for effort in ({}, {"effort": None}, {"effort": "none"})
+        for summary in ({}, {"summary": None})
+    ),
     "service_tier": ("auto", "default"),
-    "top_logprobs": (0,),
     "truncation": ("disabled",),
 }
 # What stands in an answer's message when a client sends it back as input, and changes nothing.
@@ -93,7 +96,24 @@ _HARMLESS_ITEM: dict[str, tuple[Any, ...]] = {
     "status": ("completed", "incomplete"),
 }
 _HARMLESS_PART: dict[str, tuple[Any, ...]] = {"annotations": ([],), "logprobs": ([],)}
+INCLUDABLE = "message.output_text.logprobs"
+_COUNTED = frozenset(
+    {
+        "model",
+        "input",
+        "instructions",
+        "parallel_tool_calls",
+        "previous_response_id",
+        "reasoning",
+        "text",
+        "tool_choice",
+        "tools",
+        "truncation",
+        "conversation",
+    }
+)
 _decoder = msgspec.json.Decoder(_Body)
+_fields_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 class _FunctionCall(Struct, forbid_unknown_fields=True, tag_field="type", tag="function_call"):
@@ -122,6 +142,9 @@ class Asked(Struct, frozen=True):
     parallel_tool_calls: bool
     echo: Echo
     store: bool | None
+    metadata: dict[str, str]
+    likeliest: int | None
+    """Of `top_logprobs`, as it was asked."""
     previous: str | None
     """The id of the response that it follows."""
 
@@ -147,14 +170,8 @@ def decode_response(body: bytes, model: str | None = None) -> Asked:
     refuse_unserved(request, _HARMLESS, "")
     check_ranges(request, _RANGES)
     check_positive(request.max_output_tokens, "max_output_tokens")
-    if request.stream_options is not None and request.stream_options.include_usage is not None:
-        raise Invalid(
-            "unknown parameter `stream_options.include_usage`: the usage is always told",
-            code="unknown_parameter",
-            param="stream_options.include_usage",
-        )
-    if request.stream_options is not None and request.stream_options.include_obfuscation:
-        refuse("stream_options.include_obfuscation")
+    check_metadata(request.metadata)
+    _check_stream_options(request)
     own = _messages(request)
     messages = (*_instructions(request), *own)
     extras, echo = read_responses_extras(
@@ -163,6 +180,7 @@ def decode_response(body: bytes, model: str | None = None) -> Asked:
         request.text,
         messages,
         parallel=request.parallel_tool_calls is not False,
+        logprobs=_logprobs(request),
     )
     chat = ChatRequest(
         model=model,
@@ -182,8 +200,41 @@ def decode_response(body: bytes, model: str | None = None) -> Asked:
         parallel_tool_calls=request.parallel_tool_calls is not False,
         echo=echo,
         store=request.store,
+        metadata=request.metadata or {},
+        likeliest=request.top_logprobs,
         previous=request.previous_response_id,
     )
+
+
+def decode_counted(body: bytes) -> Asked:
+    """A request whose prompt is to be counted: it says nothing of the answer. Raises `Invalid`."""
+    asked = decode_response(body)
+    for name in decode_body(_fields_decoder, body):
+        if name not in _COUNTED:
+            raise Invalid(f"unknown parameter `{name}`", code="unknown_parameter", param=name)
+    return asked
+
+
+def _check_stream_options(request: _Body) -> None:
+    options = request.stream_options
+    if options is None:
+        return
+    if options.include_usage is not None:
+        raise Invalid(
+            "unknown parameter `stream_options.include_usage`: the usage is always told",
+            code="unknown_parameter",
+            param="stream_options.include_usage",
+        )
+    # The rest is as in every other API of OpenAI's.
+    read_include_usage(request.stream, options)
+
+
+def _logprobs(request: _Body) -> int | None:
+    included = request.include or ()
+    for index, name in enumerate(included):
+        if name != INCLUDABLE:
+            refuse(f"include[{index}]")
+    return read_likeliest(request.top_logprobs, is_asked=bool(included), switch=f'include: ["{INCLUDABLE}"]')
 
 
 def _instructions(request: _Body) -> tuple[Message, ...]:
@@ -261,7 +312,11 @@ def _part(part: Any, kind: str, path: str) -> str:
         raise Invalid(f"`{path}` must be a part with a text", code="invalid_type", param=path)
     if part.get("type") != kind:
         raise Invalid(f"only parts of type `{kind}` are supported here", code="unsupported_value", param=f"{path}.type")
-    check_fields(part, ("type", "text"), _HARMLESS_PART, path)
+    served: tuple[str, ...] = ("type", "text")
+    if kind == "output_text" and isinstance(part.get("logprobs"), list):
+        # What an answer said of its own words comes back with them, and tells the model nothing.
+        served = (*served, "logprobs")
+    check_fields({name: value for name, value in part.items() if name not in served}, (), _HARMLESS_PART, path)
     text = part.get("text")
     if not isinstance(text, str):
         raise Invalid(f"`{path}.text` must be a text", code="invalid_type", param=f"{path}.text")

@@ -44,6 +44,10 @@ class Connection(Protocol):
         """Close it at once."""
         ...
 
+    def has_shown_certificate(self) -> bool:
+        """Whether who is at its other end has one that those sign whom we trust to sign for peers."""
+        ...
+
     def watch(self, on_leaving: Callable[[], None] | None) -> None:
         """Call this when the client leaves, at once if it has left."""
         ...
@@ -158,6 +162,11 @@ class Call:
         path: bytes = self._scope["raw_path"]
         return path + b"?" + self.query if self.query else path
 
+    @property
+    def is_from_certified_peer(self) -> bool:
+        """Whether the connection it came on is one of another region's gateway, whatever the request says."""
+        return self._connection.has_shown_certificate()
+
     def notice_lost_network(self) -> None:
         """Whoever sends on for others is told when nobody takes what is sent, and not only when they hang up."""
         self._connection.limit_silence(_PEER_SILENCE_S)
@@ -183,6 +192,19 @@ class Call:
     def charged_once_by(self) -> bytes | None:
         """What its charge is known by, if another run of the same must not be charged."""
         return self.line_digest if self.claim is None else self.claim.digest
+
+    def keep_as_well(self, keep: "Callable[[bytes, End], Awaitable[None]]") -> None:
+        """Before what it keeps already: a line of a batch names the response that it made."""
+        later = self.keep
+        if later is None:
+            self.keep = keep
+            return
+
+        async def keep_both(body: bytes, end: "End") -> None:
+            await keep(body, end)
+            await later(body, end)
+
+        self.keep = keep_both
 
     def expect_method(self, method: str) -> None:
         """Raises `WrongMethod`."""

@@ -3,6 +3,7 @@
 import asyncio
 import http
 import socket
+import ssl
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -153,6 +154,9 @@ class GatewayProtocol(HttpToolsProtocol):
         connection = self.transport.get_extra_info("socket")
         if connection is not None and connection.family != socket.AF_UNIX:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(1000 * within_s))
+
+    def has_shown_certificate(self) -> bool:
+        return bool(self.transport.get_extra_info("peercert"))
 
     def watch(self, on_leaving: Callable[[], None] | None) -> None:
         self._on_leaving = on_leaving
@@ -326,6 +330,9 @@ def create_server(gateway: Gateway) -> GatewayServer:
             ssl_certfile=settings.tls_certificate_file or None,
             ssl_keyfile=settings.tls_key_file or None,
             ssl_ciphers=_TLS_1_2_CIPHERS,
+            # Asked of all, since a connection says who it is before it says what it wants; only peers must have one.
+            ssl_cert_reqs=ssl.CERT_OPTIONAL if settings.peer_client_ca_file else ssl.CERT_NONE,
+            ssl_ca_certs=settings.peer_client_ca_file or None,
             loop="uvloop",
             http=protocol,  # type: ignore[arg-type]  # it is only ever called
             ws="none",

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from chappe_gateway.content.asking import expiry, find_name, no_such, owner_of, visit
+from chappe_gateway.content.asking import expect_no_repeat_key, expiry, find_name, no_such, owner_of, visit
 from chappe_gateway.content.listing import read_after, read_page, show_page
 from chappe_gateway.content.objects import Kind, Name, Page, Stored
 from chappe_gateway.content.store import PIECE_BYTES, ContentStore
@@ -13,7 +13,7 @@ from chappe_gateway.edge.call import Call
 from chappe_gateway.edge.errors import WrongMethod, unknown_path
 from chappe_gateway.files.form import Form, read_boundary, read_form
 from chappe_gateway.files.lines import LineSplitter, check_line
-from chappe_gateway.files.model import FileHead, show_file
+from chappe_gateway.files.model import FileHead, FileObject, show_file
 from chappe_gateway.gateway import Gateway
 from chappe_kernel.errors import ChappeError, Invalid, TooLarge, Unavailable
 from chappe_kernel.ids import new_id
@@ -49,13 +49,19 @@ async def serve_files(gateway: Gateway, call: Call) -> None:
 async def _list(gateway: Gateway, call: Call) -> None:
     asked = read_page(call.query, ("limit", "order", "after", "purpose"), max_limit=_MAX_PAGE)
     visitor = await visit(gateway, call, PATH)
-    after = read_after(Kind.FILE, asked, gateway.settings.region)
-    page = Page(asked.limit + 1, after, asked.newest_first)
     region = gateway.settings.region
-    found = [show_file(one, region) for one in await gateway.content.page(owner_of(visitor), Kind.FILE, page)]
-    if asked.purpose is not None:
-        found = [file for file in found if file.purpose == asked.purpose]
-    await call.respond(200, [], show_page(found, asked.limit))
+    after = read_after(Kind.FILE, asked, region)
+    size = asked.limit + 1 if asked.purpose is None else _MAX_PAGE
+    found: list[FileObject] = []
+    while len(found) <= asked.limit:
+        # Those of other purposes take no place in the page, and hide none behind them.
+        stored = await gateway.content.page(owner_of(visitor), Kind.FILE, Page(size, after, asked.newest_first))
+        shown = [show_file(one, region) for one in stored]
+        found += [file for file in shown if asked.purpose in (None, file.purpose)]
+        if len(stored) < size:
+            break
+        after = stored[-1].id
+    await call.respond(200, [], show_page(found[: asked.limit + 1], asked.limit))
 
 
 async def _show(gateway: Gateway, call: Call, file_id: str) -> None:
@@ -100,6 +106,7 @@ async def _upload(gateway: Gateway, call: Call) -> None:
     call.expect_method("POST")
     settings = gateway.settings
     visitor = await visit(gateway, call, PATH)
+    expect_no_repeat_key(call)
     boundary = read_boundary(call.headers)
     expires_at = expiry(gateway, visitor)
     if gateway.content.uploads.locked():

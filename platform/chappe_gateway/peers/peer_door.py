@@ -34,6 +34,8 @@ async def serve_peer(gateway: Gateway, call: Call) -> None:
 
 def accept(gateway: Gateway, call: Call, sealed: bytes) -> None:
     """The call is what its ticket says: it has that id, and its client that address. Raises `PeerRefused`."""
+    if gateway.settings.peer_client_ca_file and not call.is_from_certified_peer:
+        raise PeerRefused("a gateway shows its certificate here")
     ticket = gateway.peers.seal.open(sealed, gateway.clock.now().timestamp())
     if ticket is None:
         raise PeerRefused("this is not from a gateway of ours")

@@ -44,6 +44,10 @@ local holder = redis.call('GET', KEYS[1])
 if holder and string.match(holder, '^%d+ (.*)$') == ARGV[1] then redis.call('DEL', KEYS[1]) end
 redis.call('ZREM', KEYS[2], ARGV[1])
 """
+# KEYS as above, ARGV[1] what the lease says if it is still that of one who does not listen.
+_DEPOSE = """
+if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
+"""
 _AWAY = (RedisError, OSError, TimeoutError)
 _HUNG_S = 5.0
 
@@ -59,6 +63,7 @@ class RegionTurns:
         self._prefix = f"chappe:turns:{region}:"
         self._keys = [self._prefix + "dispatcher", self._prefix + "present"]
         self._look_script = redis_client.register_script(_LOOK)
+        self._depose_script = redis_client.register_script(_DEPOSE)
         self._leave_script = redis_client.register_script(_LEAVE)
         self._encoder = msgspec.msgpack.Encoder()
         self._decoder = msgspec.msgpack.Decoder(Envelope)
@@ -133,10 +138,20 @@ class RegionTurns:
                 data = self._encoder.encode(envelope)
                 with contextlib.suppress(*_AWAY):
                     heard_by = await answered(self._publish(receiver, data))
-                    if heard_by == 0 and self._office.role is Role.MEMBER:
-                        # The dispatcher is gone: nobody waits until its lease ends.
-                        self._office.be_alone(self._clock.monotonic())
-                        self._go_on(Role.MEMBER)
+                    if heard_by == 0:
+                        # Whoever it is has gone: nobody waits until that shows by its silence.
+                        role = self._office.role
+                        self._office.nobody_listens(receiver, self._clock.monotonic())
+                        self._go_on(role)
+                        await self._depose()
+
+    async def _depose(self) -> None:
+        """Nor until the lease of one that does not listen ends."""
+        holder = self._office.deaf_holder(self._clock.monotonic())
+        if holder is not None:
+            name, fence = holder
+            await answered(self._depose_script(keys=self._keys[:1], args=[f"{fence} {name}"]))
+            await self.look()
 
     async def _publish(self, receiver: str, data: bytes) -> int:
         return int(await self._redis.publish(self._prefix + receiver, data))

@@ -17,6 +17,8 @@ from chappe_kernel.fairness.messages import Request, ToDesk, ToMember
 
 LOST_AFTER_S = 3.0
 """A process that is silent for so long is taken for dead: its places are others'."""
+_STOPS_WITHIN_S = 1.0
+"""So soon after a process has died its engines have stopped."""
 _CALM_AFTER_S = 0.5
 # Together, blocks begin with a half of what is free.
 _FREE_PART = 2
@@ -49,7 +51,7 @@ class Desk:
     """`dispatcher` is also where this process's own requests wait. Names are those of processes."""
 
     def __init__(self, dispatcher: Dispatcher, now: float, may_run: Mapping[str, int]) -> None:
-        """`may_run`: how many the other processes may be running by themselves, until they have told."""
+        """`may_run`: how many the other processes may be running, until they have told what they do."""
         self.dispatcher = dispatcher
         self.busy = True
         self.round = 1
@@ -85,6 +87,14 @@ class Desk:
         """The process said something, if nothing of this deployment."""
         if name in self._members:
             self._members[name].heard_at = now
+
+    def nobody_listens(self, name: str, since: float, *, has_left: bool) -> None:
+        """The process cannot be told anything: it has left some time ago, or died about then."""
+        member = self._members.get(name)
+        if member is not None and has_left:
+            self._forget(name)
+        elif member is not None:
+            member.heard_at = min(member.heard_at, since - LOST_AFTER_S + _STOPS_WITHIN_S)
 
     def grant(self, ticket: RemoteTicket) -> None:
         """It was its turn."""
@@ -152,6 +162,8 @@ class Desk:
         if self.busy and message.round == self.round:
             self._lend(member, -member.lent)
             member.told_all = True
+        # It is told the round at once: nobody else has a turn before all have told.
+        member.to_tell |= message.round != self.round
         named = {request.id for request in message.entered}
         for id_ in [id_ for id_ in member.tickets if id_ not in named]:
             self._end(member, id_, None)

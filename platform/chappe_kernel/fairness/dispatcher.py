@@ -132,6 +132,13 @@ class Dispatcher:
                 for other in self._running:
                     self._line_of(other).charge_more(other, self.expected.of(other.bound))
 
+    def give_up(self, ticket: Ticket) -> None:
+        """It is another dispatcher's from now on, whether it waits or runs; nothing is learned of its cost."""
+        self.leave(ticket)
+        if ticket.state is State.RUNNING:
+            del self._running[ticket]
+            self._line_of(ticket).finish(ticket, ticket.cost)
+
     def next(self, now: float) -> Ticket | None:
         """Who may run now, as long as there is anybody. Take out those who are `expired` before."""
         line = self._next_line()

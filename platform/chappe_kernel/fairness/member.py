@@ -112,6 +112,12 @@ class Member:
             self._forget(ticket)
         return [(ticket, busy_refusal(_LONG_S, "queue_timeout")) for ticket in late]
 
+    @property
+    def held(self) -> int:
+        """How many places the dispatcher counts as ours: what it granted, and our block."""
+        granted = sum(ticket.state is State.RUNNING for ticket in self._ids)
+        return granted + max(self._block, len(self._passed))
+
     def tell_all(self) -> None:
         """One of our messages was lost, or one of theirs, or it is another dispatcher."""
         self._to_tell_all = True

@@ -4,6 +4,7 @@ Whoever holds the region's lease is the dispatcher of all its deployments. Its n
 under another one is not heard. A process is alone as long as it knows of no dispatcher that answers.
 """
 
+import math
 from collections.abc import Callable, Iterable
 
 from msgspec import Struct
@@ -17,6 +18,8 @@ TICK_S = 0.25
 """How often to `tick`, and to look at the lease."""
 _SILENT_S = 1.5
 """A dispatcher that says nothing for so long is away."""
+_BETWEEN_S = LEASE_S + 4 * TICK_S
+"""A dispatcher that is gone has a successor by then."""
 _REMEMBERED_S = 15.0
 """A process that was there so long ago may still run something."""
 _STEPS_DOWN_S = LEASE_S * 0.8
@@ -51,6 +54,12 @@ class Office:
         self._fence = 0
         self._leased_at = 0.0
         self._heard_at = 0.0
+        self._looked_at = -math.inf
+        self._between_until = -math.inf
+        """Until then another dispatcher is expected, and nobody takes what others may still run."""
+        self._present: frozenset[str] = frozenset()
+        self._deaf: dict[str, float] = {}
+        """Since when nobody listens by a name."""
         self._sent: dict[str, int] = {}
         self._received: dict[str, int] = {}
         self._members: dict[str, float] = {}
@@ -68,9 +77,11 @@ class Office:
     def led_by(self, dispatcher: str, fence: int, present: Iterable[str], asked_at: float, now: float) -> None:
         """What the lease says: who holds it under which number, and which processes the region has."""
         others = [name for name in present if name != self.name]
+        self._looked_at, self._present = now, frozenset(others)
         # Valkey may have forgotten who was there a moment ago.
         self._seen.update(dict.fromkeys(others, now))
         self._seen = {name: at for name, at in self._seen.items() if now - at < _REMEMBERED_S}
+        self._deaf = {name: at for name, at in self._deaf.items() if name in self._seen}
         self.peers = max(self._least_peers, len(self._seen) + 1)
         if dispatcher == self.name:
             self._leased_at = asked_at
@@ -78,23 +89,48 @@ class Office:
             return
         self._dispatcher, self._fence = dispatcher, fence
         self._sent, self._received, self._members, self._lost = {}, {}, {}, set()
+        if dispatcher == self.name:
+            # They are asked what they run, those who have died too: so that is found out at once.
+            self._members = dict.fromkeys(self._seen, now)
         # One that does not answer is found out soon enough; until then nobody here runs what it has given to others.
         self._become(Role.DISPATCHER if dispatcher == self.name else Role.MEMBER, now)
         self._greet = True
 
-    def be_alone(self, now: float) -> None:
-        """Nobody can be reached."""
+    def be_alone(self, now: float, *, is_gone: bool = False) -> None:
+        """Nobody can be reached. `is_gone`: it is known that the dispatcher runs nothing any more."""
         if self.role is not Role.ALONE:
+            others = self._seen.keys() - ({self._dispatcher} if is_gone else set())
+            # Without Valkey nobody else becomes the dispatcher, so there is nothing to wait for.
+            is_between = bool(others) and now - self._looked_at <= _SILENT_S
+            self._between_until = now + _BETWEEN_S if is_between else now
             self._become(Role.ALONE, now)
         if self._dispatcher == self.name:
             # To hold the lease is to be told so anew.
             self._dispatcher, self._fence = "", 0
+
+    def nobody_listens(self, name: str, now: float) -> None:
+        """Who was to be told something is not there. Then look at all posts' outcomes, and at `deaf_holder`."""
+        since = self._deaf.setdefault(name, now)
+        if self.role is Role.DISPATCHER:
+            self._forget(name)
+            for post in self.posts.values():
+                post.nobody_listens(name, since, has_left=name not in self._present)
+        elif self.role is Role.MEMBER and name == self._dispatcher:
+            self.be_alone(now, is_gone=True)
+
+    def deaf_holder(self, now: float) -> tuple[str, int] | None:
+        """Who holds the lease, and under which number, if nobody has listened by its name for two looks: it has died,
+        or cannot be a dispatcher. One that begins just now listens by then."""
+        if self.role is Role.DISPATCHER or now - self._deaf.get(self._dispatcher, now) < 2 * TICK_S:
+            return None
+        return self._dispatcher, self._fence
 
     def hear(self, envelope: Envelope, now: float) -> None:
         """Then look at all posts' outcomes."""
         if envelope.fence != self._fence:
             return
         sender = envelope.sender
+        self._deaf.pop(sender, None)
         is_gap = envelope.number != self._received.get(sender, 0) + 1
         self._received[sender] = envelope.number
         if self.role is Role.DISPATCHER:
@@ -118,10 +154,11 @@ class Office:
             self.role is Role.MEMBER and now - self._heard_at > _SILENT_S
         ):
             self.be_alone(now)
+        elif self.role is Role.ALONE and (now >= self._between_until or now - self._looked_at > _SILENT_S):
+            for post in self.posts.values():
+                post.take_part()
         for name in [name for name, heard_at in self._members.items() if now - heard_at > LOST_AFTER_S]:
-            del self._members[name]
-            self._received.pop(name, None)
-            self._sent.pop(name, None)
+            self._forget(name)
         for post in self.posts.values():
             post.tick(now)
 
@@ -137,6 +174,11 @@ class Office:
         if not (messages or greet):
             return []
         return [(self._dispatcher, self._envelope(self._dispatcher, to_desk=messages))]
+
+    def _forget(self, name: str) -> None:
+        self._members.pop(name, None)
+        self._received.pop(name, None)
+        self._sent.pop(name, None)
 
     def _hear_member(self, envelope: Envelope, *, is_gap: bool, now: float) -> None:
         sender = envelope.sender
@@ -180,8 +222,11 @@ class Office:
 
     def _put(self, post: Post, now: float) -> None:
         if self.role is Role.DISPATCHER:
-            post.be_dispatcher(now, self._seen)
+            # Those who fell silent long ago run nothing here.
+            post.be_dispatcher(now, [name for name in self._seen if name in self._members or name in self._deaf])
+            for name, since in self._deaf.items():
+                post.nobody_listens(name, since, has_left=name not in self._present)
         elif self.role is Role.MEMBER:
             post.be_member(now)
-        elif post.role is not Role.ALONE:
-            post.be_alone(now)
+        elif post.role is not Role.ALONE or now < self._between_until:
+            post.be_alone(now, keeps_to_held=now < self._between_until)

@@ -41,6 +41,8 @@ class Post:
         """Ordered, unlike a set: a seed of the simulator is the same run every time."""
         self._numbers = itertools.count(1)
         self._heard = Heard([], [])
+        self._held: int | None = None
+        """How many it may run while the region is between two dispatchers."""
 
     @property
     def running(self) -> int:
@@ -66,6 +68,8 @@ class Post:
         """The deployment has other replicas, or the region other processes."""
         self._capacity, self._peers = capacity, peers
         self.dispatcher.in_flight.resize(capacity if self.role is Role.DISPATCHER else self.static_part)
+        if self._held is not None:
+            self.dispatcher.lent = max(0, self.static_part - self._held)
 
     def enter(self, ticket: Ticket, now: float) -> bool:
         """Whether it may run at once; otherwise it waits. Raises `LimitExceeded` when too many do."""
@@ -120,37 +124,50 @@ class Post:
         if self._member is not None:
             self._heard.refused.extend(self._member.expired(now))
 
-    def be_alone(self, now: float) -> None:
-        """There is no dispatcher, or nobody can be reached."""
-        if self._desk is not None:
-            self._desk.close()
-            self._desk = None
+    def be_alone(self, now: float, *, keeps_to_held: bool = False) -> None:
+        """There is no dispatcher, or nobody can be reached. `keeps_to_held`: there will be another one soon, and others
+        may still run what they were granted: until `take_part` no more runs here than was granted here."""
+        held = self._count_held() if keeps_to_held else None
+        waited = self._leave_role()
         self.role = Role.ALONE
+        self._held = held
         self.resize(self._capacity, self._peers)
-        member, self._member = self._member, None
-        for ticket in member.everything() if member is not None else ():
-            self._take_back(ticket, now)
+        self._take_back(waited, now)
+
+    def take_part(self) -> None:
+        """No other dispatcher came: this process goes on with its static part."""
+        if self._held is not None:
+            self._held, self.dispatcher.lent = None, 0
 
     def be_dispatcher(self, now: float, others: Iterable[str]) -> None:
-        """From now on all processes' requests wait here. `others` may be running their static parts."""
-        self.be_alone(now)
+        """From now on all processes' requests wait here. `others` may be running all that Serve takes: nobody has a
+        turn before they have told, or are known to be gone."""
+        waited = self._leave_role()
         self.role = Role.DISPATCHER
         self.resize(self._capacity, self._peers)
-        self._desk = Desk(self.dispatcher, now, dict.fromkeys(others, self.static_part))
+        self._desk = Desk(self.dispatcher, now, dict.fromkeys(others, self._capacity))
+        self._take_back(waited, now)
 
     def be_member(self, now: float) -> None:
         """From now on another process is the dispatcher."""
-        self.be_alone(now)
+        was_member = self._member is not None
+        self._leave_role()
         self.role = Role.MEMBER
+        self.resize(self._capacity, self._peers)
         member = Member(self._bounds, self._numbers)
         own = [ticket for ticket in self._own if ticket.state is not State.OVER]
         for ticket in sorted(own, key=lambda ticket: ticket.arrived_at):
             runs = ticket.state is State.RUNNING
-            self.dispatcher.leave(ticket)
-            self.dispatcher.finish(ticket, ticket.cost)
+            if not was_member:
+                self.dispatcher.give_up(ticket)
             ticket.state = State.RUNNING if runs else State.NEW
             member.take_over(ticket)
         self._member = member
+
+    def nobody_listens(self, name: str, since: float, *, has_left: bool) -> None:
+        """A process cannot be told anything any more."""
+        if self._desk is not None:
+            self._desk.nobody_listens(name, since, has_left=has_left)
 
     def hear_member(self, name: str, message: ToDesk, now: float) -> None:
         """A process tells the dispatcher."""
@@ -180,17 +197,40 @@ class Post:
     def to_members(self) -> Mapping[str, ToMember]:
         return {} if self._desk is None else dict(self._desk.messages())
 
-    def _take_back(self, ticket: Ticket, now: float) -> None:
-        runs = ticket.state is State.RUNNING
-        ticket.state = State.NEW
-        if runs:
-            self.dispatcher.adopt(ticket, now)
-            return
-        try:
-            if self.dispatcher.enter(ticket, now):
-                self._heard.granted.append(ticket)
-        except LimitExceeded as refusal:
-            self._heard.refused.append((ticket, refusal))
+    def _count_held(self) -> int:
+        if self._member is not None:
+            return self._member.held
+        if self._desk is None:
+            return self.running
+        # What is free is nobody else's as long as there is no other dispatcher.
+        free = self.dispatcher.in_flight.limit - self.dispatcher.in_use
+        return self.running + max(0, free)
+
+    def _leave_role(self) -> list[Ticket]:
+        """What this process had at another dispatcher: all that waits or runs, in the order in which it came."""
+        if self._desk is not None:
+            self._desk.close()
+            self._desk = None
+        self._held, self.dispatcher.lent = None, 0
+        member, self._member = self._member, None
+        return [] if member is None else list(member.everything())
+
+    def _take_back(self, tickets: Iterable[Ticket], now: float) -> None:
+        waiting = []
+        for ticket in tickets:
+            # What runs is counted before anybody else may run.
+            runs = ticket.state is State.RUNNING
+            ticket.state = State.NEW
+            if runs:
+                self.dispatcher.adopt(ticket, now)
+            else:
+                waiting.append(ticket)
+        for ticket in waiting:
+            try:
+                if self.dispatcher.enter(ticket, now):
+                    self._heard.granted.append(ticket)
+            except LimitExceeded as refusal:
+                self._heard.refused.append((ticket, refusal))
 
     def _desk_of(self, ticket: RemoteTicket) -> Desk:
         # A closed desk has taken its tickets with it.
