@@ -15,7 +15,8 @@ from chappe_local.mail_folder import MailFolder
 from chappe_local.mail_page import make_page
 
 _HOST = "127.0.0.1"
-_MAX_BYTES = 1024 * 1024
+_MAX_BYTES = 16 * 1024 * 1024
+"""More than a letter with the largest documents takes."""
 # It would write down every line of every conversation, addresses included.
 logging.getLogger("mail.log").setLevel(logging.WARNING)
 

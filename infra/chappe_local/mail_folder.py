@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from email.message import EmailMessage
+from email.message import EmailMessage, Message
 from pathlib import Path
 from uuid import UUID
 
@@ -15,6 +15,15 @@ from chappe_local.private_files import write_private
 
 _KEPT = 500
 _LINK = re.compile(r"https?://\S+")
+
+
+@dataclass(frozen=True)
+class Attached:
+    """A file of a letter's, as it was sent."""
+
+    name: str
+    media_type: str
+    content: bytes
 
 
 @dataclass(frozen=True)
@@ -46,9 +55,22 @@ class KeptLetter:
     def links(self) -> list[str]:
         return _LINK.findall(self.text)
 
+    @property
+    def attachments(self) -> list["Attached"]:
+        return [
+            Attached(part.get_filename() or "file", part.get_content_type(), _bytes_of(part))
+            for part in self.message.iter_attachments()
+        ]
+
     def _part(self, kind: str) -> str:
         part = self.message.get_body((kind,))
         return str(part.get_content()) if part is not None else ""
+
+
+def _bytes_of(part: Message) -> bytes:
+    """Nothing of what is no single file."""
+    content = part.get_payload(decode=True)
+    return content if isinstance(content, bytes) else b""
 
 
 class MailFolder:

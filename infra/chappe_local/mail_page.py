@@ -51,6 +51,8 @@ class LetterView(Struct, frozen=True):
     subject: str
     text: str
     links: list[str]
+    attachments: list[str]
+    """Their names: `/letters/{id}/attachments/0` is the first."""
 
 
 def make_page(folder: MailFolder) -> Litestar:
@@ -69,6 +71,18 @@ def make_page(folder: MailFolder) -> Litestar:
     async def show_html(name: FromPath[str]) -> Response[str]:
         return Response(_find(folder, name).html, media_type=MediaType.HTML, headers=_LETTER_HEADERS)
 
+    @get("/letters/{name:str}/attachments/{number:int}")
+    async def download(name: FromPath[str], number: FromPath[int]) -> Response[bytes]:
+        """Whatever it says it is, it is a file to keep and nothing to show."""
+        found = _find(folder, name).attachments
+        if not 0 <= number < len(found):
+            raise NotFoundException
+        return Response(
+            found[number].content,
+            media_type="application/octet-stream",
+            headers=_HEADERS | {"content-disposition": f'attachment; filename="{_plain(found[number].name)}"'},
+        )
+
     @get("/api/letters")
     async def list_letters(to: FromQuery[str | None] = None) -> list[LetterView]:
         """Newest first; `to` is one recipient's address."""
@@ -79,7 +93,7 @@ def make_page(folder: MailFolder) -> Litestar:
         return Response(_STYLE, media_type="text/css", headers=_HEADERS)
 
     return Litestar(
-        [show_all, show, show_html, list_letters, style],
+        [show_all, show, show_html, download, list_letters, style],
         before_request=_refuse_other_names,
         openapi_config=None,
         logging_config=None,
@@ -94,8 +108,19 @@ def _refuse_other_names(request: Request[Any, Any, Any]) -> None:
 
 def _view(letter: KeptLetter) -> LetterView:
     return LetterView(
-        letter.name, letter.received_at.isoformat(), letter.recipients, letter.subject, letter.text, letter.links
+        letter.name,
+        letter.received_at.isoformat(),
+        letter.recipients,
+        letter.subject,
+        letter.text,
+        letter.links,
+        [one.name for one in letter.attachments],
     )
+
+
+def _plain(name: str) -> str:
+    """A file's name that is ASCII, and no path."""
+    return "".join(each if each.isascii() and (each.isalnum() or each in "-_.") else "-" for each in name)
 
 
 def _find(folder: MailFolder, name: str) -> KeptLetter:

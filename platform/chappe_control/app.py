@@ -21,6 +21,7 @@ from chappe_control.checkpoints import sign_regularly
 from chappe_control.console.router import make_router as make_console_router
 from chappe_control.exports import Turns
 from chappe_control.internal.routes import make_router as make_internal_router
+from chappe_control.invoice_mail.letters import WRITERS as INVOICE_LETTERS
 from chappe_control.joining.letters import WRITERS as JOINING_LETTERS
 from chappe_control.key_feed import KeyFeed
 from chappe_control.mail.delivery import delivering
@@ -84,7 +85,7 @@ _SECURITY_HEADERS = (
     (b"cache-control", b"no-store"),
 )
 _MONTHS_AHEAD = 24
-_LETTERS = {**SIGN_IN_LETTERS, **JOINING_LETTERS, **NOTICES}
+_LETTERS = {**SIGN_IN_LETTERS, **JOINING_LETTERS, **NOTICES, **INVOICE_LETTERS}
 
 
 class Health(Struct, frozen=True):

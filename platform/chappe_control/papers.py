@@ -26,9 +26,14 @@ def documented(paper: Paper) -> dict[int, ResponseSpec]:
 
 def as_paper(paper: Paper, number: str, content: bytes) -> Response[bytes]:
     """Named by the invoice's number, as far as that can be a file's name."""
-    name = "".join(each if each.isascii() and (each.isalnum() or each in "-_.") else "-" for each in number)
     return Response(
         content,
         media_type=MEDIA_TYPES[paper],
-        headers={"content-disposition": f'attachment; filename="{name}.{paper}"'},
+        headers={"content-disposition": f'attachment; filename="{file_name(paper, number)}"'},
     )
+
+
+def file_name(paper: Paper, number: str) -> str:
+    """Of a document by its invoice's number: ASCII, and no path."""
+    name = "".join(each if each.isascii() and (each.isalnum() or each in "-_.") else "-" for each in number)
+    return f"{name}.{paper}"

@@ -334,6 +334,17 @@ CONSOLE = {
         of=things.an_invoice,
         form=lambda _: {"amount": "0.01", "reference": unlike("bank"), "rail": "bank_transfer"},
     ),
+    "POST /console/invoices/{invoice_id}/write-offs": console(
+        CREDIT,
+        303,
+        of=things.an_invoice,
+        form=lambda _: {
+            "loss": "0.01",
+            "loss_reason": "insolvent",
+            "loss_reference": unlike("loss"),
+            "confirmed": "on",
+        },
+    ),
     "POST /console/invoices/{invoice_id}/credit-notes": console(
         CREDIT, 303, of=things.an_invoice, form=lambda _: {**REASON, "credit_reference": unlike("case")}
     ),
@@ -357,6 +368,13 @@ CONSOLE = {
     ),
     "GET /console/tax": console(OPERATOR),
     "POST /console/tax/checks/{tenant_id}": console(CREDIT, 303, of=things.a_checked_tenant),
+    "GET /console/tax/rates": console(OPERATOR),
+    "POST /console/tax/rates": console(
+        CREDIT,
+        303,
+        form=lambda _: {"country": "IS", "rate": "24.5", "starts_on": "2089-01-01", "source": "a law"},
+    ),
+    "POST /console/tax/rates/{country}/{starts_on}/withdrawal": console(CREDIT, 303, of=things.a_scheduled_rate),
     "POST /console/tax/refusals/{invoice_id}": console(CREDIT, 303, of=things.a_refused_invoice),
     "GET /console/tenants/{tenant_id}/tax": console(OPERATOR, of=things.a_tenant),
     "POST /console/tenants/{tenant_id}/tax/rulings": console(

@@ -31,6 +31,7 @@ OPERATOR_API = {
     "PUT /api/v1/operator/legal-entities/{entity_id}/tax": operator_api(
         CREDIT, of=things.a_legal_entity, body=lambda _: {"one_stop_shop": True}
     ),
+    "DELETE /api/v1/operator/vat-rates/{country}/{starts_on}": operator_api(CREDIT, 204, of=things.a_scheduled_rate),
     "GET /api/v1/operator/vat-checks": operator_api(OPERATOR),
     "GET /api/v1/operator/tenants/{tenant_id}/tax": operator_api(OPERATOR, of=things.a_tenant),
     "POST /api/v1/operator/tenants/{tenant_id}/vat-check": operator_api(CREDIT, of=things.a_checked_tenant),

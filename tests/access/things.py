@@ -1,7 +1,7 @@
 """What paths name, made anew for whoever asks: things of Alpha's, of the operator's, of a region's."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import msgspec
 from sqlalchemy import select, text
@@ -19,6 +19,7 @@ from chappe_billing.ledger.service import new_transaction_id
 from chappe_billing.prices.service import publish_price
 from chappe_billing.quarantine.queries import list_quarantined
 from chappe_billing.tax.checking import note_new_numbers
+from chappe_billing.tax.service import schedule_rate
 from chappe_catalogue.listings.models import Listing
 from chappe_catalogue.publishers.models import Publisher
 from chappe_kernel.ids import (
@@ -179,6 +180,14 @@ async def a_checked_tenant(access: AccessWorld) -> dict[str, str]:
         )
     await note_new_numbers(access.control.database)
     return {"tenant_id": encode_id(TENANT, tenant.id)}
+
+
+async def a_scheduled_rate(access: AccessWorld) -> dict[str, str]:
+    """Of Iceland's, from a day on that nobody else has drawn."""
+    starts_on = date(2100, 1, 1) + timedelta(days=new_id().int % 100_000)
+    async with access.control.database.operator() as session:
+        await schedule_rate(session, country="IS", starts_on=starts_on, rate_bp=2450, source="a law")
+    return {"country": "IS", "starts_on": starts_on.isoformat()}
 
 
 async def an_invoice_with_documents(access: AccessWorld) -> dict[str, str]:

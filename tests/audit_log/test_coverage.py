@@ -63,6 +63,8 @@ NOT_AUDITED = {
     "payment_event_look": "how far that was looked through",
     "vat_check": "a queue of questions; the answers are audited",
     "invoice_document": "made of an audited invoice alone, never changed, verified by a command of its own",
+    "legal_entity_payments": "follows its legal entity, which is audited, in the same statement",
+    "invoice_letter": "append-only, made by the clock of an audited document and an audited profile",
     "document_refusal": "what the rules say of an audited invoice; who has it tried again decides nothing",
     "deployment_state": "what a region reports of itself, not what somebody decided",
 }

@@ -41,6 +41,7 @@ EXPECTED = {
     "/console/payments": MONEY,
     "/console/disputes": MONEY,
     "/console/tax": ALL,
+    "/console/tax/rates": ALL,
     "/console/tenants/{tenant_id}/tax": ALL,
     "/console/prices": ALL,
     "/console/prices/history": ALL,
@@ -62,6 +63,7 @@ POSTED_ONLY = {
     "/console/invoices/runs",
     "/console/invoices/issue/{tenant_id}",
     "/console/invoices/{invoice_id}/payments",
+    "/console/invoices/{invoice_id}/write-offs",
     "/console/invoices/{invoice_id}/credit-notes",
     "/console/tenants/{tenant_id}/quotas/raises",
     "/console/tenants/{tenant_id}/quotas/raises/{raise_id}/end",
@@ -84,6 +86,7 @@ POSTED_ONLY = {
     "/console/payments/calls/{call_id}/retry",
     "/console/payments/quarantine/{quarantined_id}/close",
     "/console/tax/checks/{tenant_id}",
+    "/console/tax/rates/{country}/{starts_on}/withdrawal",
     "/console/tax/refusals/{invoice_id}",
     "/console/tenants/{tenant_id}/tax/rulings",
 }

@@ -26,7 +26,9 @@ from chappe_kernel.ids import LegalEntityId, TenantId, new_id
 from chappe_kernel.rating import Counts
 from chappe_kernel.wire.control import UsageBatch
 from chappe_store.session import Database
-from chappe_tenants.legal_entities.models import DEFAULT_LEGAL_ENTITY_ID, LegalEntity
+from chappe_tenants.legal_entities.models import DEFAULT_LEGAL_ENTITY_ID, LegalEntity, Payments
+from chappe_tenants.legal_entities.schemas import ChangeLegalEntity
+from chappe_tenants.legal_entities.service import change_entity, get_entity
 from chappe_tenants.organisations.models import Tenant
 from tests.billing.conftest import Customer, MakeCustomer, Market, make_customer, market
 from tests.conftest import DatabaseUrls, PostgresServer
@@ -49,6 +51,8 @@ _TIMES = {
     "cut_off_entry": ("month::date",),
     "invoice_run": ("month::date", "cut_off_at"),
     "invoice_cut": ("cut_off_at",),
+    "legal_entity_payments": ("since",),
+    "vat_rate": ("starts_on::date",),
 }
 
 
@@ -151,6 +155,16 @@ class Office:
             )
         )
 
+    async def booked(self, kind: str) -> int:
+        """On all accounts of this kind."""
+        return int(
+            await self.market.scalar(
+                "SELECT coalesce(sum(e.amount_nano), 0) FROM ledger_entry e "
+                "JOIN ledger_account a ON a.id = e.account_id WHERE a.kind = :kind",
+                kind=kind,
+            )
+        )
+
     async def available(self, customer: Customer) -> int:
         return (await self.market.balance(customer)).available_nano
 
@@ -164,6 +178,11 @@ class Office:
     async def change(self, customer: Customer, **values: object) -> None:
         async with self.database.operator() as session:
             await session.execute(update(Tenant).where(Tenant.id == customer.tenant_id).values(**values))
+
+    async def collects(self, payments: Payments) -> None:
+        async with self.database.operator() as session:
+            entity = await get_entity(session, DEFAULT_LEGAL_ENTITY_ID, lock=True)
+            await change_entity(session, entity, ChangeLegalEntity(payments=payments))
 
     async def month_passes(self) -> date:
         """Whatever happened so far happened a month earlier; last month's first day."""

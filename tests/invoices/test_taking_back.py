@@ -106,3 +106,22 @@ async def test_what_was_paid_of_it_is_the_payers_again(office: Office, buyer: Ma
     (later,) = await office.contents(customer)
     assert (later.gross_minor, later.paid_minor) == (25, 25)
     await office.verify()
+
+
+async def test_an_invoice_that_asked_again_for_a_lost_advance_is_taken_back_too(
+    office: Office, buyer: MakeBuyer
+) -> None:
+    customer = await buyer(credit_nano=1000 * EURO)
+    payment = await office.pay_in(customer, 100 * CENT, 20 * CENT)
+    await office.use(customer, times=10)
+    assert [one.net_minor for one in await office.contents(customer)] == [110]
+    await office.take_back(customer, payment, 100 * CENT, 20 * CENT)
+    await office.use(customer, times=10)
+    (issued,) = await office.issue(customer)
+    assert (await office.content(issued.number)).net_minor == 310
+    await credited(office, issued.id, "case 1")
+    await office.verify()
+    await office.use(customer, times=10)
+    (again,) = await office.contents(customer)
+    assert again.net_minor == 310, "it is asked for again"
+    await office.verify()

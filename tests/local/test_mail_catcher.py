@@ -62,6 +62,27 @@ async def test_what_is_sent_is_kept_and_shown_newest_first(tmp_path: Path) -> No
         assert "First" in one.text and "Héllo" in one.text and f'href="{LINK}"' in one.text
 
 
+async def test_attachments_are_listed_and_kept_byte_for_byte(tmp_path: Path) -> None:
+    folder = MailFolder(tmp_path)
+    files = {"R-1.pdf": b"%PDF-\x00\xff\r\n\n", "a b/../<x>.html": b"<script>x()</script>"}
+    message = letter()
+    for name, content in files.items():
+        message.add_attachment(content, maintype="application", subtype="octet-stream", filename=name)
+    await send(folder, message)
+    async with page(folder) as client:
+        (shown,) = (await client.get("/api/letters")).json()
+        assert shown["attachments"] == list(files)
+        assert "R-1.pdf" in (await client.get("/")).text
+        one = (await client.get(f"/letters/{shown['id']}")).text
+        assert "R-1.pdf" in one and "<x>" not in one
+        for number, content in enumerate(files.values()):
+            answer = await client.get(f"/letters/{shown['id']}/attachments/{number}")
+            assert answer.content == content
+            assert answer.headers["content-disposition"].startswith("attachment;")
+            assert answer.headers["content-type"] == "application/octet-stream"
+        assert (await client.get(f"/letters/{shown['id']}/attachments/2")).status_code == 404
+
+
 async def test_whose_mail_it_is_says_the_envelope(tmp_path: Path) -> None:
     folder = MailFolder(tmp_path)
     forged = letter(to="bob@example.eu")

@@ -37,8 +37,8 @@ EXEMPT: dict[str, dict[str, str]] = {
         r"public\.(instance|keys_revision|usage_kept)": "one row, no tenant's",
         r"public\.dunning_policy": "of the operator's companies; only its role reads it",
         r"public\.usage_sealed_month": "sums of all tenants; only the operator's role reads it",
-        r"public\.legal_entity": "who sells, for everybody who buys",
-        r"public\.(vat_rate|entity_tax)": "how everybody is taxed who buys",
+        r"public\.legal_entity(_payments)?": "who sells and how it collects, for everybody who buys",
+        r"public\.(vat_rate(_withdrawal)?|entity_tax)": "how everybody is taxed who buys",
         r"public\.document_refusal": "of invoices that no tenant may see yet; only the operator's role reads it",
         r"public\.publisher_share": "publishers', and no tenant's to see",
         r"public\.usage_quarantine_decision": "of events whose tenant is unverified; no tenant's role reads it",
@@ -150,7 +150,7 @@ ACCEPTED: dict[str, dict[str, str]] = {
         "constraint-missing-not-valid": _FEW_TENANTS,
         "require-concurrent-index-creation": "partial, and of no row yet",
     },
-    "0036": {
+    "0035": {
         **dict.fromkeys(
             ("ban-drop-constraint", "constraint-missing-not-valid", "adding-serial-primary-key-field"),
             "sums by day get another column in their key: there are few, and who posts waits for the scan anyway",
@@ -189,10 +189,14 @@ ACCEPTED: dict[str, dict[str, str]] = {
         "constraint-missing-not-valid": "ledger transactions are few beside events: one for a batch and tenant",
     },
     "0031": {"require-concurrent-index-creation": "ledger transactions are few beside events"},
-    "0037": {
+    "0036": {
         "ban-drop-constraint": "the ones in their place take all that they took, and more",
         "constraint-missing-not-valid": "calls to a payment service are few: to look at them all takes milliseconds",
         "require-concurrent-index-creation": "partial, and of no row yet",
+    },
+    "0037": {
+        "ban-drop-constraint": "the one in its place takes all that it took, and more",
+        "constraint-missing-not-valid": "what settles invoices is little: one or two for each invoice",
     },
     "0025": {
         "ban-drop-constraint": "the one in its place takes all that it took, and more",

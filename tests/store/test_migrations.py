@@ -124,7 +124,7 @@ FILL = {
             VALUES (uuidv7(), '00000000-0000-7000-8000-000000000004', 'fr-par', 'EUR', now(), 1, 1, 1, 1, true, 5000);
     """,
     "0030": "UPDATE legal_entity SET payments = 'stripe'",
-    "0037": """
+    "0036": """
         INSERT INTO payment_cash (tenant_id, service_id, kind, currency, net_minor, counted_minor)
             VALUES ('00000000-0000-7000-8000-000000000001', 'ccsbtxn_1', 'funded', 'EUR', 100, 100);
     """,
@@ -154,12 +154,17 @@ FILL = {
         INSERT INTO dunning_suspension (tenant_id, id, invoice_id)
             VALUES ('00000000-0000-7000-8000-000000000001', uuidv7(), uuidv7());
     """,
-    "0036": """
+    "0035": """
         INSERT INTO usage_price_day (tenant_id, day, project_id, price_version_id, requests, prompt_tokens,
                                      cached_tokens, completion_tokens, seconds, images, amount_nano, written_off_nano)
             VALUES ('00000000-0000-7000-8000-000000000001', '2026-11-01', uuidv7(), uuidv7(), 1, 1, 0, 1, 0, 0, 2, 0);
         INSERT INTO invoice_open SELECT id, tenant_id, due_on, 0 FROM invoice WHERE kind = 'invoice'
             ON CONFLICT DO NOTHING;
+    """,
+    "0037": """
+        INSERT INTO vat_rate_withdrawal (rate_id) SELECT id FROM vat_rate WHERE starts_on = DATE '2027-01-01';
+        UPDATE legal_entity SET payments = 'external';
+        INSERT INTO invoice_letter (tenant_id, invoice_id, letters) SELECT tenant_id, id, 1 FROM invoice;
     """,
     "0032": """
         INSERT INTO vat_rate (id, country, starts_on, rate_bp, source)

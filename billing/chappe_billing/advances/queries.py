@@ -29,7 +29,8 @@ _UNDOCUMENTED = """
     WITH RECURSIVE candidates AS (
         SELECT t.id, t.tenant_id, t.created_at, t.reason, t.reverses
         FROM ledger_transaction t
-        JOIN legal_entity l ON l.id = t.legal_entity_id AND l.payments <> 'external'
+        JOIN legal_entity l ON l.id = t.legal_entity_id
+            AND (l.payments <> 'external' OR NOT is_billed_elsewhere(l.id, t.created_at, NULL))
         WHERE t.kind <> 'usage' AND t.kind IN ('top_up', 'refund', 'chargeback', 'reversal') AND t.tenant_id IS NOT NULL
           AND NOT EXISTS (SELECT FROM invoice i WHERE i.source_id = t.id)
     ), taxed AS (

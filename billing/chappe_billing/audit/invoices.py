@@ -176,6 +176,9 @@ INVOICES = (
         JOIN (SELECT tenant_id, max(cut_off_at) AS cut_off_at FROM invoice_cut GROUP BY 1) c USING (tenant_id)
         WHERE t.kind IN {_CHARGES} AND t.id <= first_request_id(c.cut_off_at - interval '7 days')
           AND NOT EXISTS (SELECT FROM invoice_transaction x WHERE x.transaction_id = t.id)
+          AND NOT is_billed_elsewhere(t.legal_entity_id, t.created_at, (
+              SELECT o.month FROM cut_off_entry o WHERE o.tenant_id = t.tenant_id AND o.transaction_id = t.id
+          ))
           AND EXISTS (SELECT FROM ledger_entry e WHERE e.transaction_id = t.id AND e.tenant_id = t.tenant_id)
         """,  # noqa: S608  # of our own
     ),

@@ -1,6 +1,5 @@
 """Changing billing profiles: a tenant its own details, the operator its terms and whose invoice it stands on."""
 
-import re
 from typing import Any
 from uuid import UUID
 
@@ -12,11 +11,10 @@ from chappe_billing.invoicing.queries import Profile
 from chappe_billing.invoicing.wording import LANGUAGES
 from chappe_kernel.errors import Conflict, Invalid
 from chappe_store.session import TenantScope
-from chappe_tenants.naming import clean_name
+from chappe_tenants.naming import clean_email, clean_name
 
 MAX_LENGTH = 100
 MAX_TERMS_DAYS = 365
-_EMAIL = re.compile(r"[^@\s]{1,64}@[^@\s]{1,189}")
 
 
 class ProfileChange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -44,6 +42,14 @@ async def read_profile(session: AsyncSession, scope: TenantScope) -> Profile:
     return Profile(**{name: getattr(found, name) for name in Profile.__struct_fields__})
 
 
+def invoice_address(profile: Profile) -> str | None:
+    """Where its invoices are mailed. None, too, for what was kept before addresses were checked and is none."""
+    try:
+        return None if profile.invoice_email is None else clean_email(profile.invoice_email)
+    except Invalid:
+        return None
+
+
 async def lock_profile(session: AsyncSession, scope: TenantScope) -> Profile:
     """As it stays until the transaction ends."""
     await queries.take_turn(session, scope)
@@ -58,9 +64,8 @@ async def change_profile(session: AsyncSession, scope: TenantScope, change: Prof
         if given is not UNSET:
             values[name] = None if given is None else clean_name(given, param=name, max_length=MAX_LENGTH)
     if change.invoice_email is not UNSET:
-        if change.invoice_email is not None and _EMAIL.fullmatch(change.invoice_email) is None:
-            raise Invalid("no e-mail address", param="invoice_email")
-        values["invoice_email"] = change.invoice_email
+        given = change.invoice_email
+        values["invoice_email"] = None if given is None else clean_email(given, param="invoice_email")
     if change.language is not UNSET:
         if change.language not in LANGUAGES:
             raise Invalid(f"invoices are written in {', '.join(LANGUAGES)}", param="language")

@@ -44,6 +44,23 @@ class InvoiceDocument(Base):
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
+class InvoiceLetter(Base):
+    """That a document was mailed, and to how many: none where nobody has an address. Append-only; the key is what makes
+    it happen once."""
+
+    __tablename__ = "invoice_letter"
+    __table_args__ = (
+        ForeignKeyConstraint(["tenant_id", "invoice_id"], [Invoice.tenant_id, Invoice.id]),
+        CheckConstraint("letters >= 0", name="letters"),
+        Index("ix_invoice_letter_invoice_id", "invoice_id"),
+    )
+
+    tenant_id: Mapped[UUID] = mapped_column(primary_key=True)
+    invoice_id: Mapped[UUID] = mapped_column(primary_key=True)
+    letters: Mapped[int]
+    mailed_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
 class DocumentRefusal(Base):
     """An issued invoice whose XML broke a rule, so that it has no document: for the operator to see. Tried again by
     another renderer, or when the row is deleted."""

@@ -9,7 +9,7 @@ from msgspec import Struct
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from chappe_billing.alerts.kinds import NOTICE
-from chappe_billing.budgets.service import lock_budgets
+from chappe_billing.budgets.queries import lock_budgets
 from chappe_billing.dunning import queries
 from chappe_billing.dunning.queries import Debtor, Pause
 from chappe_billing.dunning.rules import DEFAULT_POLICY, Case, Policy, Step, StepKind, decide, is_overdue, level_of

@@ -50,7 +50,8 @@ REVERSIBLE = frozenset(
 
 class Standing(Struct, frozen=True):
     """A tenant's money under its lock. `free_nano` is its own unspent and unheld money, without the credit limit,
-    `paid_in_nano` what came from its bank and did not go back, `payment_rest_nano` what is left of the payment."""
+    `debt_nano` what it owes that is on no invoice, `paid_in_nano` what came from its bank and did not go back,
+    `payment_rest_nano` what is left of the payment."""
 
     free_nano: int
     debt_nano: int
@@ -62,7 +63,8 @@ def check_amount(kind: TransactionKind, amount_nano: int, standing: Standing) ->
     """Raises `Invalid` for more than there is to move.
 
     A refund pays out what the tenant paid in and neither spent nor has out at gateways: gifts are never paid out. A
-    chargeback is the bank's decision, and only bounded by its payment. Only debt can be written off.
+    chargeback is the bank's decision, and only bounded by its payment. Only debt can be written off so, and not that of
+    invoices.
     """
     if not 0 < amount_nano <= MAX_AMOUNT_NANO:
         raise Invalid("an amount is over 0 and at most a billion", code="invalid_amount", param="amount")
@@ -72,7 +74,7 @@ def check_amount(kind: TransactionKind, amount_nano: int, standing: Standing) ->
     if kind is TransactionKind.REFUND:
         bounds += [("of the tenant's funds are free", standing.free_nano), ("was paid in", standing.paid_in_nano)]
     if kind is TransactionKind.WRITE_OFF:
-        bounds.append(("is the tenant's debt", standing.debt_nano))
+        bounds.append(("is the tenant's debt beside its invoices", standing.debt_nano))
     for what, bound_nano in bounds:
         if amount_nano > bound_nano:
             raise Invalid(f"{format_nano(max(0, bound_nano))} {what}", code="amount_too_large", param="amount")

@@ -97,6 +97,23 @@ async def read_used(session: AsyncSession, transaction_id: UUID) -> int:
     return int((await session.execute(_USED, {"id": transaction_id})).scalar_one())
 
 
+async def sum_invoiced(session: AsyncSession, tenant_id: TenantId) -> int:
+    """What the tenant owes by invoices. Under the budget's lock it stays so."""
+    statement = (
+        select(func.coalesce(-func.sum(LedgerEntry.amount_nano), 0))
+        .join(LedgerAccount, LedgerAccount.id == LedgerEntry.account_id)
+        .where(LedgerAccount.tenant_id == tenant_id, LedgerAccount.kind == AccountKind.RECEIVABLE)
+    )
+    return int((await session.execute(statement)).scalar_one())
+
+
+_SETTLES = text("SELECT EXISTS (SELECT FROM invoice_settlement WHERE transaction_id = :id)")
+
+
+async def settles_invoice(session: AsyncSession, transaction_id: UUID) -> bool:
+    return bool(await session.scalar(_SETTLES, {"id": transaction_id}))
+
+
 async def is_reversed(session: AsyncSession, transaction_id: UUID) -> bool:
     """Whether anything takes it back, in part or as a whole."""
     statement = select(LedgerTransaction.id).where(LedgerTransaction.reverses == transaction_id).limit(1)

@@ -82,12 +82,12 @@ async def reverse(
     """Take back the whole of a tenant's transaction, which stays as it is; locks the budget. It may leave debt.
 
     Raises `NotFound`, `Conflict` when anything takes it back already or the reference is taken, and `Invalid` for a
-    kind that is not reversed so.
+    kind that is not reversed so, or for what settles an invoice.
     """
     found = await queries.find_posted(session, transaction_id)
     if found is None or found.tenant_id != tenant_id:
         raise NotFound("the tenant has no such transaction")
-    if found.kind not in REVERSIBLE:
+    if found.kind not in REVERSIBLE or await queries.settles_invoice(session, transaction_id):
         raise Invalid(f"a {found.kind} is not reversed as a whole", code="not_reversible")
     kind = TransactionKind.REVERSAL
     reference, kept_reason = _clean(kind, reference, reason)
@@ -129,7 +129,8 @@ async def _standing(session: AsyncSession, budget: LockedBudget, rest: Left | No
     balance = await read_balance(session, TenantScope(TenantId(budget.tenant_id)))
     return Standing(
         free_nano=max(0, balance.available_nano - balance.pending_nano),
-        debt_nano=max(0, -balance.available_nano),
+        # What is owed by invoices is given up by them: their settlements say so, and nothing is given up twice.
+        debt_nano=max(0, -balance.available_nano - await queries.sum_invoiced(session, TenantId(budget.tenant_id))),
         # What was taxed goes back by its payment, with its tax.
         paid_in_nano=await queries.sum_paid_in(session, TenantId(budget.tenant_id), taxed=taxed),
         payment_rest_nano=None if rest is None else rest.net_nano,

@@ -5,6 +5,7 @@ from uuid import UUID
 
 import click
 import msgspec
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from chappe_billing.invoice_runs import queries
 from chappe_billing.invoice_runs.queries import Entry, RunState
@@ -33,7 +34,7 @@ def run(month: datetime, entity: str | None) -> None:
 
     async def work(database: Database) -> list[RunState]:
         async with database.audit() as session:
-            entities = [decode_id(LEGAL_ENTITY, entity)] if entity else await queries.entities_that_invoice(session)
+            entities = await _entities(session, entity, month)
         return [await _run(database, one, month) for one in entities]
 
     states = with_database(work)
@@ -54,7 +55,7 @@ def log_(month: datetime, entity: str | None, outcome: str | None) -> None:
 
     async def work(database: Database) -> None:
         async with database.audit() as session:
-            entities = [decode_id(LEGAL_ENTITY, entity)] if entity else await queries.entities_that_invoice(session)
+            entities = await _entities(session, entity, month)
             for one in entities:
                 found = await queries.find_run(session, one, month.date())
                 after = None
@@ -81,3 +82,9 @@ async def _run(database: Database, entity: UUID, month: datetime) -> RunState:
     await work_on(database, begun.id, begun.cut_off_at)
     async with database.audit() as session:
         return await get_state(session, begun.id)
+
+
+async def _entities(session: AsyncSession, entity: str | None, month: datetime) -> list[UUID]:
+    if entity:
+        return [decode_id(LEGAL_ENTITY, entity)]
+    return await queries.entities_that_invoice(session, month.date())

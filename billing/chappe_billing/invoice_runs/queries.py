@@ -1,7 +1,7 @@
 """SQL of invoice runs. As the operator."""
 
 from collections.abc import Sequence
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from uuid import UUID
 
 import msgspec
@@ -10,10 +10,10 @@ from sqlalchemy import func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from chappe_billing.cut_off.months import next_month
 from chappe_billing.invoices.models import InvoiceRun, InvoiceRunTenant, Outcome
 from chappe_billing.ledger.models import LedgerTransaction
 from chappe_kernel.ids import InvoiceRunId
-from chappe_tenants.legal_entities.models import LegalEntity, Payments
 from chappe_tenants.organisations.models import Tenant
 
 _OPEN = (Outcome.WAITING, Outcome.LATER)
@@ -56,10 +56,28 @@ class Entry(Struct, frozen=True):
     decided_at: datetime | None
 
 
-async def entities_that_invoice(session: AsyncSession) -> list[UUID]:
-    """Those whose invoices are made here."""
-    statement = select(LegalEntity.id).where(LegalEntity.payments != Payments.EXTERNAL).order_by(LegalEntity.id)
-    return list(await session.scalars(statement))
+_THAT_INVOICE = text(
+    """
+    SELECT l.id FROM legal_entity l
+    WHERE EXISTS (
+        SELECT FROM legal_entity_payments h
+        WHERE h.legal_entity_id = l.id AND h.payments <> 'external' AND h.since < :ends_at
+          AND NOT EXISTS (
+              SELECT FROM legal_entity_payments n
+              WHERE n.legal_entity_id = l.id AND n.since > h.since AND n.since <= :starts_at
+          )
+    )
+    ORDER BY l.id
+    """
+)
+
+
+async def entities_that_invoice(session: AsyncSession, month: date) -> list[UUID]:
+    """Those whose invoices were made here at any time of a month, which begins with this day."""
+    starts_at = datetime(month.year, month.month, 1, tzinfo=UTC)
+    next_first = next_month(month)
+    values = {"starts_at": starts_at, "ends_at": datetime(next_first.year, next_first.month, 1, tzinfo=UTC)}
+    return list(await session.scalars(_THAT_INVOICE, values))
 
 
 async def find_run(session: AsyncSession, legal_entity_id: UUID, month: date) -> InvoiceRun | None:

@@ -24,7 +24,7 @@ async def begin_run(session: AsyncSession, legal_entity_id: UUID, month: date) -
     `billed_externally`) and `NotFound`."""
     if month.day != 1:
         raise Invalid("a month is named by its first day", param="month")
-    if legal_entity_id not in await queries.entities_that_invoice(session):
+    if legal_entity_id not in await queries.entities_that_invoice(session, month):
         raise Conflict("no such legal entity, or its invoices are made elsewhere", code="billed_externally")
     cut_off_at = _start_of(next_month(month))
     if await read_now(session) < cut_off_at + GRACE:
@@ -79,7 +79,7 @@ async def run_due(database: Database) -> int:
     async with database.operator(command_origin()) as session:
         over = _start_of((await read_now(session) - GRACE).date())
         month = (over - timedelta(days=1)).date().replace(day=1)
-        for entity in await queries.entities_that_invoice(session):
+        for entity in await queries.entities_that_invoice(session, month):
             known = await queries.find_run(session, entity, month)
             if known is None and await queries.has_history(session, entity, over):
                 await begin_run(session, entity, month)

@@ -33,6 +33,8 @@ class SettlementKind(StrEnum):
     WRITE_OFF = "write_off"
     REOPENED = "reopened"
     """A payment or a deposit was taken back: the amount is negative."""
+    RECLAIMED = "reclaimed"
+    """A write-off was taken back: the amount is negative."""
 
 
 class BillingProfile(Base):

@@ -13,6 +13,7 @@ from sqlalchemy import (
     ScalarSelect,
     Select,
     SQLColumnExpression,
+    case,
     cast,
     func,
     or_,
@@ -22,7 +23,7 @@ from sqlalchemy import (
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from chappe_billing.documents.content import DocumentContent, DocumentKind
-from chappe_billing.invoices.models import Invoice, InvoiceOpen, InvoicePart, InvoiceSettlement
+from chappe_billing.invoices.models import Invoice, InvoiceOpen, InvoicePart, InvoiceSettlement, SettlementKind
 from chappe_billing.ledger.models import LedgerAccount, LedgerEntry, LedgerTransaction
 from chappe_billing.ledger.postings import AccountKind, TransactionKind
 from chappe_kernel.ids import LegalEntityId, TenantId
@@ -147,7 +148,8 @@ async def list_debts(session: AsyncSession, *, limit: int, after: UUID | None = 
 
 
 class ListedDocument(Struct, frozen=True):
-    """An issued document without its content. What is open of it is of an invoice alone, and 0 of others."""
+    """An issued document without its content. What is open of it, and what was written off, is of an invoice alone, and
+    0 of others."""
 
     id: UUID
     kind: DocumentKind
@@ -167,6 +169,7 @@ class ListedDocument(Struct, frozen=True):
     reason: str | None
     created_at: datetime
     open_nano: int
+    written_off_nano: int
 
 
 async def list_documents(
@@ -206,8 +209,12 @@ async def find_document(
 
 
 def _documents() -> Select[tuple[object, ...]]:
-    names = [name for name in ListedDocument.__struct_fields__ if name != "open_nano"]
-    return select(*(getattr(Invoice, name) for name in names), open_nano_column().label("open_nano"))
+    names = [name for name in ListedDocument.__struct_fields__ if name not in {"open_nano", "written_off_nano"}]
+    return select(
+        *(getattr(Invoice, name) for name in names),
+        open_nano_column().label("open_nano"),
+        _written_off_nano().label("written_off_nano"),
+    )
 
 
 class Unbilled(Struct, frozen=True):
@@ -222,10 +229,14 @@ class Unbilled(Struct, frozen=True):
 
 
 # What usage took is in the budget's row, what was invoiced of it and of the rest in the cuts': `chappe ledger verify`
-# compares both with the ledger. What contracts and corrections moved is little, and is read there.
+# compares both with the ledger. What contracts and corrections moved is little, and is read there. So is what another
+# system billed, of a legal entity that has changed how it collects; one that never collected here is left out.
 _UNBILLED = """
-    SELECT b.tenant_id, (b.posted_nano - coalesce(o.moved, 0) - coalesce(c.charged, 0))::bigint AS amount_nano
+    SELECT b.tenant_id, n.name, n.legal_entity_id, n.currency, (
+               b.posted_nano - coalesce(o.moved, 0) - coalesce(c.charged, 0) + coalesce(x.moved, 0)
+           )::bigint AS amount_nano
     FROM budget b
+    JOIN tenant n ON n.id = b.tenant_id
     LEFT JOIN LATERAL (
         SELECT sum(e.amount_nano) AS moved
         FROM ledger_transaction t
@@ -239,16 +250,34 @@ _UNBILLED = """
     LEFT JOIN LATERAL (
         SELECT sum(x.charged_nano) AS charged FROM invoice_cut x WHERE x.tenant_id = b.tenant_id
     ) c ON true
+    LEFT JOIN LATERAL (
+        SELECT sum(e.amount_nano) AS moved
+        FROM ledger_transaction t
+        JOIN ledger_entry e ON e.transaction_id = t.id AND e.tenant_id = t.tenant_id
+        JOIN ledger_account a ON a.id = e.account_id AND a.kind = 'tenant_funds'
+        LEFT JOIN ledger_transaction r ON r.id = t.reverses AND t.kind = 'reversal'
+        LEFT JOIN cut_off_entry m ON m.tenant_id = t.tenant_id AND m.transaction_id = t.id
+        WHERE EXISTS (
+                SELECT FROM legal_entity_payments h
+                WHERE h.legal_entity_id = n.legal_entity_id AND h.payments = 'external'
+            )
+            AND t.tenant_id = b.tenant_id AND coalesce(r.kind, t.kind) IN (
+                'usage', 'usage_correction', 'volume_discount', 'minimum_fee', 'commitment_fee'
+            )
+            AND is_billed_elsewhere(t.legal_entity_id, t.created_at, m.month)
+            AND NOT EXISTS (SELECT FROM invoice_transaction i WHERE i.transaction_id = t.id)
+    ) x ON true
+    WHERE EXISTS (
+        SELECT FROM legal_entity_payments h WHERE h.legal_entity_id = n.legal_entity_id AND h.payments <> 'external'
+    )
 """
 # When it began is when the last invoice's cut-off was, or else the first charge.
 _LIST_UNBILLED = text(
     f"""
     SELECT u.tenant_id, u.name, u.legal_entity_id, u.currency, u.amount_nano, s.since
     FROM (
-        SELECT u.tenant_id, n.name, n.legal_entity_id, n.currency, u.amount_nano
+        SELECT u.tenant_id, u.name, u.legal_entity_id, u.currency, u.amount_nano
         FROM ({_UNBILLED}) u
-        JOIN tenant n ON n.id = u.tenant_id
-        JOIN legal_entity l ON l.id = n.legal_entity_id AND l.payments <> 'external'
         WHERE u.amount_nano <> 0 AND u.tenant_id > coalesce(CAST(:after AS uuid), '{UUID(int=0)}')
         ORDER BY u.tenant_id LIMIT :limit
     ) u
@@ -258,6 +287,7 @@ _LIST_UNBILLED = text(
             (SELECT t.created_at FROM ledger_transaction t
              WHERE t.tenant_id = u.tenant_id
                AND t.kind IN ('usage', 'usage_correction', 'volume_discount', 'minimum_fee', 'commitment_fee')
+               AND NOT is_billed_elsewhere(t.legal_entity_id, t.created_at, NULL)
              ORDER BY t.id LIMIT 1)
         ) AS since
     ) s
@@ -336,6 +366,52 @@ async def find_by_references(
     return [msgspec.convert(dict(row), Named) for row in (await session.execute(statement)).mappings()]
 
 
+class LeftOfPart(Struct, frozen=True):
+    """Of one tenant's part of an invoice, after its credit notes: what it comes to, and the tax of that."""
+
+    gross_nano: int
+    tax_nano: int
+
+
+async def read_left_of_parts(session: AsyncSession, invoice_id: UUID) -> dict[UUID, LeftOfPart]:
+    """By tenant. Under the budgets' locks they stay so."""
+    sign = case((Invoice.id == invoice_id, 1), else_=-1)
+    gross, tax = (
+        cast(func.sum(sign * _in_nano(column)), BigInteger)
+        for column in (InvoicePart.gross_minor, InvoicePart.tax_minor)
+    )
+    statement = (
+        select(InvoicePart.tenant_id, gross, tax)
+        .join(Invoice, Invoice.id == InvoicePart.invoice_id)
+        .where(or_(Invoice.id == invoice_id, Invoice.preceding_id == invoice_id))
+        .group_by(InvoicePart.tenant_id)
+    )
+    return {tenant_id: LeftOfPart(*left) for tenant_id, *left in await session.execute(statement)}
+
+
+async def has_tax(session: AsyncSession, invoice_id: UUID) -> bool:
+    return bool(await session.scalar(select(Invoice.tax_minor > 0).where(Invoice.id == invoice_id)))
+
+
+async def find_given_up(session: AsyncSession, transaction_id: UUID) -> UUID | None:
+    """The invoice of which a transaction gave something up; None for one that gave up none."""
+    statement = select(InvoiceSettlement.invoice_id).where(
+        InvoiceSettlement.transaction_id == transaction_id, InvoiceSettlement.kind == SettlementKind.WRITE_OFF
+    )
+    found: UUID | None = await session.scalar(statement)
+    return found
+
+
+async def sum_on(session: AsyncSession, transaction_ids: Sequence[UUID], account: AccountKind) -> int:
+    """What these transactions did to accounts of one kind."""
+    statement = (
+        select(func.coalesce(func.sum(LedgerEntry.amount_nano), 0))
+        .join(LedgerAccount, LedgerAccount.id == LedgerEntry.account_id)
+        .where(is_among(LedgerEntry.transaction_id, transaction_ids), LedgerAccount.kind == account)
+    )
+    return int((await session.execute(statement)).scalar_one())
+
+
 async def sum_left(session: AsyncSession, transaction_id: UUID, account: AccountKind) -> int:
     """What a transaction did to one kind of account, together with all that names it."""
     statement = (
@@ -375,6 +451,17 @@ def open_nano_column() -> ColumnElement[int]:
     """An invoice's, in a statement over documents of every kind."""
     found = select(InvoiceOpen.open_nano).where(InvoiceOpen.invoice_id == Invoice.id).correlate(Invoice)
     return func.coalesce(found.scalar_subquery(), 0)
+
+
+def _written_off_nano() -> ColumnElement[int]:
+    """Of the `Invoice` of the statement around it, less what was taken back of that."""
+    given_up = (SettlementKind.WRITE_OFF, SettlementKind.RECLAIMED)
+    return (
+        select(cast(func.coalesce(func.sum(InvoiceSettlement.amount_nano), 0), BigInteger))
+        .where(InvoiceSettlement.invoice_id == Invoice.id, InvoiceSettlement.kind.in_(given_up))
+        .correlate(Invoice)
+        .scalar_subquery()
+    )
 
 
 def _settled_of_part() -> ScalarSelect[int]:

@@ -1,7 +1,7 @@
 """A planned invoice as the content of its document. Pure."""
 
-from collections.abc import Iterator
-from datetime import date, timedelta
+from collections.abc import Iterator, Sequence
+from datetime import UTC, date, datetime, timedelta
 
 from msgspec import Struct
 
@@ -23,7 +23,7 @@ from chappe_billing.invoicing.queries import Group, Profile
 from chappe_billing.invoicing.wording import describe, text
 from chappe_billing.tax.treatment import TaxTreatment
 from chappe_kernel.errors import Conflict
-from chappe_tenants.legal_entities.models import LegalEntity
+from chappe_tenants.legal_entities.models import LegalEntity, Payments
 from chappe_tenants.organisations.models import Tenant
 
 _SECOND = "SEC"
@@ -36,6 +36,20 @@ class Dates(Struct, frozen=True):
     issued_on: date
     period_from: date
     period_to: date
+
+
+def within_eras(dates: Dates, eras: Sequence[tuple[datetime, str]]) -> Dates:
+    """Without the days on which another system billed alone. `eras` are since when which `Payments` hold, in order."""
+    period_from, period_to = dates.period_from, dates.period_to
+    for number, (since, payments) in enumerate(eras):
+        first = since.astimezone(UTC).date()
+        if payments == Payments.EXTERNAL:
+            until = eras[number + 1][0].astimezone(UTC).date() if number + 1 < len(eras) else None
+            if first <= period_from and until is not None and period_from < until <= period_to:
+                period_from = until
+            elif until is None and period_from <= first < period_to:
+                period_to = first
+    return Dates(dates.issued_on, period_from, period_to)
 
 
 def content_of(invoice: PlannedInvoice, group: Group, dates: Dates, *, number: str, minor_nano: int) -> DocumentContent:

@@ -85,6 +85,17 @@ def standing(moved: Sequence[Moved]) -> list[Funding]:
     return _without(fundings, unnamed)
 
 
+def spent_elsewhere(fundings: Sequence[Funding], spent_nano: int) -> list[Funding]:
+    """What is left when another system billed `spent_nano`, which the funds paid for too: the oldest first, whatever it
+    is."""
+    left = []
+    for funding in fundings:
+        gone = max(0, min(spent_nano, funding.rest_nano))
+        spent_nano -= gone
+        left.append(msgspec.structs.replace(funding, rest_nano=funding.rest_nano - gone))
+    return left
+
+
 def take(fundings: Iterable[Funding], needed_minor: int, minor_nano: int) -> list[Taken]:
     """Whole minor units of what is left, the oldest first, and all that was used too much: that is asked for again."""
     taken = []

@@ -113,6 +113,9 @@ _UNINVOICED = """
           WHERE o.tenant_id = t.tenant_id AND o.transaction_id = t.id AND o.month < CAST(:cut_off_on AS date)
       ))
       AND NOT EXISTS (SELECT FROM invoice_transaction x WHERE x.transaction_id = t.id)
+      AND NOT is_billed_elsewhere(t.legal_entity_id, t.created_at, (
+          SELECT o.month FROM cut_off_entry o WHERE o.tenant_id = t.tenant_id AND o.transaction_id = t.id
+      ))
       AND {wanted}
     ORDER BY t.id
 """
@@ -124,7 +127,8 @@ async def read_uninvoiced(
     session: AsyncSession, tenant_id: UUID, funds_account: UUID, cut_off_at: datetime
 ) -> list[Posted]:
     """What was charged before the cut-off and is on no invoice, with what contracts ask for the months before it. What
-    moved only the operator's accounts charges nothing, and is left out."""
+    moved only the operator's accounts charges nothing, and is left out; so is what another system bills, since it was
+    posted while the legal entity's payments were `external`."""
     return await _read_posted(session, _ALL_UNINVOICED, _values(tenant_id, funds_account, cut_off_at))
 
 
@@ -305,6 +309,49 @@ async def read_fundings(session: AsyncSession, tenant_id: UUID) -> list[Moved]:
     """Everything that put something into a tenant's funds or took it out again, and is no charge."""
     rows = (await session.execute(_FUNDINGS, {"tenant_id": tenant_id})).mappings()
     return msgspec.convert([dict(row) for row in rows], list[Moved])
+
+
+_BILLED_ELSEWHERE = text(
+    """
+    SELECT coalesce(-sum(e.amount_nano), 0)::bigint
+    FROM legal_entity_payments h
+    JOIN ledger_transaction t ON t.tenant_id = :tenant_id
+    JOIN ledger_entry e ON e.transaction_id = t.id AND e.account_id = CAST(:funds AS uuid)
+    LEFT JOIN ledger_transaction r ON r.id = t.reverses AND t.kind = 'reversal'
+    LEFT JOIN cut_off_entry o ON o.tenant_id = t.tenant_id AND o.transaction_id = t.id
+    WHERE h.legal_entity_id = :entity AND h.payments = 'external'
+      AND h.since = (SELECT min(f.since) FROM legal_entity_payments f
+                     WHERE f.legal_entity_id = :entity AND f.payments = 'external')
+      AND coalesce(r.kind, t.kind) IN ('usage', 'usage_correction', 'volume_discount', 'minimum_fee', 'commitment_fee')
+      AND NOT EXISTS (SELECT FROM invoice_transaction x WHERE x.transaction_id = t.id)
+      AND is_billed_elsewhere(t.legal_entity_id, t.created_at, o.month)
+    """
+)
+
+
+async def sum_billed_elsewhere(session: AsyncSession, legal_entity_id: UUID, tenant_id: UUID, account: UUID) -> int:
+    """What was charged to a tenant while another system billed it. Reads no transaction of an entity that never had
+    one."""
+    values = {"entity": legal_entity_id, "tenant_id": tenant_id, "funds": account}
+    return int((await session.execute(_BILLED_ELSEWHERE, values)).scalar_one())
+
+
+_SINCE = text(
+    """
+    SELECT h.since, h.payments FROM legal_entity_payments h WHERE h.legal_entity_id = :entity ORDER BY h.since
+    """
+)
+
+
+async def read_payments_since(session: AsyncSession, legal_entity_id: UUID) -> list[tuple[datetime, str]]:
+    """How a legal entity has collected since when, from the first."""
+    return [(since, payments) for since, payments in await session.execute(_SINCE, {"entity": legal_entity_id})]
+
+
+async def hold_payments(session: AsyncSession, legal_entity_id: UUID) -> None:
+    """How the legal entity collects stays as it is until the transaction ends."""
+    key = f"payments of {legal_entity_id}"
+    await session.execute(select(func.pg_advisory_xact_lock_shared(func.hashtextextended(key, 0))))
 
 
 async def take_ordinal(session: AsyncSession, legal_entity_id: UUID, series: str) -> int:

@@ -21,8 +21,8 @@ from chappe_billing.invoices.models import (
 from chappe_billing.invoices.queries import read_unbilled
 from chappe_billing.invoicing import preview_queries, queries
 from chappe_billing.invoicing.charges import Charge, charges_of, total_of
-from chappe_billing.invoicing.describing import Dates, content_of
-from chappe_billing.invoicing.fundings import standing
+from chappe_billing.invoicing.describing import Dates, content_of, within_eras
+from chappe_billing.invoicing.fundings import spent_elsewhere, standing
 from chappe_billing.invoicing.numbering import Issued, minor_nano_of, number_of, series_of
 from chappe_billing.invoicing.planning import Member, PlannedInvoice, PlannedPart, is_due, plan
 from chappe_billing.invoicing.queries import Group, Posted
@@ -69,11 +69,14 @@ async def issue(
     """Issue a payer's invoices of all that was posted before the cut-off (by default: now) and is on none; nothing when
     nothing is due. A run's are of the month that ends with its cut-off.
 
-    Locks the budgets of the payer and of the subsidiaries that stand on its invoice, then the series' counter. Raises
-    `NotFound`, and `Conflict`: `billed_externally`, `billed_to_parent`, `tax_undecided` or `seller_incomplete` and
-    `buyer_incomplete` while something is unknown, `lines_differ` when the lines do not give what was posted.
+    Of a legal entity that has changed how it collects only what was posted while invoices were made here. Locks how it
+    collects, the budgets of the payer and of the subsidiaries that stand on its invoice, then the series' counter.
+    Raises `NotFound`, and `Conflict`: `billed_externally` when nothing is left of ours, `billed_to_parent`,
+    `tax_undecided` or `seller_incomplete` and `buyer_incomplete` while something is unknown, `lines_differ` when the
+    lines do not give what was posted.
     """
     group = await _group(session, tenant_id)
+    await queries.hold_payments(session, group.seller.id)
     await budgets.lock_budgets(session, [member.id for member in group.members])
     for member in group.members:
         # What is deducted is named by the number of its own invoice.
@@ -89,8 +92,6 @@ async def _group(session: AsyncSession, tenant_id: TenantId) -> Group:
     group = await queries.find_group(session, tenant_id)
     if group is None:
         raise NotFound("no such tenant")
-    if group.seller.payments == Payments.EXTERNAL:
-        raise Conflict("its seller's own billing system makes the invoices", code="billed_externally")
     if group.profile.billed_to is not None:
         raise Conflict("it stands on its parent's invoice", code="billed_to_parent")
     return group
@@ -110,14 +111,21 @@ _Read = Callable[[AsyncSession, Group, Tenant, datetime], Awaitable[_Charged]]
 
 async def _draft(session: AsyncSession, group: Group, cut_off_at: datetime, run_id: UUID | None, read: _Read) -> Draft:
     minor_nano = minor_nano_of(group.seller.currency)
+    eras = await queries.read_payments_since(session, group.seller.id)
+    if any(payments == Payments.EXTERNAL for _, payments in eras):
+        # Sums do not tell what another system billed.
+        read = _member
     charged = [await read(session, group, tenant, cut_off_at) for tenant in group.members]
+    if eras[-1][1] == Payments.EXTERNAL and not any(one.posted for one in charged):
+        raise Conflict("its seller's own billing system makes the invoices", code="billed_externally")
     members = [one.member for one in charged]
     due = [member for member in members if is_due(member, minor_nano)]
     first_day = min((one.first_day for one in charged if one.first_day is not None), default=None)
-    dates = _dates(await queries.read_today(session), cut_off_at, first_day, is_month=run_id is not None)
+    today = await queries.read_today(session)
+    dates = within_eras(_dates(today, cut_off_at, first_day, is_month=run_id is not None), eras)
     invoices: list[PlannedInvoice] = []
     if due:
-        due = [await _with_fundings(session, member) for member in due]
+        due = [await _with_fundings(session, group, member) for member in due]
         treatment = await treatment_of(session, TenantId(group.payer.id), dates.period_to)
         split = group.profile.split_by_project and len(members) == 1
         invoices = plan(due, treatment, minor_nano=minor_nano, split_by_project=split)
@@ -167,8 +175,10 @@ async def _charges(session: AsyncSession, tenant_id: UUID, posted: Sequence[Post
     return charges
 
 
-async def _with_fundings(session: AsyncSession, member: Member) -> Member:
-    fundings = standing(await queries.read_fundings(session, member.tenant_id))
+async def _with_fundings(session: AsyncSession, group: Group, member: Member) -> Member:
+    account = _account(group, AccountKind.TENANT_FUNDS, member.tenant_id)
+    elsewhere_nano = await queries.sum_billed_elsewhere(session, group.seller.id, member.tenant_id, account.id)
+    fundings = spent_elsewhere(standing(await queries.read_fundings(session, member.tenant_id)), elsewhere_nano)
     return Member(member.tenant_id, member.name, member.charges, tuple(fundings))
 
 

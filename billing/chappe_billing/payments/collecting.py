@@ -8,7 +8,7 @@ from msgspec import Struct
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from chappe_billing.budgets import service as budgets
+from chappe_billing.budgets import queries as budgets
 from chappe_billing.dunning.service import RETRY_WANTED
 from chappe_billing.invoices.queries import OpenInvoice, find_open_invoice, open_invoices
 from chappe_billing.payments import cash_queries, collecting_queries, queries

@@ -29,6 +29,15 @@ class VatRate(Base):
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
+class VatRateWithdrawal(Base):
+    """A rate that was taken back before it began. Append-only."""
+
+    __tablename__ = "vat_rate_withdrawal"
+
+    rate_id: Mapped[UUID] = mapped_column(ForeignKey("vat_rate.id"), primary_key=True)
+    withdrawn_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
 class EntityTax(Base):
     """What a legal entity chose. With `one_stop_shop` consumers in other member states pay their own country's rate,
     which it declares through the Union's scheme; without it they pay the seller's (Directive 2006/112, article 59c).

@@ -6,11 +6,11 @@ from typing import Any
 from uuid import UUID
 
 from msgspec import Struct
-from sqlalchemy import func, or_, select, text, update
+from sqlalchemy import ColumnElement, func, or_, select, text, update
 from sqlalchemy.dialects.postgresql import distinct_on, insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from chappe_billing.tax.models import EntityTax, TaxRuling, VatAnswer, VatCheck, VatRate
+from chappe_billing.tax.models import EntityTax, TaxRuling, VatAnswer, VatCheck, VatRate, VatRateWithdrawal
 from chappe_store.session import TenantScope
 from chappe_tenants.legal_entities.models import LegalEntity
 from chappe_tenants.organisations.models import Tenant
@@ -29,7 +29,7 @@ async def read_rates(session: AsyncSession, on: date) -> dict[str, int]:
     """The standard rate of each country that day, in basis points."""
     query = (
         select(VatRate.country, VatRate.rate_bp)
-        .where(VatRate.starts_on <= on)
+        .where(VatRate.starts_on <= on, _stands())
         .ext(distinct_on(VatRate.country))
         .order_by(VatRate.country, VatRate.starts_on.desc(), VatRate.id.desc())
     )
@@ -37,10 +37,41 @@ async def read_rates(session: AsyncSession, on: date) -> dict[str, int]:
 
 
 async def list_rates(session: AsyncSession) -> Sequence[VatRate]:
-    """All, by country and then from the newest."""
-    return (
-        await session.scalars(select(VatRate).order_by(VatRate.country, VatRate.starts_on.desc(), VatRate.id.desc()))
-    ).all()
+    """All that stand, by country and then from the newest."""
+    query = select(VatRate).where(_stands()).order_by(VatRate.country, VatRate.starts_on.desc(), VatRate.id.desc())
+    return (await session.scalars(query)).all()
+
+
+async def list_rates_of(session: AsyncSession, country: str, starts_on: date) -> Sequence[VatRate]:
+    """What was said of one day and stands; the last one counts."""
+    query = select(VatRate).where(VatRate.country == country, VatRate.starts_on == starts_on, _stands())
+    return (await session.scalars(query.order_by(VatRate.id))).all()
+
+
+async def insert_withdrawals(session: AsyncSession, rates: Sequence[VatRate]) -> None:
+    """The database refuses those that have begun."""
+    session.add_all([VatRateWithdrawal(rate_id=rate.id) for rate in rates])
+    await session.flush()
+
+
+_TAXED = text(
+    """
+    SELECT i.number FROM invoice i
+    WHERE i.kind <> 'credit_note' AND coalesce(i.period_to, i.issued_on) >= :starts_on
+      AND :country IN (i.content -> 'seller' ->> 'country', i.content -> 'buyer' ->> 'country')
+    ORDER BY i.id LIMIT 1
+    """
+)
+
+
+async def find_taxed(session: AsyncSession, country: str, starts_on: date) -> str | None:
+    """The number of a document from that country or to it whose supply is of that day or later, if there is one."""
+    found: str | None = await session.scalar(_TAXED, {"country": country, "starts_on": starts_on})
+    return found
+
+
+def _stands() -> ColumnElement[bool]:
+    return ~select(VatRateWithdrawal.rate_id).where(VatRateWithdrawal.rate_id == VatRate.id).exists()
 
 
 async def insert_rate(session: AsyncSession, rate: VatRate) -> VatRate:

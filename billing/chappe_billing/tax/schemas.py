@@ -10,7 +10,7 @@ from chappe_billing.tax.deciding import NumberState, Reason
 from chappe_billing.tax.models import TaxRuling, VatAnswer, VatCheck, VatRate
 from chappe_billing.tax.service import TaxStanding
 from chappe_billing.tax.treatment import TaxCategory, TaxTreatment
-from chappe_kernel.errors import Invalid
+from chappe_kernel.errors import Invalid, NotFound
 from chappe_kernel.ids import TENANT, encode_id
 from chappe_tenants.organisations.models import Tenant
 
@@ -135,6 +135,14 @@ def read_percent(text: str) -> int:
         return int(whole) * 100 + int(part.ljust(2, "0") if part else 0)
     except ValueError:
         raise Invalid("a rate is a decimal like 25.5", param="rate_percent") from None
+
+
+def day_of_rate(text: str) -> date:
+    """Out of a path. Raises `NotFound`: no rate begins on what is no day."""
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise NotFound("no rate of that country begins that day") from None
 
 
 def show_treatment(treatment: TaxTreatment) -> TreatmentView:

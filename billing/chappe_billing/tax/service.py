@@ -143,15 +143,35 @@ async def check_again(session: AsyncSession, scope: TenantScope) -> VatCheck:
 
 async def schedule_rate(session: AsyncSession, *, country: str, starts_on: date, rate_bp: int, source: str) -> VatRate:
     """A country's standard rate from a day after today on; said twice, the later word counts. As the operator. Raises
-    `Invalid`."""
+    `Invalid`, and `Conflict` (`rate_in_use`) when a document was issued under that date."""
     if country not in COUNTRIES:
         raise Invalid("country is no code of ISO 3166-1, like FR", code="invalid_country", param="country")
     if starts_on <= (await read_now(session)).date():
         raise Invalid("a rate begins tomorrow or later: what was taxed stays so", param="starts_on")
     if not 0 < rate_bp <= MAX_RATE_BP:
         raise Invalid("a rate is over 0 % and at most 50 %", param="rate_bp")
+    await _check_unused(session, country, starts_on)
     rate = VatRate(id=new_id(), country=country, starts_on=starts_on, rate_bp=rate_bp, source=source)
     return await queries.insert_rate(session, rate)
+
+
+async def withdraw_rate(session: AsyncSession, *, country: str, starts_on: date) -> None:
+    """Take back all that was said of a country's rate from that day on, before the day: the rate before it holds on. As
+    the operator. Raises `NotFound`, and `Conflict`: `rate_in_force` when it has begun, `rate_in_use` when a document
+    was issued under it."""
+    rates = await queries.list_rates_of(session, country, starts_on) if country in COUNTRIES else ()
+    if not rates:
+        raise NotFound("no rate of that country begins that day")
+    if starts_on <= (await read_now(session)).date():
+        raise Conflict("it has begun: schedule another one", code="rate_in_force")
+    await _check_unused(session, country, starts_on)
+    await queries.insert_withdrawals(session, rates)
+
+
+async def _check_unused(session: AsyncSession, country: str, starts_on: date) -> None:
+    number = await queries.find_taxed(session, country, starts_on)
+    if number is not None:
+        raise Conflict(f"{number} is issued for that day or a later one", code="rate_in_use", param="starts_on")
 
 
 async def _answer(session: AsyncSession, scope: TenantScope, tenant: Tenant, on: date) -> VatAnswer | None:

@@ -21,6 +21,7 @@ from chappe_control.console.rendering import ConsoleRequest, about_role
 from chappe_control.console.revenue import routes as revenue
 from chappe_control.console.revenue.hours import HourBook
 from chappe_control.console.tax import routes as tax
+from chappe_control.console.tax import schedule as tax_rates
 from chappe_control.console.tax import tenant as tenant_tax
 from chappe_control.console.tenants import forms as tenant_forms
 from chappe_control.console.tenants import owners as tenant_owners
@@ -83,6 +84,7 @@ def make_router(clock: Clock) -> Router:
         invoices.issue_now,
         one_invoice.show_invoice,
         one_invoice.pay,
+        one_invoice.give_up,
         one_invoice.take_back,
         dunning.show_dunning,
         dunning.pause,
@@ -95,6 +97,9 @@ def make_router(clock: Clock) -> Router:
         tax.show_tax,
         tax.check_again,
         tax.try_again,
+        tax_rates.show_rates,
+        tax_rates.schedule,
+        tax_rates.withdraw,
         tenant_tax.show_tenant_tax,
         tenant_tax.rule,
         disputes.show_disputes,

@@ -29,6 +29,14 @@ class Action(Struct, frozen=True):
     url: str
 
 
+class Attachment(Struct, frozen=True):
+    """A file beside the text, byte for byte. `name` is ASCII, `media_type` like `application/pdf`."""
+
+    name: str
+    media_type: str
+    content: bytes
+
+
 class Letter(Struct, frozen=True):
     """In the reader's language. What somebody typed has no place in it, or next to none: whoever signs up under a
     stranger's address must not be able to send them a text in our name."""
@@ -37,6 +45,7 @@ class Letter(Struct, frozen=True):
     paragraphs: tuple[str, ...]
     action: Action | None = None
     notes: tuple[str, ...] = ()
+    attachments: tuple[Attachment, ...] = ()
 
 
 def parse_sender(text: str) -> Address:
@@ -70,6 +79,10 @@ def write_message(
     message["X-Auto-Response-Suppress"] = "All"
     message.set_content(as_text(letter), cte="quoted-printable")
     message.add_alternative(as_html(letter, language), subtype="html", cte="quoted-printable")
+    for one in letter.attachments:
+        maintype, _, subtype = one.media_type.partition("/")
+        message.add_attachment(one.content, maintype=maintype, subtype=subtype, filename=one.name)
+    # Last: an attachment would take it for the text's own and move it there.
     message["Content-Language"] = language
     return message
 

@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from datetime import timedelta
+from email.errors import MessageError
 from email.headerregistry import Address
 from typing import Final
 
@@ -108,7 +109,8 @@ class Mail:
                     written_at=self._clock.now(),
                 )
                 await server.send(message, sender=sender.addr_spec, to=order.to)
-        except (Unreadable, KeyError):
+        except (Unreadable, KeyError, ValueError, MessageError):
+            # Such as an address that is none: one letter that cannot be written keeps no other waiting.
             await self._give_up(claimed, "unreadable")
         except NotTaken as error:
             if error.permanent:

@@ -1,4 +1,4 @@
-"""The workers that watch limits, ask for what is overdue, and tell: for as long as the control plane runs."""
+"""The workers that watch limits, ask for what is overdue, mail invoices, and tell, while the control plane runs."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -10,12 +10,14 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from chappe_billing.alerts.service import check_alerts
 from chappe_billing.dunning.service import dun_all
+from chappe_control.invoice_mail.service import mail_documents
 from chappe_control.notices.service import Office, tell_waiting
 from chappe_control.webhooks.delivery import Courier
 from chappe_kernel.errors import ChappeError
 from chappe_store.session import Database
 
 _TELL_EVERY_S: Final = 2.0
+_MAIL_EVERY_S: Final = 15.0
 _WATCH_EVERY_S: Final = 60.0
 _TIDY_EVERY_S: Final = 3600.0
 
@@ -32,6 +34,7 @@ async def telling(database: Database, office: Office, courier: Courier) -> Async
             for name, work, every_s in (
                 ("notices", lambda: tell_waiting(database, office), _TELL_EVERY_S),
                 ("webhooks", courier.deliver_due, _TELL_EVERY_S),
+                ("invoice_letters", lambda: mail_documents(database, office), _MAIL_EVERY_S),
                 ("alerts", lambda: check_alerts(database), _WATCH_EVERY_S),
                 ("dunning", lambda: dun_all(database), _WATCH_EVERY_S),
                 ("webhook_log", courier.drop_old, _TIDY_EVERY_S),

@@ -13,6 +13,7 @@ from chappe_billing.alerts import queries as alerts
 from chappe_billing.alerts.kinds import NOTICE as NOTICE_TOPIC
 from chappe_billing.alerts.queries import Settings
 from chappe_billing.alerts.service import scope_of
+from chappe_billing.billing_profiles.service import invoice_address, read_profile
 from chappe_control.mail.orders import Order
 from chappe_control.mail.service import Mail
 from chappe_control.notices.letters import NOTICE
@@ -33,6 +34,8 @@ _AT_ONCE: Final = 32
 _LEASE: Final = timedelta(minutes=1)
 # A letter that comes later than this tells of what is long known otherwise.
 _USEFUL_FOR: Final = timedelta(days=5)
+# Whoever pays invoices hears what follows from not paying them.
+_ABOUT_INVOICES: Final = frozenset({EventKind.INVOICE_REMINDER, EventKind.INVOICE_OVERDUE, EventKind.SUSPENDED})
 _BY_COUNTRY: Final[Mapping[str, str]] = {"FR": "fr", "LU": "fr", "MC": "fr", "DE": "de", "AT": "de", "LI": "de"}
 
 
@@ -109,6 +112,11 @@ async def _order_letters(
     languages = dict.fromkeys(settings.emails, usual)
     if settings.to_members:
         languages |= {one.email: one.language or usual for one in await alerts.read_readers(session, tenant_id)}
+    if kind in _ABOUT_INVOICES:
+        profile = await read_profile(session, scope_of(tenant_id))
+        named = invoice_address(profile)
+        if named is not None:
+            languages[named] = profile.language
     values = {
         "kind": kind,
         "organisation": tenant.name,

@@ -4,6 +4,7 @@ from datetime import datetime
 from functools import partial
 from http import HTTPStatus
 from typing import Annotated, Literal
+from uuid import UUID
 
 from litestar import get, post
 from litestar.params import JSONBody, PathParameter
@@ -12,9 +13,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from chappe_billing.balance.queries import Balance, read_balance
 from chappe_billing.funds.once import MAX_REASON_LENGTH, MAX_REFERENCE_LENGTH, Moved
+from chappe_billing.funds.queries import settles_invoice
 from chappe_billing.funds.service import Movement, move_funds, reverse
+from chappe_billing.invoices.service import take_back_write_off
 from chappe_billing.ledger.postings import Rail, TransactionKind
-from chappe_billing.ledger.queries import Statement, list_transactions
+from chappe_billing.ledger.queries import Statement, find_own_transaction, list_transactions
 from chappe_control.authentication import OperatorRequest
 from chappe_control.cursors import cut_page, decode_cursor
 from chappe_control.operator_api.performing import perform
@@ -26,7 +29,7 @@ from chappe_control.public.parameters import DEFAULT_LIMIT, Amount, Cursor, Idem
 from chappe_control.public.references import MAX_ID_LENGTH, id_in_body, id_in_path
 from chappe_control.public.transactions import TransactionId
 from chappe_control.state import Given
-from chappe_kernel.ids import LEDGER_TRANSACTION, TENANT, TenantId, encode_id
+from chappe_kernel.ids import LEDGER_TRANSACTION, TENANT, LedgerTransactionId, TenantId, encode_id
 from chappe_kernel.money import format_nano, parse_nano
 from chappe_store.session import TenantScope
 
@@ -49,7 +52,8 @@ PositiveAmount = Annotated[
 
 class MoveFunds(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A top-up needs no reason. A chargeback names its payment, and may leave debt: then nothing more is admitted.
-    A refund pays out at most what was paid in and is free; only debt is written off."""
+    A refund pays out at most what was paid in and is free; only debt is written off, and that of an invoice by the
+    invoice."""
 
     kind: Literal["top_up", "refund", "chargeback", "goodwill_credit", "write_off"]
     amount: PositiveAmount
@@ -157,15 +161,24 @@ async def take_back(  # noqa: PLR0917 -- the framework passes them by name
     idempotency_key: IdempotencyKey = None,
 ) -> MovedView:
     """By another transaction that names it: nothing that is posted changes. Once, and never a transaction of usage:
-    that is corrected request by request."""
+    that is corrected request by request. An invoice whose write-off is taken back is open again."""
     scope = TenantScope(TenantId(id_in_path(TENANT, tenant_id, "tenant")))
     found = id_in_path(LEDGER_TRANSACTION, transaction_id, "transaction")
 
     async def work(session: AsyncSession) -> MovedView:
-        moved = await reverse(session, scope.tenant_id, found, reference=data.reference, reason=data.reason)
+        moved = await _reverse(session, scope, found, data)
         return _show_moved(moved, await read_balance(session, scope))
 
     return await perform(request, services, MovedView, work)
+
+
+async def _reverse(session: AsyncSession, scope: TenantScope, found: UUID, data: Reverse) -> Moved:
+    own = await find_own_transaction(session, scope, LedgerTransactionId(found))
+    if own is not None and await settles_invoice(session, found):
+        moved = await take_back_write_off(session, found, reference=data.reference, reason=data.reason)
+        if moved is not None:
+            return moved
+    return await reverse(session, scope.tenant_id, found, reference=data.reference, reason=data.reason)
 
 
 async def _move(scope: TenantScope, asked: Movement, session: AsyncSession) -> MovedView:

@@ -121,9 +121,16 @@ class RecordPayment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class GiveUp(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    amount: PositiveAmount
+    amount: Annotated[PositiveAmount | None, Meta(description="Left out: all that is open.")] = None
     reference: Reference
     reason: Reason
+    reclaims_tax: Annotated[
+        bool,
+        Meta(
+            description="The tax in it leaves what you owe to the tax office: only where the seller's law allows that, "
+            "and with the papers that it asks for."
+        ),
+    ] = False
 
 
 class CreditInvoice(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -319,12 +326,18 @@ async def give_up(
     data: JSONBody[GiveUp],
     idempotency_key: IdempotencyKey = None,
 ) -> SettledView:
-    """The operator's loss, its tax included."""
-    amount_nano = parse_nano(data.amount)
+    """The operator's loss, its tax included unless you say that it is taken back. Nobody asks for it any more: no
+    letter, no collecting, no suspension. Taken back as any transaction, by its reversal."""
+    amount_nano = None if data.amount is None else parse_nano(data.amount)
 
     async def work(session: AsyncSession, invoice: UUID) -> Settled:
         return await write_off_invoice(
-            session, invoice, amount_nano=amount_nano, reference=data.reference, reason=data.reason
+            session,
+            invoice,
+            amount_nano=amount_nano,
+            reference=data.reference,
+            reason=data.reason,
+            reclaims_tax=data.reclaims_tax,
         )
 
     return await _settle(request, services, invoice_id, work)

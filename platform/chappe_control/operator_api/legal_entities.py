@@ -21,8 +21,8 @@ from chappe_control.public.references import MAX_ID_LENGTH, id_in_path
 from chappe_control.state import Given
 from chappe_kernel.ids import LEGAL_ENTITY
 from chappe_tenants.legal_entities.queries import list_entities
-from chappe_tenants.legal_entities.schemas import ChangeLegalEntity, CreateLegalEntity, LegalEntityView, show_entity
-from chappe_tenants.legal_entities.service import change_entity, create_entity, get_entity
+from chappe_tenants.legal_entities.schemas import ChangeLegalEntity, CreateLegalEntity, LegalEntityView
+from chappe_tenants.legal_entities.service import change_entity, create_entity, get_entity, view_entities, view_entity
 
 _TAG = "Legal entities"
 
@@ -46,8 +46,8 @@ async def list_all(services: Given, limit: Limit = DEFAULT_LIMIT, cursor: Cursor
     """Newest first. The last one is the one that every instance begins with."""
     async with services.database.audit() as session:
         rows = await list_entities(session, limit=limit + 1, before=decode_cursor(cursor))
-    page, next_cursor = cut_page(rows, limit, lambda entity: entity.id)
-    return LegalEntityList([show_entity(entity) for entity in page], next_cursor)
+        page, next_cursor = cut_page(rows, limit, lambda entity: entity.id)
+        return LegalEntityList(await view_entities(session, page), next_cursor)
 
 
 @post(
@@ -83,7 +83,7 @@ async def read(services: Given, entity_id: EntityPath) -> Response[LegalEntityVi
     """With the tag that changes of it take."""
     found = id_in_path(LEGAL_ENTITY, entity_id, "legal entity")
     async with services.database.audit() as session:
-        return with_etag(show_entity(await get_entity(session, found)))
+        return with_etag(await view_entity(session, await get_entity(session, found)))
 
 
 @patch(
@@ -106,9 +106,9 @@ async def change(
     found = id_in_path(LEGAL_ENTITY, entity_id, "legal entity")
     async with services.database.operator(origin_of(request)) as session:
         entity = await get_entity(session, found, lock=True)
-        check_match(request, show_entity(entity))
-        return with_etag(show_entity(await change_entity(session, entity, data)))
+        check_match(request, await view_entity(session, entity))
+        return with_etag(await view_entity(session, await change_entity(session, entity, data)))
 
 
 async def _create(session: AsyncSession, asked: CreateLegalEntity) -> LegalEntityView:
-    return show_entity(await create_entity(session, asked))
+    return await view_entity(session, await create_entity(session, asked))

@@ -113,6 +113,7 @@ def make_router() -> Router:
             legal_entities.change,
             tax.list_rates,
             tax.schedule_rate,
+            tax.withdraw_rate,
             tax.read_entity_tax,
             tax.put_entity_tax,
             tax.list_checks,

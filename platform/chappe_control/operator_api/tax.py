@@ -4,7 +4,7 @@ from datetime import datetime
 from http import HTTPStatus
 from typing import Annotated
 
-from litestar import Response, get, post, put
+from litestar import Response, delete, get, post, put
 from litestar.params import JSONBody, PathParameter
 from msgspec import Meta, Struct
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -26,6 +26,7 @@ from chappe_billing.tax.schemas import (
     TaxView,
     VatAnswerView,
     VatCheckList,
+    day_of_rate,
     read_percent,
     show_answer,
     show_check,
@@ -53,6 +54,8 @@ from chappe_tenants.organisations.service import get_organisation
 _TAG = "Tax"
 _MAX_LISTED = 500
 TenantPath = Annotated[str, PathParameter(max_length=100, description="The tenant's id, `ten_…`.")]
+CountryPath = Annotated[str, PathParameter(max_length=2, description="ISO 3166-1.")]
+StartsOnPath = Annotated[str, PathParameter(max_length=10, description="The day on which it begins, `YYYY-MM-DD`.")]
 EntityPath = Annotated[str, PathParameter(max_length=100, description="The legal entity's id, `ent_…`.")]
 
 
@@ -96,7 +99,7 @@ async def list_rates(services: Given) -> RateList:
 async def schedule_rate(
     request: OperatorRequest, services: Given, data: JSONBody[ScheduleRate], idempotency_key: IdempotencyKey = None
 ) -> RateView:
-    """From a day in the future on. It cannot be taken back: say the right one again for the same day."""
+    """From a day in the future on. Said again for the same day, the later word counts."""
 
     async def work(session: AsyncSession) -> RateView:
         rate_bp = read_percent(data.rate_percent)
@@ -106,6 +109,22 @@ async def schedule_rate(
         return show_rate(rate)
 
     return await perform(request, services, RateView, work)
+
+
+@delete(
+    "/vat-rates/{country:str}/{starts_on:str}",
+    permission=Permission.MANAGE_TAX,
+    tags=[_TAG],
+    summary="Take back a VAT rate",
+    operation_id="operator_withdraw_vat_rate",
+    responses=answers.CHANGE,
+)
+async def withdraw_rate(
+    request: OperatorRequest, services: Given, country: CountryPath, starts_on: StartsOnPath
+) -> None:
+    """Before its day: the rate before it holds on. One that has begun stays: schedule the next."""
+    async with services.database.operator(origin_of(request)) as session:
+        await service.withdraw_rate(session, country=country, starts_on=day_of_rate(starts_on))
 
 
 @get(

@@ -10,6 +10,7 @@ from msgspec import Struct
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from chappe_billing.documents.content import DocumentContent, DocumentKind, DocumentLine
+from chappe_billing.documents.mailing import find_mailed_at
 from chappe_billing.documents.queries import has_documents
 from chappe_billing.invoices.queries import ListedDocument, find_document, list_documents
 from chappe_billing.invoicing.queries import read_today
@@ -56,7 +57,7 @@ def state_of(document: ListedDocument, today: date) -> tuple[str, str]:
     if document.kind is DocumentKind.CREDIT_NOTE:
         return N_("Issued"), "secondary"
     if document.open_nano <= 0:
-        return N_("Settled"), "green"
+        return (N_("Written off"), "secondary") if document.written_off_nano else (N_("Settled"), "green")
     if document.due_on is not None and document.due_on < today:
         return N_("Overdue"), "red"
     is_whole = document.open_nano == document.gross_minor * minor_nano(document)
@@ -90,5 +91,6 @@ async def read_invoice_page(session: AsyncSession, name: str, *, tenant_id: UUID
         "preceding": None if preceding is None else preceding[0],
         "notes": await list_documents(session, tenant_id=tenant_id, limit=_MOST_NOTES, preceding_id=document.id),
         "is_made": await has_documents(session, document.id),
+        "mailed_at": await find_mailed_at(session, document.id),
         **TEXTS,
     }

@@ -50,6 +50,7 @@ class InvoiceView(Struct, frozen=True, kw_only=True):
     tax: Amount
     gross: Amount
     open: Annotated[Amount, Meta(description="What of an invoice is not settled yet.")]
+    written_off: Annotated[Amount, Meta(description="What of an invoice the seller has given up: nobody asks for it.")]
     takes_back: Annotated[InvoiceId | None, Meta(description="Of a credit note: the document that it takes back.")]
     reason: str | None
 
@@ -242,6 +243,7 @@ def show_invoice(row: ListedDocument) -> InvoiceView:
         tax=format_nano(row.tax_minor * nano),
         gross=format_nano(row.gross_minor * nano),
         open=format_nano(row.open_nano),
+        written_off=format_nano(row.written_off_nano),
         takes_back=None if row.preceding_id is None else encode_id(INVOICE, row.preceding_id),
         reason=row.reason,
     )

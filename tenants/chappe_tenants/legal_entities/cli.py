@@ -8,8 +8,7 @@ from chappe_kernel.ids import LEGAL_ENTITY, decode_id, encode_id
 from chappe_kernel.process import prepare_process
 from chappe_store.commands import as_operator
 from chappe_tenants.legal_entities.models import DEFAULT_LEGAL_ENTITY_ID, Payments
-from chappe_tenants.legal_entities.schemas import show_entity
-from chappe_tenants.legal_entities.service import Identity, identify, identify_if_unsaid
+from chappe_tenants.legal_entities.service import Identity, identify, identify_if_unsaid, view_entity
 from chappe_tenants.organisations.details import Address
 
 
@@ -49,7 +48,7 @@ def set_(
 
     async def work(session: AsyncSession) -> bytes:
         say = identify_if_unsaid if if_unsaid else identify
-        return msgspec.json.encode(show_entity(await say(session, entity_id, identity)))
+        return msgspec.json.encode(await view_entity(session, await say(session, entity_id, identity)))
 
     click.echo(as_operator(work).decode())
 

@@ -4,7 +4,7 @@ from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, UniqueConstraint, func, text
+from sqlalchemy import CheckConstraint, ForeignKey, UniqueConstraint, func, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from chappe_kernel.ids import LegalEntityId
@@ -50,3 +50,15 @@ class LegalEntity(Base):
     registration: Mapped[str | None]
     payments: Mapped[str] = mapped_column(server_default=text("'none'"))
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class PaymentsSince(Base):
+    """Since when a legal entity collects in a way, until its next row: kept by the database at every change.
+    Append-only. The first is as old as time."""
+
+    __tablename__ = "legal_entity_payments"
+    __table_args__ = (CheckConstraint("payments IN ('stripe', 'external', 'none')", name="payments"),)
+
+    legal_entity_id: Mapped[UUID] = mapped_column(ForeignKey("legal_entity.id"), primary_key=True)
+    since: Mapped[datetime] = mapped_column(primary_key=True)
+    payments: Mapped[str]

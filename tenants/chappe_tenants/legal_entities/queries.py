@@ -1,15 +1,19 @@
 """SQL of legal entities. As the operator."""
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import select, text, update
+from sqlalchemy import func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from chappe_kernel.ids import LegalEntityId
-from chappe_tenants.legal_entities.models import LegalEntity
+from chappe_tenants.legal_entities.models import LegalEntity, PaymentsSince
+
+_BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
+"""Since when the first way holds, as the database notes it."""
 
 
 async def list_entities(session: AsyncSession, *, limit: int, before: UUID | None = None) -> Sequence[LegalEntity]:
@@ -25,6 +29,17 @@ async def read_entity(session: AsyncSession, entity_id: UUID, *, lock: bool = Fa
     query = select(LegalEntity).where(LegalEntity.id == entity_id).execution_options(populate_existing=True)
     found: LegalEntity | None = await session.scalar(query.with_for_update() if lock else query)
     return found
+
+
+async def read_payments_since(session: AsyncSession, entity_ids: Sequence[UUID]) -> dict[UUID, datetime]:
+    """Since when each collects as it does, if that was ever changed."""
+    query = (
+        select(PaymentsSince.legal_entity_id, func.max(PaymentsSince.since))
+        .where(PaymentsSince.legal_entity_id.in_(list(entity_ids)), PaymentsSince.since > _BEGINNING)
+        .group_by(PaymentsSince.legal_entity_id)
+    )
+    rows = await session.execute(query)
+    return {row[0]: row[1] for row in rows}
 
 
 async def insert_entity(session: AsyncSession, entity_id: LegalEntityId, values: Mapping[str, Any]) -> bool:

@@ -45,10 +45,11 @@ class LegalEntityView(Struct, frozen=True):
     vat_number: str | None
     registration: str | None
     payments: Payments
+    payments_since: Annotated[datetime | None, Meta(description="None: as long as it is known here.")]
     created_at: datetime
 
 
-def show_entity(entity: LegalEntity) -> LegalEntityView:
+def show_entity(entity: LegalEntity, payments_since: datetime | None) -> LegalEntityView:
     address = None
     if entity.address_line_1 is not None and entity.city is not None and entity.country is not None:
         address = EntityAddress(
@@ -63,5 +64,6 @@ def show_entity(entity: LegalEntity) -> LegalEntityView:
         vat_number=entity.vat_number,
         registration=entity.registration,
         payments=Payments(entity.payments),
+        payments_since=payments_since,
         created_at=entity.created_at,
     )

@@ -1,6 +1,7 @@
 """What happens to legal entities. As the operator."""
 
 import re
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
@@ -11,7 +12,12 @@ from chappe_kernel.errors import Conflict, Invalid, NotFound
 from chappe_kernel.ids import LegalEntityId, new_id
 from chappe_tenants.legal_entities import queries
 from chappe_tenants.legal_entities.models import LegalEntity, Payments
-from chappe_tenants.legal_entities.schemas import ChangeLegalEntity, CreateLegalEntity
+from chappe_tenants.legal_entities.schemas import (
+    ChangeLegalEntity,
+    CreateLegalEntity,
+    LegalEntityView,
+    show_entity,
+)
 from chappe_tenants.naming import clean_name
 from chappe_tenants.organisations.countries import COUNTRIES
 from chappe_tenants.organisations.details import MAX_LEGAL_NAME_LENGTH, Address, clean_address
@@ -38,6 +44,17 @@ async def get_entity(session: AsyncSession, entity_id: UUID, *, lock: bool = Fal
     if found is None:
         raise NotFound("no such legal entity")
     return found
+
+
+async def view_entities(session: AsyncSession, entities: Sequence[LegalEntity]) -> list[LegalEntityView]:
+    """As the API shows them, in their order."""
+    since = await queries.read_payments_since(session, [entity.id for entity in entities])
+    return [show_entity(entity, since.get(entity.id)) for entity in entities]
+
+
+async def view_entity(session: AsyncSession, entity: LegalEntity) -> LegalEntityView:
+    (shown,) = await view_entities(session, [entity])
+    return shown
 
 
 async def create_entity(session: AsyncSession, asked: CreateLegalEntity) -> LegalEntity:

@@ -1,4 +1,4 @@
-"""`/console/invoices/{id}`: an invoice as it was issued, its payments, and taking it back."""
+"""`/console/invoices/{id}`: an invoice as it was issued, its payments, giving it up, and taking it back."""
 
 from typing import Any, Final
 
@@ -7,7 +7,7 @@ from litestar.params import FromPath
 from litestar.response import Redirect
 
 from chappe_billing.credit_notes.service import credit
-from chappe_billing.invoices.service import settle_invoice
+from chappe_billing.invoices.service import settle_invoice, write_off_invoice
 from chappe_billing.ledger.postings import Rail
 from chappe_control.console.invoices.texts import PROBLEMS, RAILS, REFUSED
 from chappe_control.console.rendering import ConsoleRequest, console_page
@@ -30,6 +30,8 @@ _SEE_OTHER: Final = 303
 _MOST_DIGITS = 10
 _FIELD_OF = {"invalid_amount": "amount", "reference_taken": "reference"}
 """Which field an error is about that names none."""
+_LOSS_FIELDS = {"amount": "loss", "reference": "loss_reference", "reason": "loss_reason"}
+"""What the form of a write-off calls them."""
 
 
 @get("/invoices/{invoice_id:str}", permission=Permission.SEE_INVOICES)
@@ -73,6 +75,29 @@ async def take_back(request: ConsoleRequest, services: Given, invoice_id: FromPa
     return _done(request, encode_id(INVOICE, note.id), N_("The credit note is issued."))
 
 
+@post("/invoices/{invoice_id:str}/write-offs", permission=Permission.MANAGE_INVOICES)
+async def give_up(request: ConsoleRequest, services: Given, invoice_id: FromPath[str]) -> Response[Any]:
+    """What is open of it, or a part of that. Once for each reference."""
+    invoice = id_in_path(INVOICE, invoice_id, "invoice")
+    typed = await read_fields(request, *_LOSS_FIELDS.values(), "reclaims_tax", "confirmed")
+    try:
+        _check_confirmed(typed)
+        amount = typed["loss"].strip().replace(",", ".")
+        async with services.database.operator(origin_of(request)) as session:
+            done = await write_off_invoice(
+                session,
+                invoice,
+                amount_nano=parse_nano(amount) if amount else None,
+                reference=typed["loss_reference"],
+                reason=typed["loss_reason"],
+                reclaims_tax=bool(typed["reclaims_tax"]),
+            )
+    except (Invalid, Conflict) as error:
+        return await _page(request, services, invoice_id, {"write_off": typed}, error)
+    told = N_("This was written off before.") if done.repeated else N_("It is written off.")
+    return _done(request, invoice_id, told)
+
+
 def _done(request: ConsoleRequest, invoice_id: str, told: str) -> Response[Any]:
     response = Redirect(f"/console/invoices/{invoice_id}", status_code=_SEE_OTHER)
     flash(response, translate(request, told), "green")
@@ -92,7 +117,7 @@ async def _page(
         names = await read_tenant_names(session, [shown["document"].tenant_id])
     forms = {
         name: Form(typed.get(name, {}), _errors(request, error, typed[name]) if error and name in typed else {})
-        for name in ("payment", "credit")
+        for name in ("payment", "credit", "write_off")
     }
     status = 200 if error is None else 409 if isinstance(error, Conflict) else 400
     return console_page(
@@ -101,11 +126,21 @@ async def _page(
 
 
 def _errors(request: ConsoleRequest, error: Invalid | Conflict, typed: dict[str, str]) -> dict[str, str]:
-    """At the field that is to blame. The two forms on one page have references by different names."""
+    """At the field that is to blame. The forms on one page have the same fields by different names."""
     blamed = error.param or _FIELD_OF.get(error.code, WHOLE_FORM)
-    text = PROBLEMS.get(error.code) or PROBLEMS.get(blamed, REFUSED)
-    field = "credit_reference" if blamed == "reference" and "credit_reference" in typed else blamed
+    field = blamed
+    if "loss" in typed:
+        field = _LOSS_FIELDS.get(blamed, blamed)
+    elif blamed == "reference" and "credit_reference" in typed:
+        field = "credit_reference"
+    text = PROBLEMS.get(error.code) or PROBLEMS.get(field) or PROBLEMS.get(blamed, REFUSED)
     return {field if field in typed else WHOLE_FORM: translate(request, text)}
+
+
+def _check_confirmed(typed: dict[str, str]) -> None:
+    """Raises `Invalid`."""
+    if not typed["confirmed"]:
+        raise Invalid("not confirmed", param="confirmed")
 
 
 def _rail(text: str) -> Rail:

@@ -1,7 +1,7 @@
-"""Which rate each country has today, and which is next."""
+"""Which rate each country has today, which is next, and what holds when."""
 
 from collections.abc import Iterable
-from datetime import date
+from datetime import date, timedelta
 from itertools import groupby
 from operator import attrgetter
 
@@ -16,6 +16,28 @@ class CountryRates(Struct, frozen=True):
     country: str
     now: VatRate | None
     next: VatRate | None
+
+
+class Span(Struct, frozen=True):
+    """A rate and its last day; None for one that ends with no other."""
+
+    rate: VatRate
+    until: date | None
+
+    def is_over(self, today: date) -> bool:
+        return self.until is not None and self.until < today
+
+
+def spans_of(rates: Iterable[VatRate]) -> list[Span]:
+    """What holds when, of rates as `list_rates` has them and in its order: of two for one day the later word."""
+    spans: list[Span] = []
+    for rate in rates:
+        later = spans[-1].rate if spans and spans[-1].rate.country == rate.country else None
+        if later is None:
+            spans.append(Span(rate, None))
+        elif later.starts_on != rate.starts_on:
+            spans.append(Span(rate, later.starts_on - timedelta(days=1)))
+    return spans
 
 
 def rates_by_country(rates: Iterable[VatRate], today: date) -> list[CountryRates]:

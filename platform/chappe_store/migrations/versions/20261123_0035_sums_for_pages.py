@@ -9,7 +9,7 @@ from alembic import op
 from chappe_store.row_security import protect_tenant_table
 from chappe_store.session import Role
 
-revision = "0036"
+revision = "0035"
 down_revision = "0034"
 branch_labels = None
 depends_on = None

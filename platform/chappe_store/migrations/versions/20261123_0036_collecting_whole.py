@@ -8,8 +8,8 @@ from alembic import op
 from chappe_store.row_security import make_append_only, protect_tenant_table
 from chappe_store.session import Role
 
-revision = "0037"
-down_revision = "0034"
+revision = "0036"
+down_revision = "0035"
 branch_labels = None
 depends_on = None
 

@@ -1,0 +1,1 @@
+"""Sending invoices, advance invoices and credit notes by mail, once each."""
