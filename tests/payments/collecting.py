@@ -71,7 +71,7 @@ class Collector:
         """Of all payments, the oldest first."""
         return [state for (state,) in await self.world.sql("SELECT state FROM payment ORDER BY created_at, id")]
 
-    async def told(self) -> list[tuple[str, str, str]]:
+    async def told(self) -> list[tuple[str, str | None, str]]:
         """What the outbox has of payments: topic, invoice, amount."""
         return [
             (topic, invoice, amount)

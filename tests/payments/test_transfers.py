@@ -2,7 +2,10 @@
 
 from itertools import count
 
+import pytest
+
 from chappe_billing.dunning.service import read_book
+from chappe_billing.payments.calling import LEASE
 from chappe_billing.payments.models import Method
 from chappe_control.payments.office import PaymentOffice
 from chappe_kernel.money import NANO_PER_UNIT
@@ -98,10 +101,17 @@ async def test_a_part_of_what_is_withdrawn_stays_the_payers(collector: Collector
     await collector.verify()
 
 
-async def test_one_transfer_pays_two_invoices(collector: Collector) -> None:
+@pytest.mark.parametrize("order", ["ours", "other"])
+async def test_one_transfer_pays_two_invoices(collector: Collector, order: str) -> None:
+    """Also when Stripe heard of them in the other order, and so puts the money elsewhere than we do."""
     customer, first = await collector.invoiced()
+    if order == "other":
+        await collector.world.stripe.switch("fault", path="/v1/invoices", do="500", times=1)
+    await collector.collect()
     second = await collector.invoice(customer)
     await collector.collect()
+    collector.world.clock.advance(LEASE.total_seconds())
+    await collector.world.work()
     await transfer(collector, customer, GROSS_MINOR + 100)
     await hear_often(collector)
     assert (await collector.open_nano(first), await collector.open_nano(second)) == (0, GROSS_NANO - 100 * CENT)

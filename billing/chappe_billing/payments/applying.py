@@ -234,7 +234,9 @@ async def _complete(session: AsyncSession, payment: Payment, seen: PaymentSeen) 
         intent_id=seen.intent_id,
         transaction_id=transaction_id,
     )
-    await telling.tell_succeeded(session, payment)
+    if await cash_queries.has_settled(session, payment):
+        # Otherwise nothing was open any more, and what came was told as the credit that it is.
+        await telling.tell_succeeded(session, payment)
     return PaymentState.SUCCEEDED
 
 

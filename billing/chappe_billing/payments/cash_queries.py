@@ -7,7 +7,8 @@ from uuid import UUID
 from sqlalchemy import ARRAY, Text, any_, cast, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from chappe_billing.payments.models import UNDER_WAY, Method, Payment, PaymentCash, Purpose
+from chappe_billing.invoices.models import InvoiceSettlement
+from chappe_billing.payments.models import UNDER_WAY, Method, Payment, PaymentCash, PaymentState, Purpose
 
 
 async def list_known(session: AsyncSession, move_ids: Sequence[str]) -> set[str]:
@@ -22,14 +23,15 @@ async def insert_moves(session: AsyncSession, moves: Sequence[dict[str, Any]]) -
 
 
 async def list_asking(session: AsyncSession, tenant_id: UUID) -> list[Payment]:
-    """Payments of invoices that somebody was asked to make by transfer, the oldest first."""
+    """Payments of invoices that somebody was asked to make by transfer, the oldest first: also those that the service
+    has marked as made. It may have put the money where we did not, and their invoices may be open here."""
     statement = (
         select(Payment)
         .where(
             Payment.tenant_id == tenant_id,
             Payment.purpose == Purpose.INVOICE,
             Payment.method == Method.BANK_TRANSFER,
-            Payment.state.in_(UNDER_WAY),
+            Payment.state.in_((*UNDER_WAY, PaymentState.SUCCEEDED)),
         )
         .order_by(Payment.id)
     )
@@ -50,3 +52,13 @@ async def find_posted(session: AsyncSession, payment_id: UUID) -> UUID | None:
         .order_by(PaymentCash.seen_at.desc(), PaymentCash.service_id.desc())
     )
     return await session.scalar(statement.limit(1))
+
+
+async def has_settled(session: AsyncSession, payment: Payment) -> bool:
+    """Whether anything of the money that came for an invoice's payment settled that invoice."""
+    statement = (
+        select(PaymentCash.service_id)
+        .join(InvoiceSettlement, InvoiceSettlement.transaction_id == PaymentCash.transaction_id)
+        .where(PaymentCash.payment_id == payment.id, InvoiceSettlement.invoice_id == payment.invoice_id)
+    )
+    return await session.scalar(statement.limit(1)) is not None
