@@ -28,12 +28,12 @@ class Found(Struct, frozen=True):
     counts: Counts
 
 
-def create(objects: Objects, db: sqlite3.Connection, name: Name, head: BatchHead, expires_at: float) -> Found:
+def create(objects: Objects, db: sqlite3.Connection, name: Name, head: BatchHead, kept_for_s: float) -> Found:
     """With its two files, which nobody sees before it is over. Raises `TooLarge`, `Unavailable`."""
-    objects.insert(db, name, msgspec.json.encode(head), expires_at, is_whole=True)
+    objects.insert(db, name, msgspec.json.encode(head), kept_for_s, is_whole=True)
     for role, file_id in ((OUTPUT, head.output), (ERRORS, head.errors_file)):
         file_head = FileHead(f"{role}.jsonl", "batch_output")
-        objects.insert(db, _file(name, file_id), msgspec.json.encode(file_head), expires_at)
+        objects.insert(db, _file(name, file_id), msgspec.json.encode(file_head), kept_for_s)
         part = "INSERT INTO part (whole_id, part_id, name) VALUES (?, ?, ?)"
         db.execute(part, (name.id.bytes, file_id.bytes, role))
     db.execute("INSERT INTO lease (object_id, holder, until) VALUES (?, ?, 0)", (name.id.bytes, _FREE))

@@ -9,7 +9,7 @@ from msgspec import Struct
 from chappe_gateway.batches import records
 from chappe_gateway.batches.model import OVER, BatchHead, BatchObject, Endpoint, full_path, show_batch
 from chappe_gateway.batches.records import Found
-from chappe_gateway.content.asking import expect_no_repeat_key, expiry, find_name, locate, no_such, owner_of, visit
+from chappe_gateway.content.asking import expect_no_repeat_key, find_name, kept_for, locate, no_such, owner_of, visit
 from chappe_gateway.content.listing import read_after, read_page, show_page
 from chappe_gateway.content.objects import Kind, Name, Page
 from chappe_gateway.dialects.decoding import check_metadata, decode_body, refuse
@@ -62,7 +62,7 @@ async def _create(gateway: Gateway, call: Call) -> None:
     body = await call.read_json_body(gateway.settings.max_body_bytes, gateway.settings.body_timeout_s)
     asked = decode_body(_decoder, body)
     check_metadata(asked.metadata)
-    expires_at = expiry(gateway, visitor)
+    kept_for_s = kept_for(visitor)
     key = gateway.keys.stand_in(call.headers, visitor.view)
     source = locate(gateway, visitor, Kind.FILE, asked.input_file_id, FILES_PATH, param="input_file_id")
     head = BatchHead(
@@ -78,7 +78,7 @@ async def _create(gateway: Gateway, call: Call) -> None:
     if await gateway.content.get(source) is None:
         raise no_such(Kind.FILE, "input_file_id")
     objects, name = gateway.content.objects, Name(owner_of(visitor), Kind.BATCH, new_id())
-    found = await gateway.content.do(lambda db: records.create(objects, db, name, head, expires_at))
+    found = await gateway.content.do(lambda db: records.create(objects, db, name, head, kept_for_s))
     gateway.batches.wake.set()
     await _answer(gateway, call, found)
 

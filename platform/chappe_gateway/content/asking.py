@@ -77,15 +77,15 @@ def owner_of(visitor: Visitor) -> Owner:
     return Owner(visitor.facts.tenant_id, visitor.facts.project_id)
 
 
-def expiry(gateway: Gateway, visitor: Visitor) -> float:
-    """Until when what is made now is kept, in Unix seconds. Raises `Denied` where nothing is."""
+def kept_for(visitor: Visitor) -> int:
+    """How many seconds what is made now is kept. Raises `Denied` where nothing is."""
     kept_for_s = visitor.facts.content_kept_for_s
     if kept_for_s <= 0:
         raise Denied(
             "the organisation lets its regions keep no content; see content_kept_for_s of its settings",
             code="content_not_kept",
         )
-    return gateway.clock.now().timestamp() + kept_for_s
+    return kept_for_s
 
 
 def no_such(kind: Kind, param: str | None = None) -> NotFound:

@@ -101,18 +101,19 @@ class Objects:
         self._clock = clock
 
     def insert(
-        self, db: sqlite3.Connection, name: Name, head: bytes, expires_at: float, *, is_whole: bool = False
+        self, db: sqlite3.Connection, name: Name, head: bytes, kept_for_s: float, *, is_whole: bool = False
     ) -> None:
         """One that is there already stays as it is; one that is not whole is not found before it is finished.
 
         Raises `TooLarge`, `Unavailable`."""
+        now = self.now()
         self.check_room(db, name.owner, len(head) + OVERHEAD_BYTES + _ROW_BYTES)
         sealed = self._key_of(db, name.owner, may_make=True).seal(name.id, _HEAD, head)
         db.execute(
             "INSERT INTO object"
             " (id, tenant_id, project_id, kind, is_whole, created_at, expires_at, size, weight, head)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, 0, ?, ?) ON CONFLICT DO NOTHING",
-            (*name.values(), int(is_whole), self.now(), expires_at, len(sealed) + _ROW_BYTES, sealed),
+            (*name.values(), int(is_whole), now, now + kept_for_s, len(sealed) + _ROW_BYTES, sealed),
         )
 
     def append(self, db: sqlite3.Connection, name: Name, number: int, plain: bytes) -> bool:
@@ -135,11 +136,11 @@ class Objects:
             )
         return bool(inserted)
 
-    def finish(self, db: sqlite3.Connection, name: Name, expires_at: float | None = None) -> None:
-        """From now on it is there, and no longer than that."""
+    def finish(self, db: sqlite3.Connection, name: Name, kept_for_s: float | None = None) -> None:
+        """From now on it is there, and for no longer after it was begun."""
         db.execute(
-            f"UPDATE object SET is_whole = 1, expires_at = min(expires_at, ?) WHERE {_MINE}",  # noqa: S608  # our own words
-            (float("inf") if expires_at is None else expires_at, *name.values()),
+            f"UPDATE object SET is_whole = 1, expires_at = min(expires_at, created_at + ?) WHERE {_MINE}",  # noqa: S608  # our own words
+            (float("inf") if kept_for_s is None else kept_for_s, *name.values()),
         )
 
     def set_head(self, db: sqlite3.Connection, name: Name, head: bytes) -> None:

@@ -42,23 +42,23 @@ class ContentStore:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="content")
         self._db: sqlite3.Connection | None = None
 
-    async def put(self, name: Name, head: bytes, body: bytes, expires_at: float) -> None:
+    async def put(self, name: Name, head: bytes, body: bytes, kept_for_s: float) -> None:
         """Keep a whole object, durably; one that is there already stays as it is. Raises `TooLarge`."""
 
         def work(db: sqlite3.Connection) -> None:
-            self.objects.insert(db, name, head, expires_at, is_whole=True)
+            self.objects.insert(db, name, head, kept_for_s, is_whole=True)
             for number, begin in enumerate(range(0, len(body), PIECE_BYTES)):
                 self.objects.append(db, name, number, body[begin : begin + PIECE_BYTES])
 
         await self.do(work)
 
-    async def finish(self, name: Name, head: bytes, expires_at: float | None = None) -> Stored:
-        """What was begun is there from now on, with this head, and no longer than that. Raises `Unavailable` if it has
-        gone meanwhile."""
+    async def finish(self, name: Name, head: bytes, kept_for_s: float | None = None) -> Stored:
+        """What was begun is there from now on, with this head, and for no longer than that after it was begun. Raises
+        `Unavailable` if it has gone meanwhile."""
 
         def work(db: sqlite3.Connection) -> Stored:
             self.objects.set_head(db, name, head)
-            self.objects.finish(db, name, expires_at)
+            self.objects.finish(db, name, kept_for_s)
             found = self.objects.find(db, name)
             if found is None:
                 raise Unavailable("what was to be kept is gone", code="content_store_unavailable")

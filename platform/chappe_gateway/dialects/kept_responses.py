@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from chappe_gateway.access.rights import Visitor
-from chappe_gateway.content.asking import expiry, locate, no_such, owner_of, public_id
+from chappe_gateway.content.asking import kept_for, locate, no_such, owner_of, public_id
 from chappe_gateway.content.objects import Kind, Name
 from chappe_gateway.dialects.responses_answer import ResponsesTelling
 from chappe_gateway.dialects.responses_request import Asked
@@ -97,13 +97,13 @@ async def begin_keeping(
     previous = None
     if asked.previous is not None:
         previous = locate(gateway, visitor, Kind.RESPONSE, asked.previous, "", param=_PREVIOUS).id
-    expires_at = expiry(gateway, visitor)
+    kept_for_s = kept_for(visitor)
     await gateway.content.check_room(name.owner, size + _ROOM_BYTES)
 
     async def keep(_: bytes, end: End) -> None:
         turn = Turn(asked.own, told.said(), previous, msgspec.Raw(told.finished(end)))
         try:
-            await gateway.content.put(name, b"", msgspec.json.encode(turn), expires_at)
+            await gateway.content.put(name, b"", msgspec.json.encode(turn), kept_for_s)
         except ChappeError as error:
             raise Unavailable("the answer could not be kept", code=error.code) from None
 

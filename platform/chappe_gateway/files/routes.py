@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from chappe_gateway.content.asking import expect_no_repeat_key, expiry, find_name, no_such, owner_of, visit
+from chappe_gateway.content.asking import expect_no_repeat_key, find_name, kept_for, no_such, owner_of, visit
 from chappe_gateway.content.listing import read_after, read_page, show_page
 from chappe_gateway.content.objects import Kind, Name, Page, Stored
 from chappe_gateway.content.store import PIECE_BYTES, ContentStore
@@ -108,18 +108,18 @@ async def _upload(gateway: Gateway, call: Call) -> None:
     visitor = await visit(gateway, call, PATH)
     expect_no_repeat_key(call)
     boundary = read_boundary(call.headers)
-    expires_at = expiry(gateway, visitor)
+    kept_for_s = kept_for(visitor)
     if gateway.content.uploads.locked():
         raise Unavailable("too many files are being sent here; try again", code="overloaded")
     async with gateway.content.uploads:
         name = Name(owner_of(visitor), Kind.FILE, new_id())
         upload = _Upload(gateway.content, name, _Limits(settings.max_file_bytes, settings.max_body_bytes))
-        await upload.begin(expires_at)
+        await upload.begin(kept_for_s)
         try:
             form = await read_form(
                 boundary, call.read_parts(settings.max_file_bytes + _FORM_BYTES, settings.upload_timeout_s), upload
             )
-            stored = await upload.finish(form, _wanted_expiry(form, gateway.clock.now().timestamp()))
+            stored = await upload.finish(form, _wanted_lifetime(form))
         except BaseException:
             gateway.settle_apart(upload.forget())
             raise
@@ -150,9 +150,9 @@ class _Upload:
         self._size = 0
         self._pieces = 0
 
-    async def begin(self, expires_at: float) -> None:
+    async def begin(self, kept_for_s: float) -> None:
         head = msgspec.json.encode(FileHead("", ""))
-        await self._store.do(lambda db: self._store.objects.insert(db, self._name, head, expires_at))
+        await self._store.do(lambda db: self._store.objects.insert(db, self._name, head, kept_for_s))
 
     async def write(self, data: bytes) -> None:
         self._size += len(data)
@@ -165,7 +165,7 @@ class _Upload:
             await self._append(bytes(self._piece[:PIECE_BYTES]))
             del self._piece[:PIECE_BYTES]
 
-    async def finish(self, form: Form, expires_at: float | None) -> Stored:
+    async def finish(self, form: Form, kept_for_s: float | None) -> Stored:
         """Raises `Invalid`."""
         for line in self._splitter.end():
             check_line(line, self._splitter.lines)
@@ -174,7 +174,7 @@ class _Upload:
         if self._piece:
             await self._append(bytes(self._piece))
         head = msgspec.json.encode(FileHead(form.filename or "", _purpose(form)))
-        return await self._store.finish(self._name, head, expires_at)
+        return await self._store.finish(self._name, head, kept_for_s)
 
     async def forget(self) -> None:
         """What came of it is of no use."""
@@ -199,8 +199,8 @@ def _purpose(form: Form) -> str:
     return purpose
 
 
-def _wanted_expiry(form: Form, now: float) -> float | None:
-    """The client may have it kept for a shorter time than its organisation allows."""
+def _wanted_lifetime(form: Form) -> int | None:
+    """In seconds: the client may have it kept for a shorter time than its organisation allows."""
     anchor, seconds = form.fields.get(_ANCHOR), form.fields.get(_SECONDS)
     if anchor is None and seconds is None:
         return None
@@ -212,4 +212,4 @@ def _wanted_expiry(form: Form, now: float) -> float | None:
             code="invalid_value",
             param="expires_after.seconds",
         )
-    return now + int(seconds)
+    return int(seconds)
