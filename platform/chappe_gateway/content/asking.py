@@ -77,7 +77,7 @@ def owner_of(visitor: Visitor) -> Owner:
     return Owner(visitor.facts.tenant_id, visitor.facts.project_id)
 
 
-def kept_for(visitor: Visitor) -> int:
+def kept_for(visitor: Visitor) -> float:
     """How many seconds what is made now is kept. Raises `Denied` where nothing is."""
     kept_for_s = visitor.facts.content_kept_for_s
     if kept_for_s <= 0:
