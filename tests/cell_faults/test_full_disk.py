@@ -64,8 +64,8 @@ async def test_work_is_refused_before_a_record_is_lost(
 
         await realm.until(is_refused)
         for one in running:
-            await delivering(one, 120)
-        # All is delivered, and no answer ends: its event is not safe yet.
+            await delivering(one, 119)
+        # All is delivered but what came with the end, and no answer ends: its event is not safe yet.
         await asyncio.wait(asking, timeout=1.0)
         assert not any(one.whole for one in waiting)
         (disk / "filler").unlink()
