@@ -54,12 +54,10 @@ PUBLIC_API = {
     # Their legal entity takes no payments.
     "POST /api/v1/payments": tenant_api(PAYERS, 409, body=lambda _: {"amount": "20"}),
     "GET /api/v1/payment-methods": tenant_api(MEMBERS | KEY),
-    "POST /api/v1/payment-methods/setups": tenant_api(PAYERS, 409, body=lambda _: {}),
+    "POST /api/v1/payment-methods/setups": tenant_api(PAYERS, 409),
     "GET /api/v1/payment-methods/setups/{setup_id}": tenant_api(MEMBERS | KEY, of=paid_things.an_own_setup_by_its_name),
     # Nothing is saved there.
-    "POST /api/v1/payment-methods/{method_id}/default": tenant_api(
-        PAYERS, 404, of=paid_things.no_method, body=lambda _: {}
-    ),
+    "POST /api/v1/payment-methods/{method_id}/default": tenant_api(PAYERS, 404, of=paid_things.no_method),
     "DELETE /api/v1/payment-methods/{method_id}": tenant_api(PAYERS, 404, of=paid_things.no_method),
     "GET /api/v1/auto-top-up": tenant_api(MEMBERS | KEY),
     "PUT /api/v1/auto-top-up": tenant_api(
