@@ -139,7 +139,9 @@ class RegionTurns:
                 with contextlib.suppress(*_AWAY):
                     heard_by = await answered(self._publish(receiver, data))
                     if heard_by == 0:
-                        # Whoever it is has gone: nobody waits until that shows by its silence.
+                        # Whoever it is has gone: nobody waits until that shows by its silence. But who came since the
+                        # last look may run what the dispatcher granted it.
+                        await self.look()
                         role = self._office.role
                         self._office.nobody_listens(receiver, self._clock.monotonic())
                         self._go_on(role)
