@@ -64,7 +64,18 @@ class Place:
         """What is restored takes its place now, as at an instance's start."""
         postgres.prepare_data(self.data_dir, self.socket_dir, PASSWORDS.superuser)
         self._launch()
-        await postgres.prepare_roles(self.socket_dir, PASSWORDS)
+        supervising = asyncio.create_task(self._supervise())
+        try:
+            await postgres.prepare_roles(self.socket_dir, PASSWORDS)
+        finally:
+            supervising.cancel()
+
+    async def _supervise(self) -> None:
+        """As an instance does: a server refuses to start while backends of one that was killed have not ended."""
+        while True:
+            await asyncio.sleep(0.1)
+            if self.server is None or self.server.poll() is not None:
+                self._launch()
 
     def _launch(self) -> None:
         command = postgres.server_command(self.data_dir, self.socket_dir)
