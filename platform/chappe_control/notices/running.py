@@ -1,6 +1,7 @@
 """The workers that watch limits, ask for what is overdue, mail invoices, and tell, while the control plane runs."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Final
@@ -20,6 +21,8 @@ _TELL_EVERY_S: Final = 2.0
 _MAIL_EVERY_S: Final = 15.0
 _WATCH_EVERY_S: Final = 60.0
 _TIDY_EVERY_S: Final = 3600.0
+_REST: Final = 3
+"""So many times as long as a round took nothing is done before the next, if more waits."""
 
 _log = structlog.get_logger()
 
@@ -58,11 +61,12 @@ async def _repeating(name: str, work: Work, every_s: float) -> AsyncIterator[Non
 
 async def _repeat(name: str, work: Work, every_s: float) -> None:
     while True:
-        done = 0
+        done, began = 0, time.monotonic()
         try:
             done = await work()
         except (ChappeError, SQLAlchemyError, OSError, ValueError, KeyError) as error:
             # Nothing is lost: what was not done is found again, and other work goes on.
             _log.warning("telling_failed", work=name, error=type(error).__name__)
-        # While there is more to do there is nothing to wait for.
-        await asyncio.sleep(0 if done and every_s == _TELL_EVERY_S else every_s)
+        # While there is more to do there is nothing to wait for, but that pages are answered beside it.
+        rest_s = _REST * (time.monotonic() - began)
+        await asyncio.sleep(min(rest_s, every_s) if done and every_s == _TELL_EVERY_S else every_s)
