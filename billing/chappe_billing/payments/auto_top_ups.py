@@ -7,7 +7,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from chappe_billing.budgets import queries as budgets
-from chappe_billing.payments import queries
+from chappe_billing.payments import method_queries, queries
 from chappe_billing.payments.amounts import check_bounds, nano_per_minor
 from chappe_billing.payments.calling import order
 from chappe_billing.payments.models import Method, Purpose
@@ -82,7 +82,7 @@ async def _start(session: AsyncSession, scope: TenantScope) -> bool:
     if scope.tenant_id not in await queries.list_running_low(session, scope.tenant_id):
         return False
     wanted = await queries.find_auto_top_up(session, scope)
-    methods = await queries.list_chargeable(session, scope)
+    methods = await method_queries.list_chargeable(session, scope)
     now = await read_now(session)
     if wanted is None or not methods:
         await queries.update_auto_top_up(session, scope.tenant_id, next_at=now + FIRST_WAIT)

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from chappe_billing.budgets import queries as budgets
 from chappe_billing.dunning.service import RETRY_WANTED
 from chappe_billing.invoices.queries import OpenInvoice, find_open_invoice, open_invoices
-from chappe_billing.payments import cash_queries, collecting_queries, queries
+from chappe_billing.payments import cash_queries, collecting_queries, method_queries, queries
 from chappe_billing.payments.amounts import can_be_charged, nano_per_minor
 from chappe_billing.payments.calling import order
 from chappe_billing.payments.models import Method, PaymentState, Purpose
@@ -162,7 +162,7 @@ async def _tell(
         # It stays open: for a transfer by hand, or until the operator gives it up.
         return None
     public = encode_id(PAYMENT, payment_id)
-    methods = await queries.list_chargeable(session, scope)
+    methods = await method_queries.list_chargeable(session, scope)
     if methods:
         method = Method(methods[0].kind)
         return method, Charge(

@@ -111,22 +111,6 @@ async def list_methods(session: AsyncSession, scope: TenantScope) -> list[Paymen
     return list(await session.scalars(statement))
 
 
-async def list_chargeable(session: AsyncSession, scope: TenantScope) -> list[PaymentMethod]:
-    """Like `list_methods`, without those by which a payment was charged that its bank took back: who said no to it is
-    not charged so again."""
-    disputed = (
-        select(PaymentCall.parameters["method_id"].astext)
-        .join(PaymentDispute, PaymentDispute.payment_id == PaymentCall.payment_id)
-        .where(
-            PaymentCall.tenant_id == scope.tenant_id,
-            PaymentCall.kind == CallKind.CHARGE,
-            PaymentDispute.state == DisputeState.LOST,
-        )
-    )
-    lost = set(await session.scalars(disputed))
-    return [method for method in await list_methods(session, scope) if method.service_id not in lost]
-
-
 async def put_methods(session: AsyncSession, tenant_id: UUID, methods: Sequence[MethodSeen]) -> None:
     """As the operator. Make the tenant's list say these; what was removed here stays removed."""
     kept = [method.method_id for method in methods]
@@ -218,16 +202,6 @@ async def count_open(session: AsyncSession, scope: TenantScope) -> int:
     """Payments that somebody began and has neither paid nor abandoned."""
     statement = select(func.count()).where(
         Payment.tenant_id == scope.tenant_id, Payment.state.in_((PaymentState.ASKED, PaymentState.OPEN))
-    )
-    return int((await session.execute(statement)).scalar_one())
-
-
-async def count_open_setups(session: AsyncSession, scope: TenantScope) -> int:
-    """Pages for saving a method that were opened within the last day, after which they are closed."""
-    statement = select(func.count()).where(
-        PaymentCall.tenant_id == scope.tenant_id,
-        PaymentCall.kind == CallKind.SETUP,
-        PaymentCall.created_at > func.now() - timedelta(days=1),
     )
     return int((await session.execute(statement)).scalar_one())
 

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from chappe_billing.budgets import queries as budgets
 from chappe_billing.funds.once import clean_reason
 from chappe_billing.ledger.postings import TransactionKind
-from chappe_billing.payments import posting, queries
+from chappe_billing.payments import method_queries, posting, queries
 from chappe_billing.payments.amounts import Charged, add_tax, can_be_charged, check_bounds, is_offered, nano_per_minor
 from chappe_billing.payments.calling import order
 from chappe_billing.payments.models import Method, Payment, PaymentRefund, PaymentState, Purpose
@@ -126,7 +126,7 @@ async def insert_top_up(session: AsyncSession, payer: Payer, quoted: Quote, purp
 async def start_setup(session: AsyncSession, scope: TenantScope, *, portal_url: str) -> UUID:
     """As the tenant: a page on which to save a card or an account; the call's id."""
     payer = await collecting_payer(session, scope)
-    if await queries.count_open_setups(session, scope) >= _MOST_OPEN:
+    if await method_queries.count_open_setups(session, scope) >= _MOST_OPEN:
         raise Conflict("too many of these pages are open", code="too_many_open_payments")
     methods = tuple(method for method in methods_for(payer.currency) if method is not Method.BANK_TRANSFER)
     setup = OpenSetup(currency=payer.currency, return_url=f"{portal_url}/balance/methods", methods=methods)
