@@ -1,7 +1,5 @@
 """A seller in France that collects by the local Stripe, and buyers."""
 
-import shutil
-import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -19,12 +17,13 @@ from chappe_tenants.legal_entities.models import DEFAULT_LEGAL_ENTITY_ID, LegalE
 from tests.conftest import TESTS, DatabaseUrls, PostgresServer
 from tests.control.world import HandClock
 from tests.invoices.conftest import MakeBuyer, Office, buyer, make_customer, market, office
+from tests.money.conftest import cut
 from tests.money.cut import Cut
 from tests.payments.collecting import Collector
 from tests.payments.world import PaymentWorld
 from tests.stripe_server import LocalStripe, local_stripe
 
-__all__ = ["buyer", "make_customer", "market", "office"]
+__all__ = ["buyer", "cut", "make_customer", "market", "office"]
 
 
 @pytest.fixture
@@ -55,14 +54,6 @@ async def world(database: Database, database_urls: DatabaseUrls, stripe: LocalSt
 @pytest.fixture
 def collector(world: PaymentWorld, office: Office, buyer: MakeBuyer) -> Collector:
     return Collector(world, office, buyer)
-
-
-@pytest.fixture
-async def cut(postgres: PostgresServer) -> AsyncIterator[Cut]:
-    directory = Path(tempfile.mkdtemp(prefix="chappe-cut-"))
-    async with Cut(postgres.socket_dir, directory).open() as opened:
-        yield opened
-    shutil.rmtree(directory)
 
 
 @pytest.fixture
