@@ -311,17 +311,18 @@ async def read_fundings(session: AsyncSession, tenant_id: UUID) -> list[Moved]:
     return msgspec.convert([dict(row) for row in rows], list[Moved])
 
 
+# Whether the entity ever had one is no join: a plan could begin at the other side, with all that the tenant ever used.
 _BILLED_ELSEWHERE = text(
     """
     SELECT coalesce(-sum(e.amount_nano), 0)::bigint
-    FROM legal_entity_payments h
-    JOIN ledger_transaction t ON t.tenant_id = :tenant_id
+    FROM ledger_transaction t
     JOIN ledger_entry e ON e.transaction_id = t.id AND e.account_id = CAST(:funds AS uuid)
     LEFT JOIN ledger_transaction r ON r.id = t.reverses AND t.kind = 'reversal'
     LEFT JOIN cut_off_entry o ON o.tenant_id = t.tenant_id AND o.transaction_id = t.id
-    WHERE h.legal_entity_id = :entity AND h.payments = 'external'
-      AND h.since = (SELECT min(f.since) FROM legal_entity_payments f
-                     WHERE f.legal_entity_id = :entity AND f.payments = 'external')
+    WHERE EXISTS (
+            SELECT FROM legal_entity_payments h WHERE h.legal_entity_id = :entity AND h.payments = 'external'
+        )
+      AND t.tenant_id = :tenant_id
       AND coalesce(r.kind, t.kind) IN ('usage', 'usage_correction', 'volume_discount', 'minimum_fee', 'commitment_fee')
       AND NOT EXISTS (SELECT FROM invoice_transaction x WHERE x.transaction_id = t.id)
       AND is_billed_elsewhere(t.legal_entity_id, t.created_at, o.month)
