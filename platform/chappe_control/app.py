@@ -1,7 +1,7 @@
 """The control plane's application."""
 
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 
 import structlog
 from litestar import Litestar, get
@@ -56,6 +56,7 @@ from chappe_control.works import Workshop, answering_at_once, doing_everything
 from chappe_kernel.clock import Clock, SystemClock
 from chappe_kernel.errors import Unavailable
 from chappe_kernel.networks import parse_networks
+from chappe_store.audit_log.signing import parse_signing_keys
 from chappe_store.queries import read_epoch
 from chappe_store.session import Database
 from chappe_tenants.passwords import PasswordWork
@@ -121,14 +122,17 @@ def create_app(settings: ControlSettings, clock: Clock | None = None) -> Litesta
     redis = Redis.from_url(settings.redis_url, retry=Retry(NoBackoff(), 1))
     services = make_services(settings, database, redis, clock or SystemClock())
     pages = make_pages(load_assets(), services.clock)
+    shop, doing_work = _open_shop(services), doing_everything if settings.works else answering_at_once
 
     @asynccontextmanager
     async def connections(_: Litestar) -> AsyncIterator[None]:
         try:
+            if not services.mail.is_open:
+                _log.warning("mail_off", reason="CHAPPE_SMTP_URL is not set: nobody can sign up or choose a password")
             await _prepare_months(database)
             await notice_restore(database)
             restores = Work("restores", lambda: notice_restore(database), RESTORES_EVERY_S)
-            async with working([restores]), _doing_work(services):
+            async with working([restores]), doing_work(shop):
                 yield
         finally:
             await services.payments.close()
@@ -170,14 +174,16 @@ def create_app(settings: ControlSettings, clock: Clock | None = None) -> Litesta
     return app
 
 
-def _doing_work(services: Services) -> AbstractAsyncContextManager[None]:
-    settings = services.settings
-    if not services.mail.is_open:
-        _log.warning("mail_off", reason="CHAPPE_SMTP_URL is not set: nobody can sign up or choose a new password")
-    shop = Workshop(
-        settings, services.database, services.mail, services.payments, services.webhook_seal, services.clock
+def _open_shop(services: Services) -> Workshop:
+    return Workshop(
+        services.settings,
+        services.database,
+        services.mail,
+        services.payments,
+        services.webhook_seal,
+        parse_signing_keys(services.settings.audit_keys) if services.settings.works else None,
+        services.clock,
     )
-    return doing_everything(shop) if settings.works else answering_at_once(shop)
 
 
 async def _prepare_months(database: Database) -> None:

@@ -16,6 +16,7 @@ from chappe_control.webhooks.sealing import SecretSeal
 from chappe_control.working import Work, working
 from chappe_control.works import Workshop, doing_everything
 from chappe_kernel.clock import Clock
+from chappe_store.audit_log.signing import parse_signing_keys
 from chappe_store.queries import read_epoch
 from chappe_store.session import Database
 from chappe_tenants.peppers import parse_peppers
@@ -32,7 +33,8 @@ async def run_worker(settings: WorkerSettings, clock: Clock, over: asyncio.Event
     peppers = parse_peppers(settings.key_peppers)
     mail = open_mail(settings, database, Seal(peppers), WRITERS, clock)
     payments = open_payments(settings, database, clock)
-    shop = Workshop(settings, database, mail, payments, SecretSeal(peppers), clock)
+    keys = parse_signing_keys(settings.audit_keys)
+    shop = Workshop(settings, database, mail, payments, SecretSeal(peppers), keys, clock)
     own = [Work("restores", lambda: notice_restore(database), RESTORES_EVERY_S)]
     if settings.heartbeat_file:
         file = Path(settings.heartbeat_file)

@@ -32,7 +32,7 @@ from chappe_control.webhooks.sealing import SecretSeal
 from chappe_control.webhooks.sending import make_sender
 from chappe_control.working import UNTIL_DONE, Work, working
 from chappe_kernel.clock import Clock
-from chappe_store.audit_log.signing import parse_signing_keys
+from chappe_store.audit_log.signing import SigningKeys
 from chappe_store.session import Database
 
 _HOUR_S: Final = 3600.0
@@ -42,26 +42,25 @@ _ROUNDS_AT_ONCE: Final = 3
 
 @dataclass(frozen=True)
 class Workshop:
-    """What works have in common with the process that does them."""
+    """What works have in common with the process that does them. Without `audit_keys` it signs nothing."""
 
     settings: WorkSettings
     database: Database
     mail: Mail
     payments: PaymentOffice
     webhook_seal: SecretSeal
+    audit_keys: SigningKeys | None
     clock: Clock
 
 
 @asynccontextmanager
 async def doing_everything(shop: Workshop, *, grace_s: float = 0.0) -> AsyncIterator[None]:
-    """While the block runs, and for `grace_s` more with what was begun. Raises `Invalid` for settings that cannot
-    work."""
+    """While the block runs, and for `grace_s` more with what was begun."""
     settings = shop.settings
-    signer = Signer(shop.database, parse_signing_keys(settings.audit_keys))
     sender = make_sender(to_loopback=settings.webhooks_to_loopback)
     courier = Courier(shop.database, shop.webhook_seal, sender, shop.clock, to_loopback=settings.webhooks_to_loopback)
     vies = Vies(settings.vies_url) if settings.vies_url else None
-    works = [*_books(shop), *_usage(shop), *_told(shop, courier), *_evidence(shop, signer, vies), *_payments(shop)]
+    works = [*_books(shop), *_usage(shop), *_told(shop, courier), *_evidence(shop, vies), *_payments(shop)]
     try:
         async with working(works, grace_s=grace_s):
             yield
@@ -129,12 +128,13 @@ def _told(shop: Workshop, courier: Courier) -> list[Work]:
     return works
 
 
-def _evidence(shop: Workshop, signer: Signer, vies: Vies | None) -> list[Work]:
+def _evidence(shop: Workshop, vies: Vies | None) -> list[Work]:
     settings = shop.settings
-    return [
-        Work("audit_log", signer.sign, settings.audit_checkpoint_s),
-        Work("vat_numbers", lambda: check_vat_numbers(shop.database, vies, settings.vat_recheck_days), 5),
-    ]
+    works = [Work("vat_numbers", lambda: check_vat_numbers(shop.database, vies, settings.vat_recheck_days), 5)]
+    if shop.audit_keys is not None:
+        signer = Signer(shop.database, shop.audit_keys)
+        works.append(Work("audit_log", signer.sign, settings.audit_checkpoint_s))
+    return works
 
 
 def _payments(shop: Workshop) -> list[Work]:

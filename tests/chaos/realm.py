@@ -251,6 +251,7 @@ class Realm:
             "AUDIT_KEYS": AUDIT_KEYS_TEXT,
             "PORTAL_URL": self.url(CONTROL),
             "HEARTBEAT_FILE": str(self._heartbeat),
+            "NICENESS": "0",
             "FEED_FOLDER": str(self.folder / "feed"),
             "FEED_EVERY_S": "0.2",
             "AUDIT_CHECKPOINT_S": "1",

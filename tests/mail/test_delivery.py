@@ -183,7 +183,7 @@ async def test_a_control_plane_without_work_sends_what_it_has_ordered_at_once_an
     await order(database, open_office(database, post_office.port), *map(hello, bulk))
     settings = WorkSettings(database_url="", key_peppers="", portal_url="http://localhost:8400")
     payments = PaymentOffice(None, database, clock, Bounds())
-    shop = Workshop(settings, database, mail, payments, SecretSeal(PEPPERS), clock)
+    shop = Workshop(settings, database, mail, payments, SecretSeal(PEPPERS), None, clock)
     await order(database, mail, hello("who-waits@example.eu"))
     async with answering_at_once(shop), asyncio.timeout(15):
         while "who-waits@example.eu" not in post_office.recipients:

@@ -27,7 +27,7 @@ from tests.feed.conftest import Feed, customer, feed, make_customer, market
 
 __all__ = ["customer", "feed", "make_customer", "market", "settings", "valkey"]
 
-WITHIN_S = 60.0
+WITHIN_S = 100.0
 EVERYTHING = {
     *("price_corrections", "cut_offs", "advances", "invoices", "invoice_documents", "rated_usage", "retention"),
     *("notices", "webhooks", "webhook_log", "invoice_letters", "alerts", "dunning", "mail", "audit_log", "vat_numbers"),
@@ -74,6 +74,8 @@ def environ_of(urls: DatabaseUrls, heartbeat: Path, folder: Path) -> dict[str, s
         "CHAPPE_HEARTBEAT_FILE": str(heartbeat),
         "CHAPPE_FEED_FOLDER": str(folder),
         "CHAPPE_FEED_EVERY_S": "0.05",
+        # Behind all that a busy machine does beside the tests it might not come to anything for minutes.
+        "CHAPPE_NICENESS": "0",
     }
 
 
@@ -134,13 +136,14 @@ async def _is(count: Callable[[], Awaitable[int]], expected: int) -> bool:
 
 async def test_it_ends_on_sigterm_goes_behind_and_logs_no_secret(database_urls: DatabaseUrls, tmp_path: Path) -> None:
     heartbeat = tmp_path / "heartbeat"
-    async with worker(environ_of(database_urls, heartbeat, tmp_path / "feed")) as process:
+    environ = environ_of(database_urls, heartbeat, tmp_path / "feed") | {"CHAPPE_NICENESS": "2"}
+    async with worker(environ) as process:
 
         async def beats() -> bool:
             return heartbeat.exists()
 
         await until(beats)
-        assert os.getpriority(os.PRIO_PROCESS, process.pid) == min(os.getpriority(os.PRIO_PROCESS, 0) + 10, 19)
+        assert os.getpriority(os.PRIO_PROCESS, process.pid) == min(os.getpriority(os.PRIO_PROCESS, 0) + 2, 19)
         process.send_signal(signal.SIGTERM)
         _, err = await asyncio.wait_for(process.communicate(), WITHIN_S)
     assert process.returncode == 0
@@ -154,6 +157,7 @@ async def test_it_ends_on_sigterm_goes_behind_and_logs_no_secret(database_urls: 
     ("change", "expected"),
     [
         ({"CHAPPE_AUDIT_KEYS": ""}, "CHAPPE_AUDIT_KEYS"),
+        ({"CHAPPE_AUDIT_KEYS": "1:c2VjcmV0"}, "32 bytes"),
         ({"CHAPPE_PORTAL_URL": ""}, "CHAPPE_PORTAL_URL"),
         ({"CHAPPE_NICENESS": "20"}, "CHAPPE_NICENESS"),
         ({"CHAPPE_KEY_PEPPERS": "1:c2VjcmV0"}, "at least 32 bytes"),
