@@ -93,8 +93,21 @@ class Setting:
         return {
             "CHAPPE_DATABASE_URL": self.replacements.database_url or url,
             "CHAPPE_KEY_PEPPERS": self.secrets.key_peppers,
-            "CHAPPE_AUDIT_KEYS": self.secrets.audit_keys,
             **self._options(_CONTROL_OPTIONS),
+        }
+
+    def signing_environment(self) -> dict[str, str]:
+        """Of who signs the audit log: nobody whom browsers reach."""
+        return {"CHAPPE_AUDIT_KEYS": self.secrets.audit_keys}
+
+    def outside_environment(self) -> dict[str, str]:
+        """Where the control plane and its worker send mail, take money, and say that pages are."""
+        instance = self.instance
+        return {
+            "CHAPPE_PORTAL_URL": instance.portal_url,
+            "CHAPPE_SMTP_URL": self.replacements.smtp_url or f"smtp://127.0.0.1:{instance.smtp_port}",
+            "CHAPPE_MAIL_FROM": self.replacements.mail_from or _MAIL_FROM,
+            **self.stripe_environment(),
         }
 
     def operator_environment(self) -> dict[str, str]:
@@ -102,6 +115,7 @@ class Setting:
         owner_url = postgres.database_url(self.postgres_socket_dir, postgres.OWNER, self.secrets.postgres.owner)
         return {
             **self.control_environment(),
+            **self.signing_environment(),
             "CHAPPE_DATABASE_OWNER_URL": self.replacements.database_owner_url or owner_url,
             **self.backup_environment(),
         }
@@ -193,7 +207,7 @@ def all_parts(setting: Setting) -> list[Part]:
         parts.append(_vies(setting))
     if not setting.replacements.stripe_api_key:
         parts.append(_stripe(setting))
-    parts.append(_control(setting))
+    parts += [_control(setting), _worker(setting)]
     for cell in setting.instance.cells:
         parts.extend(_cell_parts(setting, cell))
     return parts
@@ -321,15 +335,41 @@ def _control(setting: Setting) -> Part:
             "CHAPPE_REDIS_URL": setting.replacements.redis_url or own_redis,
             "CHAPPE_HOST": "127.0.0.1",
             "CHAPPE_PORT": str(instance.control_port),
-            "CHAPPE_PORTAL_URL": instance.portal_url,
-            "CHAPPE_SMTP_URL": setting.replacements.smtp_url or f"smtp://127.0.0.1:{instance.smtp_port}",
-            "CHAPPE_MAIL_FROM": setting.replacements.mail_from or _MAIL_FROM,
-            "CHAPPE_FEED_FOLDER": str(instance.state_dir / "rated-usage"),
-            VIES_VARIABLE: setting.environ.get(VIES_VARIABLE, instance.vies_url),
-            **setting.stripe_environment(),
+            "CHAPPE_WORKS": "false",
+            **setting.outside_environment(),
         },
         after=(DATABASE_READY, *(() if setting.replacements.redis_url else ("redis",))),
         ready=lambda: probes.http_answers(f"{instance.control_url}/healthz"),
+        stop_wave=2,
+    )
+
+
+def _worker(setting: Setting) -> Part:
+    """The control plane's work, in a process of its own that no page waits for."""
+    instance = setting.instance
+    heartbeat = instance.runtime_dir / "worker.heartbeat"
+
+    async def ready() -> bool:
+        return await asyncio.to_thread(probes.touched_lately, heartbeat)
+
+    return Part(
+        name="worker",
+        # A heartbeat of the process before is none of this one's.
+        prepare=lambda: heartbeat.unlink(missing_ok=True),
+        command=lambda: chappe_command("worker"),
+        environment={
+            **setting.base_environment("worker"),
+            **setting.control_environment(),
+            **setting.signing_environment(),
+            **setting.outside_environment(),
+            "CHAPPE_HEARTBEAT_FILE": str(heartbeat),
+            "CHAPPE_FEED_FOLDER": str(instance.state_dir / "rated-usage"),
+            VIES_VARIABLE: setting.environ.get(VIES_VARIABLE, instance.vies_url),
+        },
+        after=(DATABASE_READY,),
+        ready=ready,
+        # It goes behind all that starts beside it.
+        ready_within_s=120.0,
         stop_wave=2,
     )
 

@@ -3,6 +3,7 @@
 import asyncio
 import http.client
 import json
+import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -17,6 +18,7 @@ from chappe_local.backup.tools import ReplicationUrl
 
 _TRY_S = 5.0
 _STREAM_S = 60.0
+_HEARTBEAT_S = 15.0
 
 
 async def http_answers(url: str) -> bool:
@@ -55,6 +57,14 @@ async def log_streams(url: str) -> bool:
         return False
     finally:
         await connection.close()
+
+
+def touched_lately(heartbeat: Path) -> bool:
+    """Whether a process that touches this file every few seconds, when its database answers, still does."""
+    try:
+        return time.time() - heartbeat.stat().st_mtime < _HEARTBEAT_S
+    except FileNotFoundError:
+        return False
 
 
 async def generates(gateway_url: str, key: str, model: str) -> bool:

@@ -16,20 +16,13 @@ from redis.backoff import NoBackoff
 
 from chappe_billing.grants.terms import GrantTerms
 from chappe_billing.usage.queries import ensure_partitions
-from chappe_control.book_keeping import keeping_books
-from chappe_control.checkpoints import sign_regularly
 from chappe_control.console.router import make_router as make_console_router
 from chappe_control.exports import Turns
 from chappe_control.internal.routes import make_router as make_internal_router
-from chappe_control.invoice_mail.letters import WRITERS as INVOICE_LETTERS
-from chappe_control.joining.letters import WRITERS as JOINING_LETTERS
 from chappe_control.key_feed import KeyFeed
-from chappe_control.mail.delivery import delivering
+from chappe_control.letters import WRITERS
 from chappe_control.mail.orders import Seal
 from chappe_control.mail.service import open_mail
-from chappe_control.notices.letters import WRITERS as NOTICES
-from chappe_control.notices.running import telling
-from chappe_control.notices.service import Office
 from chappe_control.openapi.config import make_config as make_openapi_config
 from chappe_control.operator_api.router import make_router as make_operator_router
 from chappe_control.origins import request_id_header
@@ -43,28 +36,23 @@ from chappe_control.pages.render import make_pages
 from chappe_control.pages.router import make_router as make_pages_router
 from chappe_control.payments.office import open_payments
 from chappe_control.payments.webhook import make_router as make_webhook_router
-from chappe_control.payments.working import working_payments
 from chappe_control.permissions import check_routes
 from chappe_control.portal.router import make_router as make_portal_router
 from chappe_control.problems import EXCEPTION_HANDLERS
 from chappe_control.proxies import TrustedProxies
 from chappe_control.public.router import make_open_router
 from chappe_control.public.router import make_router as make_public_router
-from chappe_control.rated_usage import feeding
-from chappe_control.restores import notice_restore, noticing_restores
-from chappe_control.retaining import retaining
+from chappe_control.restores import RESTORES_EVERY_S, notice_restore
 from chappe_control.settings import ControlSettings
 from chappe_control.shortages import Shortages
-from chappe_control.sign_in.letters import WRITERS as SIGN_IN_LETTERS
 from chappe_control.sign_in.router import make_router as make_sign_in_router
 from chappe_control.snapshot import SnapshotCache
 from chappe_control.state import Given, Services
 from chappe_control.throttle import Throttle
 from chappe_control.tmf.routes import make_router as make_tmf_router
-from chappe_control.vat_checks import checking_vat_numbers
-from chappe_control.webhooks.delivery import Courier
 from chappe_control.webhooks.sealing import SecretSeal
-from chappe_control.webhooks.sending import make_sender
+from chappe_control.working import Work, working
+from chappe_control.works import Workshop, answering_at_once, doing_everything
 from chappe_kernel.clock import Clock, SystemClock
 from chappe_kernel.errors import Unavailable
 from chappe_kernel.networks import parse_networks
@@ -85,7 +73,6 @@ _SECURITY_HEADERS = (
     (b"cache-control", b"no-store"),
 )
 _MONTHS_AHEAD = 24
-_LETTERS = {**SIGN_IN_LETTERS, **JOINING_LETTERS, **NOTICES, **INVOICE_LETTERS}
 
 
 class Health(Struct, frozen=True):
@@ -108,7 +95,7 @@ def make_services(settings: ControlSettings, database: Database, redis: Redis, c
         database=database,
         throttle=Throttle(redis, clock),
         passwords=PasswordWork(),
-        mail=open_mail(settings, database, Seal(peppers), _LETTERS, clock),
+        mail=open_mail(settings, database, Seal(peppers), WRITERS, clock),
         payments=open_payments(settings, database, clock),
         peppers=peppers,
         snapshots=SnapshotCache(
@@ -128,12 +115,6 @@ def make_services(settings: ControlSettings, database: Database, redis: Redis, c
     )
 
 
-def make_courier(services: Services) -> Courier:
-    to_loopback = services.settings.webhooks_to_loopback
-    sender = make_sender(to_loopback=to_loopback)
-    return Courier(services.database, services.webhook_seal, sender, services.clock, to_loopback=to_loopback)
-
-
 def create_app(settings: ControlSettings, clock: Clock | None = None) -> Litestar:
     """The application. It opens connections when they are needed and closes them when it ends."""
     database = Database(settings.database_url)
@@ -141,21 +122,17 @@ def create_app(settings: ControlSettings, clock: Clock | None = None) -> Litesta
     redis = Redis.from_url(settings.redis_url, retry=Retry(NoBackoff(), 1))
     services = make_services(settings, database, redis, clock or SystemClock())
     pages = make_pages(load_assets(), services.clock)
-    audit_keys = parse_signing_keys(settings.audit_keys)
+    shop, doing_work = _open_shop(services), doing_everything if settings.works else answering_at_once
 
     @asynccontextmanager
     async def connections(_: Litestar) -> AsyncIterator[None]:
         try:
+            if not services.mail.is_open:
+                _log.warning("mail_off", reason="CHAPPE_SMTP_URL is not set: nobody can sign up or choose a password")
             await _prepare_months(database)
             await notice_restore(database)
-            signing = sign_regularly(database, audit_keys, settings.audit_checkpoint_s)
-            feed = feeding(database, settings.feed_folder, settings.feed_every_s, settings.feed_records)
-            keeping = retaining(database, settings.usage_months, settings.usage_minute_days)
-            restores, books = noticing_restores(database), keeping_books(database)
-            numbers = checking_vat_numbers(database, settings.vies_url, settings.vat_recheck_days)
-            told = telling(database, Office(services.mail, settings.portal_url), make_courier(services))
-            payments = working_payments(services.payments)
-            async with signing, feed, keeping, delivering(services.mail), restores, books, numbers, told, payments:
+            restores = Work("restores", lambda: notice_restore(database), RESTORES_EVERY_S)
+            async with working([restores]), doing_work(shop):
                 yield
         finally:
             await services.payments.close()
@@ -195,6 +172,18 @@ def create_app(settings: ControlSettings, clock: Clock | None = None) -> Litesta
     )
     check_routes(app)
     return app
+
+
+def _open_shop(services: Services) -> Workshop:
+    return Workshop(
+        services.settings,
+        services.database,
+        services.mail,
+        services.payments,
+        services.webhook_seal,
+        parse_signing_keys(services.settings.audit_keys) if services.settings.works else None,
+        services.clock,
+    )
 
 
 async def _prepare_months(database: Database) -> None:

@@ -32,6 +32,7 @@ _COMMANDS = {
     "backup": _Entry("chappe_local.backup.cli:backup", "local", "Back the database up, stream its log, verify."),
     "restore": _Entry("chappe_local.backup.cli:restore", "local", "Restore the database."),
     "control": _Entry("chappe_control.server_cli:control", "control", "Run the control plane."),
+    "worker": _Entry("chappe_control.worker_cli:worker", "control", "Do what nobody's page waits for."),
     "gateway": _Entry("chappe_gateway.cli:gateway", "gateway", "Run a region's gateway."),
     "reconcile": _Entry("chappe_serving.cli:reconcile", "serving", "Drive a region's Ray Serve to the catalogue."),
     "db": _Entry("chappe_store.cli:db", "control", "Migrate the database."),

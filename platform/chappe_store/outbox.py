@@ -82,8 +82,11 @@ async def is_any_due(session: AsyncSession, topics: Sequence[str]) -> bool:
     return bool(await session.scalar(select(due.exists())))
 
 
-async def claim_due(session: AsyncSession, topic: str, *, lease: timedelta, limit: int) -> list[Claimed]:
-    """The messages that are due, longest due first. Each is this caller's alone until `lease` is over."""
+async def claim_due(
+    session: AsyncSession, topic: str, *, lease: timedelta, limit: int, newest_first: bool = False
+) -> list[Claimed]:
+    """The messages that are due, longest due first, or those that became so last. Each is this caller's alone until
+    `lease` is over."""
     due = (
         select(OutboxMessage.id)
         .where(
@@ -92,7 +95,7 @@ async def claim_due(session: AsyncSession, topic: str, *, lease: timedelta, limi
             OutboxMessage.given_up_at.is_(None),
             OutboxMessage.due_at <= func.now(),
         )
-        .order_by(OutboxMessage.due_at)
+        .order_by(OutboxMessage.due_at.desc() if newest_first else OutboxMessage.due_at)
         .limit(limit)
         .with_for_update(skip_locked=True)
     )

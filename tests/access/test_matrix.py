@@ -30,7 +30,15 @@ def routes_of(app: Litestar) -> Iterator[str]:
 
 
 def test_every_route_has_an_expectation_and_every_expectation_a_route() -> None:
-    app = create_app(ControlSettings("postgresql+asyncpg://x@/x", "unix:///x", PEPPERS_TEXT, AUDIT_KEYS_TEXT, 0))
+    app = create_app(
+        ControlSettings(
+            database_url="postgresql+asyncpg://x@/x",
+            redis_url="unix:///x",
+            key_peppers=PEPPERS_TEXT,
+            audit_keys=AUDIT_KEYS_TEXT,
+            port=0,
+        )
+    )
     assert sorted(routes_of(app)) == sorted(EXPECTED), "say in expectations.py who may call it"
 
 

@@ -9,7 +9,8 @@ import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from structlog.typing import EventDict
 
-from chappe_control.checkpoints import sign_regularly
+from chappe_control.checkpoints import Signer
+from chappe_control.working import Work, working
 from chappe_kernel.errors import Invalid
 from chappe_store.audit_log.chain import NotIntact, Verifier
 from chappe_store.audit_log.service import make_checkpoint
@@ -98,7 +99,7 @@ def events() -> Iterator[list[EventDict]]:
 async def test_the_control_plane_signs_regularly_and_raises_the_alarm(
     signed: Log, postgres: PostgresServer, database_urls: DatabaseUrls, events: list[EventDict]
 ) -> None:
-    async with sign_regularly(signed.database, KEYS, every_s=0.02):
+    async with working([Work("audit_log", Signer(signed.database, KEYS).sign, 0.02)]):
         await until(events, "audit_log_signed", sequence=10)
         await signed.change("INSERT INTO publisher (id, name, title) VALUES (uuidv7(), 'late', 'P')")
         await until(events, "audit_log_signed", sequence=11)

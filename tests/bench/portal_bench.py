@@ -136,7 +136,8 @@ def measure(served: Served, target: Target, requests: int, concurrency: int) -> 
 
 @contextmanager
 def control_process(data: Million, redis_url: str, port: int) -> Iterator[str]:
-    """`chappe control` on this port; the origin that it takes for its own."""
+    """`chappe control` on this port with a `chappe worker` beside it, as `make up` runs them; the origin that it takes
+    for its own."""
     origin = f"http://localhost:{port}"
     settings = {
         "DATABASE_URL": data.app_url,
@@ -145,19 +146,33 @@ def control_process(data: Million, redis_url: str, port: int) -> Iterator[str]:
         "AUDIT_KEYS": AUDIT_KEYS_TEXT,
         "PORT": str(port),
         "PORTAL_URL": origin,
+        "WORKS": "false",
         # A payment service that is away: the pages offer what they would with it.
         "STRIPE_API_KEY": "sk_test_bench",
         "STRIPE_API_BASE": "http://127.0.0.1:9",
     }
     environ = {**os.environ, **{f"CHAPPE_{name}": value for name, value in settings.items()}}
-    command = [str(Path(sys.executable).with_name("chappe")), "control"]
-    process = subprocess.Popen(command, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    control, worker = (_start(environ, command) for command in ("control", "worker"))
     try:
-        _await_health(port, process)
+        _await_health(port, control)
         yield origin
+        if worker.poll() is not None:
+            raise RuntimeError("the worker ended: pages were not measured beside it")
     finally:
-        process.terminate()
-        process.wait(20)
+        for process in (control, worker):
+            process.terminate()
+        for process in (control, worker):
+            process.wait(20)
+
+
+def _start(environ: Mapping[str, str], command: str) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen(
+        [str(Path(sys.executable).with_name("chappe")), command],
+        env=environ,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
 
 
 async def sign_in(port: int, origin: str) -> Served:

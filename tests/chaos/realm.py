@@ -1,6 +1,7 @@
 """An operator's whole Chappe of one region, each part a process that a test kills and starts again.
 
-PostgreSQL (or a database of the session's), control plane, Valkey with its access list, gateways, engine replicas.
+PostgreSQL (or a database of the session's), control plane, worker, Valkey with its access list, gateways, engine
+replicas.
 """
 
 import asyncio
@@ -41,7 +42,7 @@ from tests.gateway.servers import free_port
 from tests.valkey_server import Valkey, start_valkey
 
 REGION = "fr-par"
-POSTGRES, CONTROL = "postgres", "control"
+POSTGRES, CONTROL, WORKER = "postgres", "control", "worker"
 RELEASE_S = 12.0
 MATCH_AFTER_S = 4.0
 """Four reports of an engine that works, which it makes as often as in production."""
@@ -67,6 +68,8 @@ class Realm:
     urls: DatabaseUrls
     own_postgres: PostgresServer | None = None
     """Killed and started with the rest; otherwise the session's server is used."""
+    has_worker: bool = False
+    """The control plane leaves its work to a part of its own."""
     tokens_per_s: float = 60.0
     ports: dict[str, int] = field(default_factory=dict)
     running: dict[str, "subprocess.Popen[bytes]"] = field(default_factory=dict)
@@ -209,6 +212,9 @@ class Realm:
             return _postgres_command(self.folder, self.own_postgres), {}
         if name == CONTROL:
             return [_chappe(), "control"], _prefixed(self._control_settings())
+        if name == WORKER:
+            self._heartbeat.unlink(missing_ok=True)
+            return [_chappe(), "worker"], _prefixed(self._worker_settings())
         if name.startswith("engine"):
             command = [sys.executable, "-m", "tests.chaos.replica", str(self.port("engine"))]
             urls = self.valkey.urls
@@ -230,6 +236,25 @@ class Realm:
             "GRANT_ADMIT_S": "3",
             "GRANT_SETTLE_S": "9",
             "GRANT_RELEASE_S": str(RELEASE_S),
+            "WORKS": str(not self.has_worker),
+        }
+
+    @property
+    def _heartbeat(self) -> Path:
+        return self.folder / "worker.heartbeat"
+
+    def _worker_settings(self) -> dict[str, str]:
+        """It feeds often, so that it is killed while it does."""
+        return {
+            "DATABASE_URL": self.urls.app,
+            "KEY_PEPPERS": PEPPERS_TEXT,
+            "AUDIT_KEYS": AUDIT_KEYS_TEXT,
+            "PORTAL_URL": self.url(CONTROL),
+            "HEARTBEAT_FILE": str(self._heartbeat),
+            "NICENESS": "0",
+            "FEED_FOLDER": str(self.folder / "feed"),
+            "FEED_EVERY_S": "0.2",
+            "AUDIT_CHECKPOINT_S": "1",
         }
 
     def _gateway_settings(self, name: str) -> dict[str, str]:
@@ -254,6 +279,8 @@ class Realm:
             with contextlib.suppress(OSError, asyncpg.PostgresError):
                 return bool(await self.rows("SELECT 1"))
             return False
+        if name == WORKER:
+            return self._heartbeat.exists()
         if name.startswith("engine"):
             return ready_file(self.folder, self.running[name].pid).exists()
         with contextlib.suppress(httpx.TransportError):

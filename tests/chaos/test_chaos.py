@@ -17,7 +17,7 @@ import pytest
 from chappe_kernel.ids import REQUEST, encode_id
 from tests.chaos.books import BUDGETS, EVENTS, Sums, check_books, check_budgets
 from tests.chaos.load import Seen, run_clients
-from tests.chaos.realm import CONTROL, POSTGRES, Realm
+from tests.chaos.realm import CONTROL, POSTGRES, WORKER, Realm
 
 GATEWAYS = ("gw-0", "gw-1")
 ENGINES = ("engine-0", "engine-1")
@@ -34,7 +34,8 @@ pytestmark = [pytest.mark.alone, pytest.mark.timeout(2 * SECONDS + 400)]
 
 async def test_books_balance_after_any_part_was_killed_at_any_time(realm: Realm) -> None:
     dice = random.Random(SEED)  # noqa: S311 -- a test's dice
-    await realm.start(CONTROL, *ENGINES)
+    realm.has_worker = True
+    await realm.start(CONTROL, WORKER, *ENGINES)
     await realm.start(*GATEWAYS)
     # The last one runs out of money in mid-run: it is refused, and never overdrawn.
     payers = [await realm.new_payer(f"payer {number}") for number in range(3)]
@@ -63,7 +64,7 @@ async def _kill_for(realm: Realm, seconds: float, dice: random.Random) -> Counte
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         await asyncio.sleep(dice.uniform(0.2, 2.0))
-        name = dice.choice([*GATEWAYS, *ENGINES, CONTROL, POSTGRES])
+        name = dice.choice([*GATEWAYS, *ENGINES, CONTROL, WORKER, POSTGRES])
         if name in comings and not comings[name].done():
             continue
         realm.kill(name)

@@ -96,7 +96,15 @@ OF_INVOICES = {"/console/invoices/{invoice_id}", "/console/invoices/runs/{run_id
 
 @pytest.fixture(scope="module")
 def app() -> Litestar:
-    return create_app(ControlSettings("postgresql+asyncpg://x@/x", "unix:///x", PEPPERS_TEXT, AUDIT_KEYS_TEXT, 0))
+    return create_app(
+        ControlSettings(
+            database_url="postgresql+asyncpg://x@/x",
+            redis_url="unix:///x",
+            key_peppers=PEPPERS_TEXT,
+            audit_keys=AUDIT_KEYS_TEXT,
+            port=0,
+        )
+    )
 
 
 def console_routes(app: Litestar) -> set[str]:

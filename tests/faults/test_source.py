@@ -28,7 +28,15 @@ _SECRET = re.compile(r"(secret|digest|password|token|checksum|signature|credenti
 
 @pytest.fixture(scope="module")
 def app() -> Litestar:
-    return create_app(ControlSettings("postgresql+asyncpg://x@/x", "unix:///x", PEPPERS_TEXT, AUDIT_KEYS_TEXT, 0))
+    return create_app(
+        ControlSettings(
+            database_url="postgresql+asyncpg://x@/x",
+            redis_url="unix:///x",
+            key_peppers=PEPPERS_TEXT,
+            audit_keys=AUDIT_KEYS_TEXT,
+            port=0,
+        )
+    )
 
 
 def trees(*packages: str) -> Iterator[tuple[str, ast.Module]]:

@@ -7,13 +7,11 @@ import os
 import sys
 from asyncio.subprocess import PIPE
 from pathlib import Path
-from typing import Any
 
-import pytest
+import structlog.testing
 
-from chappe_billing.feed.folder import Folder
-from chappe_control import rated_usage
-from chappe_control.rated_usage import feed_once, feeding
+from chappe_control.rated_usage import Feeder
+from chappe_control.working import Work, working
 from chappe_kernel.rating import Counts
 from tests.billing.conftest import Customer
 from tests.conftest import DatabaseUrls
@@ -73,30 +71,27 @@ async def test_usage_is_exported_by_a_command(
     assert "ten_" in err
 
 
-async def test_the_control_plane_feeds_regularly(
-    feed: Feed, customer: Customer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_the_control_plane_feeds_regularly(feed: Feed, customer: Customer) -> None:
     await feed.use(customer, Counts(100, 20, 30))
-    rounds = asyncio.Queue[None]()
+    feeder, rounds = Feeder(feed.market.database, str(feed.path), 1000), asyncio.Queue[int]()
 
-    async def feed_and_say(*arguments: Any) -> None:
-        await feed_once(*arguments)
-        rounds.put_nowait(None)
+    async def feed_and_say() -> int:
+        rounds.put_nowait(await feeder.feed())
+        return 1
 
-    monkeypatch.setattr(rated_usage, "feed_once", feed_and_say)
-    async with feeding(feed.market.database, str(feed.path), 0.01, 1000):
-        await rounds.get()
+    async with working([Work("rated_usage", feed_and_say, 0.01)]):
+        assert [await rounds.get(), await rounds.get()] == [1, 0]
     assert feed.consumer().run() == 1
 
 
-async def test_a_delivery_that_fails_is_told_and_tried_again(
-    feed: Feed, customer: Customer, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_delivery_that_fails_is_told_and_tried_again(feed: Feed, customer: Customer) -> None:
     await feed.use(customer, Counts(100, 20, 30))
     feed.path.write_bytes(b"a file where a folder should be")
-    await feed_once(feed.market.database, Folder(feed.path), 1000)
-    # Where it is told depends on whether a command has set up logging in this process.
-    assert "rated_usage_not_fed" in capsys.readouterr().out + caplog.text
+    feeder = Feeder(feed.market.database, str(feed.path), 1000)
+    with structlog.testing.capture_logs() as events:
+        async with working([Work("rated_usage", feeder.feed, 0.01)]), asyncio.timeout(20):
+            while not any(event["event"] == "work_failed" for event in events):  # noqa: ASYNC110 -- a logger sets no event
+                await asyncio.sleep(0.01)
     feed.path.unlink()
-    await feed_once(feed.market.database, Folder(feed.path), 1000)
+    await feeder.feed()
     assert feed.consumer().run() == 1

@@ -302,6 +302,17 @@ def test_killed_gateway_loses_no_ended_response_and_its_grant_comes_back(instanc
     assert Decimal(balance["pending"]) == 0
 
 
+def test_a_killed_worker_is_started_again(instance: Instance) -> None:
+    os.kill(_pid(instance, "worker"), signal.SIGKILL)
+
+    def worker() -> dict[str, Any]:
+        found: dict[str, Any] = next(part for part in instance.status()["parts"] if part["name"] == "worker")
+        return found
+
+    again = eventually(worker, lambda part: part["restarts"] >= 1 and part["state"] == "ready" and part["answers"], 100)
+    assert again["reason"] == "ended by SIGKILL"
+
+
 def test_stopped_region_is_503_and_nothing_of_it_runs_elsewhere(instance: Instance) -> None:
     known = set(events(instance))
     instance.chappe("stop", "fr-par-serving")

@@ -1,11 +1,17 @@
 """A URL in the environment takes the place of an embedded service, and nothing of it is started."""
 
+import asyncio
 import json
+import os
+import shutil
+import time
 from pathlib import Path
 
 import pytest
 
+from chappe_control.settings import ControlSettings, WorkerSettings
 from chappe_kernel.errors import Invalid
+from chappe_kernel.settings import load_settings
 from chappe_local.credentials import load_secrets
 from chappe_local.instance import current_instance
 from chappe_local.parts import Part, Setting, all_parts
@@ -28,7 +34,7 @@ def test_without_urls_everything_is_embedded(tmp_path: Path) -> None:
     found = parts(tmp_path, {"CHAPPE_GRANT_BLOCK_NANO": "7", "SECRET_OF_THE_CALLER": "x"})
     regional = ("redis", "serving", "reconciler", "gateway")
     assert set(found) == {
-        *("postgres", "redis", "mail", "vies", "stripe", "control"),
+        *("postgres", "redis", "mail", "vies", "stripe", "control", "worker"),
         *(f"{region}-{kind}" for region in ("fr-par", "de-fra") for kind in regional),
     }
     assert found["fr-par-gateway"].environment["CHAPPE_GRANT_BLOCK_NANO"] == "7"
@@ -71,7 +77,7 @@ def test_the_stand_in_and_the_control_plane_know_the_same_secrets(tmp_path: Path
     assert control["CHAPPE_STRIPE_WEBHOOK_SECRET"] == endpoint["secret"]
     assert endpoint["url"] == "http://127.0.0.1:8400/webhooks/stripe"
     assert stripe["STAND_IN_SWITCH_TOKEN"] not in control.values()
-    others = [part for name, part in found.items() if name not in ("control", "stripe")]
+    others = [part for name, part in found.items() if name not in ("control", "worker", "stripe")]
     assert not any("STRIPE" in name or "STAND_IN" in name for part in others for name in part.environment)
 
 
@@ -84,6 +90,40 @@ def test_a_stripe_key_takes_the_stand_ins_place(tmp_path: Path) -> None:
     assert own["control"].environment["CHAPPE_STRIPE_WEBHOOK_SECRET"] == "whsec_own"
     with pytest.raises(Invalid, match="STRIPE_API_KEY"):
         parts(tmp_path, {"STRIPE_WEBHOOK_SECRET": "whsec_own"})
+
+
+def test_work_is_a_part_beside_the_control_plane_which_cannot_sign_the_audit_log(tmp_path: Path) -> None:
+    found = parts(tmp_path, {})
+    control = load_settings(ControlSettings, found["control"].environment)
+    worker = load_settings(WorkerSettings, found["worker"].environment)
+    assert not control.works
+    assert not control.audit_keys and worker.audit_keys
+    # Letters, calls and links are the same, whoever sends them.
+    for name in ("database_url", "key_peppers", "smtp_url", "mail_from", "portal_url", "stripe_api_key"):
+        assert getattr(control, name) == getattr(worker, name), name
+    assert worker.feed_folder and worker.vies_url == "http://127.0.0.1:8404"
+    assert "CHAPPE_REDIS_URL" not in found["worker"].environment
+
+
+async def answers(part: Part) -> bool:
+    return await part.ready()
+
+
+def test_a_worker_is_ready_when_it_has_seen_the_database_and_no_longer_when_it_stands_still(tmp_path: Path) -> None:
+    worker = parts(tmp_path, {})["worker"]
+    heartbeat = Path(worker.environment["CHAPPE_HEARTBEAT_FILE"])
+    heartbeat.parent.mkdir()
+    try:
+        heartbeat.touch()
+        assert asyncio.run(answers(worker))
+        worker.prepare()
+        assert not asyncio.run(answers(worker)), "the heartbeat of its predecessor is none of its own"
+        heartbeat.touch()
+        an_old_one = time.time() - 60
+        os.utime(heartbeat, (an_old_one, an_old_one))
+        assert not asyncio.run(answers(worker))
+    finally:
+        shutil.rmtree(heartbeat.parent)
 
 
 def test_half_a_database_is_refused(tmp_path: Path) -> None:

@@ -1,19 +1,32 @@
 """A letter is sent if and only if its transaction was committed, as often as it takes, and never twice at once."""
 
 import asyncio
+from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 
 import pytest
 from sqlalchemy import text
 
-from chappe_control.mail.delivery import delivering
+from chappe_billing.payments.service import Bounds
 from chappe_control.mail.orders import Order
 from chappe_control.mail.service import Mail
+from chappe_control.payments.office import PaymentOffice
+from chappe_control.settings import WorkSettings
+from chappe_control.webhooks.sealing import SecretSeal
+from chappe_control.working import UNTIL_DONE, Work, working
+from chappe_control.works import Workshop, answering_at_once
+from chappe_kernel.clock import SystemClock
 from chappe_kernel.errors import Unavailable
 from chappe_store.session import NOBODY, Database
+from tests.control.world import PEPPERS
 from tests.mail.conftest import SENDER, PostOffice, hello, make_due, open_office, rows
 
 HOUR = timedelta(hours=1)
+
+
+def delivering(mail: Mail) -> AbstractAsyncContextManager[None]:
+    """Nothing is found by looking within a test's time: what is sent was heard of."""
+    return working([Work("mail", mail.send_due, 60, rounds=UNTIL_DONE, wait=mail.until_ordered)])
 
 
 async def order(database: Database, mail: Mail, *orders: Order, useful_for: timedelta = HOUR) -> None:
@@ -159,6 +172,25 @@ async def test_the_worker_sends_what_was_ordered_at_once(database: Database, pos
     async with delivering(mail), asyncio.timeout(15):
         await order(database, mail, hello())
         await post_office.arrived.wait()
+
+
+async def test_a_control_plane_without_work_sends_what_it_has_ordered_at_once_and_not_the_bulk_before_it(
+    database: Database, post_office: PostOffice
+) -> None:
+    """As many letters as three rounds take wait already; whoever waits for a link is not behind them."""
+    mail, clock = open_office(database, post_office.port), SystemClock()
+    bulk = [f"reader-{number}@example.eu" for number in range(24)]
+    await order(database, open_office(database, post_office.port), *map(hello, bulk))
+    settings = WorkSettings(database_url="", key_peppers="", portal_url="http://localhost:8400")
+    payments = PaymentOffice(None, database, clock, Bounds())
+    shop = Workshop(settings, database, mail, payments, SecretSeal(PEPPERS), None, clock)
+    await order(database, mail, hello("who-waits@example.eu"))
+    async with answering_at_once(shop), asyncio.timeout(15):
+        while "who-waits@example.eu" not in post_office.recipients:
+            await post_office.arrived.wait()
+            post_office.arrived.clear()
+    # A round at the start, and perhaps one because something was ordered.
+    assert len(post_office.recipients) <= 16
 
 
 async def test_the_worker_outlives_a_database_that_is_away(database: Database, post_office: PostOffice) -> None:

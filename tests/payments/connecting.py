@@ -1,4 +1,5 @@
-"""A control plane in a process of its own that tells all that it connected to: `python -m tests.payments.connecting`.
+"""A control plane and its worker in a process of their own that tells all that they connected to:
+`python -m tests.payments.connecting`.
 
 Its standard input is an `Asked`, its output a `Told`, both as JSON. The interpreter itself notes every connection,
 below every library and in every thread, and nothing else runs in this process.
@@ -6,6 +7,7 @@ below every library and in every thread, and nothing else runs in this process.
 
 import asyncio
 import sys
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -13,7 +15,8 @@ import msgspec
 from msgspec import Struct
 
 from chappe_control.app import create_app
-from chappe_control.settings import ControlSettings
+from chappe_control.settings import ControlSettings, WorkerSettings
+from chappe_control.worker import run_worker
 from tests.control.world import HandClock
 
 
@@ -22,6 +25,7 @@ class Asked(Struct):
 
     settings: dict[str, Any]
     events: list[tuple[str, str]]
+    heartbeat_file: str
 
 
 class Told(Struct):
@@ -35,7 +39,7 @@ class Told(Struct):
 async def run(asked: Asked) -> Told:
     seen: list[Any] = []
     sys.addaudithook(lambda event, given: seen.append(given[1]) if event == "socket.connect" else None)
-    app = create_app(ControlSettings(**asked.settings), HandClock())
+    app = create_app(ControlSettings(**asked.settings, works=False), HandClock())
     transport = httpx.ASGITransport(app)  # type: ignore[arg-type]  # two libraries, two types for ASGI
     statuses: list[int] = []
     async with app.lifespan(), httpx.AsyncClient(transport=transport, base_url="http://localhost:8400") as http:
@@ -45,8 +49,22 @@ async def run(asked: Asked) -> Told:
         statuses.append((await http.get("/healthz")).status_code)
         for work in ("carry_out_due", "catch_up", "look_after", "top_up_all", "collect_all"):
             await getattr(app.state.services.payments, work)()
+        await _work(asked)
     networked = {tuple(address[:2]) for address in seen if isinstance(address, tuple)}
     return Told(statuses, networked, {str(address) for address in seen if not isinstance(address, tuple)})
+
+
+async def _work(asked: Asked) -> None:
+    """All that a worker does first: each work is begun, and what is begun is finished within the worker's grace."""
+    settings = {name: value for name, value in asked.settings.items() if name not in {"redis_url", "port"}}
+    over, heartbeat = asyncio.Event(), Path(asked.heartbeat_file)
+    working = asyncio.create_task(
+        run_worker(WorkerSettings(**settings, heartbeat_file=asked.heartbeat_file), HandClock(), over)
+    )
+    while not await asyncio.to_thread(heartbeat.exists) and not working.done():  # noqa: ASYNC110 -- a file sets no event
+        await asyncio.sleep(0.01)
+    over.set()
+    await working
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Every outbound connection of a running control plane is on the list that its mode declares."""
+"""Every outbound connection of a running control plane and its worker is on the list that its mode declares."""
 
 import asyncio
 import subprocess
@@ -43,7 +43,7 @@ async def test_outbound_connections_are_those_that_the_mode_declares(
             "stripe_webhook_secret": world.stripe.webhook_secret,
             "stripe_api_base": world.stripe.url,
         }
-        told = await connected(Asked(settings, events))
+        told = await connected(Asked(settings, events, str(tmp_path / "heartbeat")))
     assert told.statuses == [200 if mode == "stripe" else 404] * len(events) + [200]
     stripe = urlsplit(world.stripe.url)
     # `stripe` is also what shows that a connection over the network is seen.

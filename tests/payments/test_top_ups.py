@@ -30,6 +30,16 @@ async def test_a_paid_page_credits_the_net_amount_and_owes_the_tax(world: Paymen
     await world.assert_sound()
 
 
+async def test_whoever_has_just_asked_gets_their_page_before_what_waits_already(world: PaymentWorld) -> None:
+    """Two rounds, newest first: a customer, and what waits for it."""
+    buyers = [await world.buyer() for _ in range(12)]
+    payments = [await world.ask(scope) for scope in buyers]
+    for _ in range(2):
+        assert await world.office.carry_out_due(newest_first=True) == 8
+    states = [(await world.payment(*asked)).state for asked in zip(buyers, payments, strict=True)]
+    assert states == ["asked"] * 4 + ["open"] * 8
+
+
 async def test_a_webhook_a_hundred_times_reordered_credits_once(world: PaymentWorld) -> None:
     """Row 13 of the faults: 100 copies of everything, in any order."""
     scope = await world.buyer()

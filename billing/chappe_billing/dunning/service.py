@@ -1,7 +1,5 @@
 """Taking the steps that are due, and what the operator says about them."""
 
-import asyncio
-import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
 from typing import Any, Final
@@ -59,10 +57,6 @@ class Book(Struct, frozen=True):
     next_after: UUID | None
 
 
-_REST = 3
-"""So many times as long as a tenant took nothing is done before the next."""
-
-
 async def dun_all(database: Database) -> int:
     """Take every step that is due, of all tenants; how many that were. Safe to repeat, to kill, and to run at several
     places: one transaction for each tenant, which decides anew under its locks."""
@@ -76,11 +70,8 @@ async def dun_all(database: Database) -> int:
     for tenant_id, (debtor, case) in cases.items():
         policy = policies.get(debtor.legal_entity_id, DEFAULT_POLICY)
         if debtor.stale_suspension_id is not None or not decide(policy, case, now).is_nothing:
-            began = time.monotonic()
             async with database.operator(command_origin()) as session:
                 taken += await dun(session, TenantId(tenant_id))
-            # However many are overdue at once, whoever looks at a page meanwhile does not wait for all of them.
-            await asyncio.sleep(_REST * (time.monotonic() - began))
     return taken
 
 

@@ -49,7 +49,8 @@ async def read_since(session: AsyncSession, tenant_id: UUID) -> Since:
 
 # All that is invoiced was posted before the last cut-off: of the rest of its day each event is counted, and of later
 # days the sums. A transaction that took nothing from the tenant's funds is on no invoice: all that it was about was
-# written off. The names of columns are those of `Used`, in its order.
+# written off. OFFSET 0: a plan for any account would read all that this one ever had instead of a few transactions. The
+# names of columns are those of `Used`, in its order.
 _SUMMED = text(
     """
     SELECT u.project_id, p.name, l.name, v.region, u.requests, u.prompt - u.cached, u.cached, u.output, u.seconds,
@@ -82,6 +83,7 @@ _SUMMED = text(
               AND e.posted_at >= coalesce(:cut_off_at, timestamptz '-infinity')
               AND NOT EXISTS (
                   SELECT FROM ledger_entry f WHERE f.transaction_id = e.transaction_id AND f.account_id = :funds
+                  OFFSET 0
               )
         ) s GROUP BY 1, 2
     ) u

@@ -3,7 +3,8 @@
 Locks go tenant's budget, call, payment or refund, reference: `lock_money` comes first.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import assert_never
 from uuid import UUID
 
@@ -54,11 +55,11 @@ async def apply(  # noqa: PLR0911 -- one for each thing that is seen
         case PaymentSeen():
             return await _apply_payment(session, seen, live=live)
         case CheckoutSeen():
-            return await _apply_page(session, seen, live=live)
+            return await _apply_asked(session, seen, seen.session_id, partial(decide_page, seen=seen, live=live))
         case CashSeen():
             return await cash.take_in(session, seen)
         case RequestSeen():
-            return await _apply_request(session, seen, live=live)
+            return await _apply_asked(session, seen, seen.request_id, partial(decide_request, seen=seen, live=live))
         case RefundSeen():
             return await _apply_refund(session, seen)
         case DisputeSeen():
@@ -115,24 +116,17 @@ async def _apply_payment(session: AsyncSession, seen: PaymentSeen, *, live: bool
     return await _carry_out(session, payment, seen, decide(asked, seen, live=live))
 
 
-async def _apply_page(session: AsyncSession, seen: CheckoutSeen, *, live: bool) -> str:
+async def _apply_asked(
+    session: AsyncSession, seen: CheckoutSeen | RequestSeen, service_id: str, rule: Callable[[Asked], Decision]
+) -> str:
+    """What a page or a request to pay has come to, which the service knows by `service_id`."""
     payment = await _find(session, seen.payment, None)
     if payment is None:
         return "ignored" if seen.paying is None else await _without_payment(session, seen.paying)
     asked, payment = await _lock(session, payment)
-    if payment.session_id not in {None, seen.session_id} and seen.paying is None:
+    if payment.session_id not in {None, service_id} and seen.paying is None:
         return "ignored"
-    return await _carry_out(session, payment, seen.paying, decide_page(asked, seen, live=live))
-
-
-async def _apply_request(session: AsyncSession, seen: RequestSeen, *, live: bool) -> str:
-    payment = await _find(session, seen.payment, None)
-    if payment is None:
-        return "ignored" if seen.paying is None else await _without_payment(session, seen.paying)
-    asked, payment = await _lock(session, payment)
-    if payment.session_id not in {None, seen.request_id} and seen.paying is None:
-        return "ignored"
-    return await _carry_out(session, payment, seen.paying, decide_request(asked, seen, live=live))
+    return await _carry_out(session, payment, seen.paying, rule(asked))
 
 
 async def _find(session: AsyncSession, payment: str | None, intent_id: str | None) -> Payment | None:

@@ -43,11 +43,14 @@ async def insert_new_call(session: AsyncSession, values: dict[str, Any]) -> bool
     return await session.scalar(statement) is not None
 
 
-async def claim_due(session: AsyncSession, *, now: datetime, lease: timedelta, limit: int) -> list[ClaimedCall]:
+async def claim_due(
+    session: AsyncSession, *, now: datetime, lease: timedelta, limit: int, newest_first: bool = False
+) -> list[ClaimedCall]:
     """As the operator: waiting calls whose time has come, longest due first, of entities that collect by the service.
 
     One that needs a customer waits for the tenant's to be there. `now` is the caller's clock's.
     """
+    order = (PaymentCall.due_at.desc(), PaymentCall.id.desc()) if newest_first else (PaymentCall.due_at, PaymentCall.id)
     customer = select(PaymentCustomer.service_id).where(PaymentCustomer.tenant_id == PaymentCall.tenant_id)
     collects = exists().where(LegalEntity.id == PaymentCall.legal_entity_id, LegalEntity.payments == Payments.STRIPE)
     due = (
@@ -58,7 +61,7 @@ async def claim_due(session: AsyncSession, *, now: datetime, lease: timedelta, l
             or_(PaymentCall.kind == CallKind.CUSTOMER, customer.exists()),
             collects,
         )
-        .order_by(PaymentCall.due_at, PaymentCall.id)
+        .order_by(*order)
         .limit(limit)
         .with_for_update(skip_locked=True)
     )

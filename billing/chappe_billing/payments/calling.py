@@ -83,10 +83,12 @@ def _row(call_id: UUID, payer: Payer, what: AnyOrder) -> dict[str, object]:
     }
 
 
-async def carry_out_due(database: Database, service: PaymentService, now: datetime, *, live: bool) -> int:
-    """Some of what is due, side by side; how many that were. Any number of processes may do so."""
+async def carry_out_due(
+    database: Database, service: PaymentService, now: datetime, *, live: bool, newest_first: bool = False
+) -> int:
+    """Some of what is due, longest due first, side by side; how many that were. Any number of processes may do so."""
     async with database.operator() as session:
-        claimed = await call_queries.claim_due(session, now=now, lease=LEASE, limit=_AT_ONCE)
+        claimed = await call_queries.claim_due(session, now=now, lease=LEASE, limit=_AT_ONCE, newest_first=newest_first)
         asks = [call.payment_id for call in claimed if call.kind in _ASKS and call.payment_id is not None]
         unwanted = await collecting_queries.list_unwanted(session, asks)
     carrying = (

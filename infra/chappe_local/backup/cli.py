@@ -93,8 +93,8 @@ def stream() -> None:
 def restore(*, name: str | None, until: str | None, without_log: bool, into: Path | None) -> None:
     """Restore the control plane's database.
 
-    Stop `control` and `postgres` first, and start them after it. Gateways may go on: they send again what the database
-    has lost. What it was before stays beside it.
+    Stop `worker`, `control` and `postgres` first, and start them after it. Gateways may go on: they send again what
+    the database has lost. What it was before stays beside it.
     """
     prepare_process("restore")
     if until is not None and without_log:
@@ -109,7 +109,7 @@ def restore(*, name: str | None, until: str | None, without_log: bool, into: Pat
         return
     done = restore_embedded(folder, order, state_dir(os.environ).resolve() / "postgres")
     click.echo(_told(order, done))
-    click.echo("now: chappe start postgres, chappe start control (or make up); then: chappe ledger verify")
+    click.echo("now: chappe start postgres, start control, start worker (or make up); then: chappe ledger verify")
 
 
 def restore_embedded(folder: BackupFolder, order: Order, data_dir: Path) -> Restored:
@@ -117,7 +117,7 @@ def restore_embedded(folder: BackupFolder, order: Order, data_dir: Path) -> Rest
     if not _is_embedded():
         raise Conflict("the database is a server of your own: chappe restore --into FOLDER")
     if (data_dir / "postmaster.pid").exists() and _server_lives(data_dir):
-        raise Conflict("the database runs: chappe stop control, then chappe stop postgres (or make down)")
+        raise Conflict("the database runs: chappe stop worker, stop control, stop postgres (or make down)")
     waiting, kept = postgres.restored_place(data_dir), postgres.replaced_place(data_dir)
     if kept.exists():
         raise Conflict(f"{kept} is what an earlier restore replaced: move it away when nobody needs it any more")

@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from chappe_control.mail.letters import Letter, parse_sender, write_message
 from chappe_control.mail.orders import Order, Seal, Unreadable
 from chappe_control.mail.smtp import NotTaken, SmtpServer, parse_smtp_url
-from chappe_control.settings import ControlSettings
+from chappe_control.settings import WorkSettings
 from chappe_kernel.clock import Clock
 from chappe_store import outbox
 from chappe_store.session import Database
@@ -82,12 +82,13 @@ class Mail:
             await asyncio.wait_for(self._ordered.wait(), most_s)
         self._ordered.clear()
 
-    async def send_due(self) -> int:
-        """Try what is due, some at a time; how many that were. Any number of processes may do so side by side."""
+    async def send_due(self, *, newest_first: bool = False) -> int:
+        """Try what is due, some at a time, longest due first; how many that were. Any number of processes may do so
+        side by side."""
         if self._server is None or self._sender is None:
             return 0
         async with self._database.operator() as session:
-            claimed = await outbox.claim_due(session, TOPIC, lease=_LEASE, limit=_AT_ONCE)
+            claimed = await outbox.claim_due(session, TOPIC, lease=_LEASE, limit=_AT_ONCE, newest_first=newest_first)
         await asyncio.gather(*(self._try(one, self._server, self._sender) for one in claimed))
         return len(claimed)
 
@@ -135,7 +136,7 @@ class Mail:
 
 
 def open_mail(
-    settings: ControlSettings, database: Database, seal: Seal, writers: Mapping[str, Writer], clock: Clock
+    settings: WorkSettings, database: Database, seal: Seal, writers: Mapping[str, Writer], clock: Clock
 ) -> Mail:
     """Raises `Invalid` for settings that cannot work."""
     if not settings.smtp_url:

@@ -28,7 +28,7 @@ from chappe_billing.payments.port import (
 )
 from chappe_billing.payments.service import Bounds
 from chappe_billing.payments.stripe_service import StripeService, StripeSettings
-from chappe_control.settings import ControlSettings
+from chappe_control.settings import WorkSettings
 from chappe_kernel.clock import Clock
 from chappe_kernel.errors import ChappeError, NotFound, Unavailable
 from chappe_store.session import Database
@@ -93,11 +93,12 @@ class PaymentOffice:
             raise NotFound("nothing is expected here")
         return await self._hear(service, service.read_event(raw, signature))
 
-    async def carry_out_due(self) -> int:
+    async def carry_out_due(self, *, newest_first: bool = False) -> int:
         service = await self.service()
         if service is None:
             return 0
-        return await calling.carry_out_due(self._database, service, self._clock.now(), live=self._live)
+        now = self._clock.now()
+        return await calling.carry_out_due(self._database, service, now, live=self._live, newest_first=newest_first)
 
     async def catch_up(self) -> int:
         """Look through the service's own list for events that never arrived; how many those were. Raises `TryLater`."""
@@ -254,7 +255,7 @@ def _name_of(seen: Seen | None, event: Event | None) -> str:
     return str(getattr(seen, seen.__struct_fields__[0])) if seen is not None else "unknown"
 
 
-def open_payments(settings: ControlSettings, database: Database, clock: Clock) -> PaymentOffice:
+def open_payments(settings: WorkSettings, database: Database, clock: Clock) -> PaymentOffice:
     """Raises `Invalid` for settings that cannot work."""
     bounds = Bounds(settings.top_up_least_nano, settings.top_up_most_nano)
     if not settings.stripe_api_key:

@@ -14,6 +14,9 @@ const MAX_BAR = 56;
 const LEAST_LABEL = 38;
 const AXIS_MARGIN = 14;
 const MIN_TICK_DISTANCE = 70;
+// Of the axis' font, in px.
+const LABEL_CHARACTER = 7;
+const LABEL_GAP = 6;
 const WHOLE_STEPS = Array.from({ length: 13 }, (_, power) => [1, 2, 5].map((step) => step * 10 ** power)).flat();
 
 const drawn = new WeakMap<Element, Chart>();
@@ -111,7 +114,16 @@ class Chart {
   #xAxis(data: ChartData, palette: Palette): uPlot.Axis {
     const look = { ...axisLook(palette), grid: { show: false }, space: MIN_TICK_DISTANCE, size: 28 };
     if (!data.isTime) {
-      return { ...look, splits: () => data.xs, values: (_plot, splits) => splits.map((at) => data.categories[at] ?? "") };
+      // uPlot spaces only what it splits itself.
+      const most = Math.max(...data.categories.map((label) => label.length)) * LABEL_CHARACTER + LABEL_GAP;
+      return {
+        ...look,
+        splits: (plot) => {
+          const each = Math.ceil((most * data.xs.length * devicePixelRatio) / Math.max(plot.bbox.width, 1));
+          return data.xs.filter((_, index) => index % each === 0);
+        },
+        values: (_plot, splits) => splits.map((at) => data.categories[at] ?? ""),
+      };
     }
     const spanS = (data.xs.at(-1) ?? 0) - (data.xs[0] ?? 0);
     const shape: Intl.DateTimeFormatOptions =
