@@ -1,131 +1,76 @@
 """Many open streams at one gateway process: `python -m tests.bench.streams_bench [--streams 2000 --per-s 10]`.
 
-The engine sends each stream its chunks at the given pace; every byte that arrives is compared with what was sent. While
-they run a new request is asked for twenty times a second: what it takes beyond the same request with no streams open is
-what the streams cost it. `--slow N` adds N readers who take a byte a second of an endless answer.
+The gateway has a core to itself. On the other one run, each in a process of its own, the engine that sends every stream
+its chunks at a pace (`paced_engine.py`), the clients that keep every byte and compare it afterwards
+(`stream_readers.py`), and whoever asks for whole answers meanwhile (`asker.py`): what these take beyond the same ones
+before any stream was there is what the streams cost a new request. What each process used of its core is said beside
+it: a core that is full would be measured instead of the gateway. `--slow N` adds N readers who take a byte a second of
+an endless answer.
 """
 
 import asyncio
 import contextlib
 import os
-import statistics
+import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import click
 import msgspec
+import psutil
 import uvloop
 
-from chappe_kernel.rating import Counts
-from chappe_kernel.wire.engine import END_HEADER, END_MARK, START_MARK, End, EngineHealth, Start
+from tests.bench.asker import Ask
 from tests.bench.gateway_bench import RESULTS
-from tests.bench.load import OTHER_CORE
+from tests.bench.load import OTHER_CORE, pinned
+from tests.bench.paced_engine import ENDLESS, Lateness
+from tests.bench.stream_readers import Ended, Opened
 from tests.bench.systems import System, body_for, chappe
 from tests.bench.upstream import STREAM, UNARY, Ports
 from tests.gateway.servers import free_port
 
-_ASKS_PER_S = 20
-_ENDLESS = b"endless"
-_EVENT = b'data: {"choices":[{"index":0,"delta":{"content":" tok%05d"},"finish_reason":null}]}\n\n'
-_DONE = b"data: [DONE]\n\n"
-_CONNECTING = 100
+_WARM_S = 3.0
+_BEGINNING_PER_S = 250.0
+_END_S = 60.0
+_MARGIN_S = 1.0
 
 
-def _chunk(data: bytes) -> bytes:
-    return b"%x\r\n%b\r\n" % (len(data), data)
+class Plan(NamedTuple):
+    """What is asked for. Streams begin one after another, and all are open for `seconds`."""
+
+    streams: int
+    per_s: float
+    seconds: float
+    slow: int
+    slots: int
+
+    @property
+    def beginning_s(self) -> float:
+        return self.streams / _BEGINNING_PER_S
+
+    @property
+    def chunks(self) -> int:
+        return int(self.per_s * (self.beginning_s + self.seconds))
 
 
-def _end(tokens: int) -> bytes:
-    return msgspec.json.encode(End("completed", Counts(42, 0, tokens), "stop"))
+class Used(NamedTuple):
+    """What a process used of its core while all streams were open."""
+
+    name: str
+    part: float
 
 
-class PacedEngine(asyncio.Protocol):
-    """Whole answers at once, and streams of `chunks` at a pace; one timer for all of them."""
-
-    chunks = 0
-    running: "dict[PacedEngine, int]" = {}  # noqa: RUF012  # one for the process
-    health = msgspec.json.encode(EngineHealth("paced", 2048, 0))
-    whole = b'{"choices":[],"usage":{}}'
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport: asyncio.Transport = transport  # type: ignore[assignment]  # a socket's
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.running.pop(self, None)
-
-    def data_received(self, data: bytes) -> None:
-        if data.startswith(b"GET"):
-            self.transport.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(self.health), self.health))
-        elif b'"stream":true' not in data:
-            head = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n%b: %b\r\n\r\n"
-            self.transport.write(head % (len(self.whole), END_HEADER.encode(), _end(8)) + self.whole)
-        else:
-            start = START_MARK + msgspec.json.encode(Start(42, 0)) + b"\n\n"
-            self.transport.write(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n" + _chunk(start))
-            self.running[self] = 10**9 if _ENDLESS in data else 0
-
-    @classmethod
-    async def run(cls, per_s: float) -> None:
-        """Spread over each period, so that they don't all come at once."""
-        slots = 20
-        tick = 0
-        while True:
-            began = time.perf_counter()
-            for index, (stream, sent) in enumerate(tuple(cls.running.items())):
-                if index % slots == tick % slots:
-                    stream.send(sent)
-            tick += 1
-            await asyncio.sleep(max(0.0, 1 / per_s / slots - (time.perf_counter() - began)))
-
-    def send(self, sent: int) -> None:
-        if sent >= 10**9:
-            # As much as the gateway takes.
-            if self.transport.get_write_buffer_size() == 0:
-                self.transport.write(_chunk(_EVENT % 0 * 100))
-        elif sent < self.chunks:
-            self.transport.write(_chunk(_EVENT % sent))
-            self.running[self] = sent + 1
-        else:
-            del self.running[self]
-            self.transport.write(_chunk(END_MARK + _end(self.chunks) + b"\n\n") + b"0\r\n\r\n")
-
-
-class Reader(asyncio.Protocol):
-    """One stream's client: keeps the body without its framing, and compares it at the end."""
-
-    def __init__(self, request: bytes) -> None:
-        self._request = request
-        self._received = bytearray()
-        self.ended: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport: asyncio.Transport = transport  # type: ignore[assignment]  # a socket's
-        self.transport.write(self._request)
-
-    def data_received(self, data: bytes) -> None:
-        self._received += data
-        if self._received.endswith(b"0\r\n\r\n"):
-            self.ended.set_result(self._is_clean())
-            self.transport.close()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if not self.ended.done():
-            self.ended.set_result(False)
-
-    def _is_clean(self) -> bool:
-        head, _, framed = bytes(self._received).partition(b"\r\n\r\n")
-        expected = b"".join(_EVENT % index for index in range(PacedEngine.chunks)) + _DONE
-        return head.startswith(b"HTTP/1.1 200") and _unframed(framed) == expected
-
-
-def _unframed(framed: bytes) -> bytes:
-    parts, at = [], 0
-    while (size := int(framed[at : (line_end := framed.index(b"\r\n", at))], 16)) > 0:
-        parts.append(framed[line_end + 2 : line_end + 2 + size])
-        at = line_end + 2 + size + 2
-    return b"".join(parts)
+class Measured(NamedTuple):
+    asks: Mapping[str, Sequence[Ask]]
+    """By what was going on when they were asked for."""
+    clean: int
+    lateness: Lateness
+    grown_bytes: int
+    used: Sequence[Used]
 
 
 def request_of(system: System, body: bytes) -> bytes:
@@ -134,87 +79,159 @@ def request_of(system: System, body: bytes) -> bytes:
     return head + lines + b"\r\n" + body
 
 
-async def asks(port: int, request: bytes, seconds: float) -> list[float]:
-    """How long whole answers take, in ms, one after another at an even pace."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    times = []
-    until = time.perf_counter() + seconds
-    while time.perf_counter() < until:
-        began = time.perf_counter()
-        writer.write(request)
-        await reader.readuntil(PacedEngine.whole)
-        times.append(1000 * (time.perf_counter() - began))
-        await asyncio.sleep(1 / _ASKS_PER_S)
-    writer.close()
-    return times
+@contextlib.asynccontextmanager
+async def program(module: str, *arguments: object) -> AsyncIterator[Process]:
+    """One of the load's on the load's core; ended here if it has not ended by itself."""
+    command = pinned(OTHER_CORE, sys.executable, "-m", f"tests.bench.{module}", *map(str, arguments))
+    process = await asyncio.create_subprocess_exec(*command, stdout=PIPE, limit=2**26)
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+async def last_word(process: Process) -> bytes:
+    """What it says when it is told to stop."""
+    assert process.stdout is not None  # a pipe, as above
+    process.terminate()
+    said = await process.stdout.read()
+    if await process.wait():
+        raise click.ClickException("a part of the load failed; what is above says why")
+    return said
+
+
+async def next_word(process: Process, within_s: float) -> bytes:
+    """Raises `ClickException` when it ends, or `TimeoutError`, before it says anything."""
+    assert process.stdout is not None  # a pipe, as above
+    said = await asyncio.wait_for(process.stdout.readline(), within_s)
+    if not said:
+        raise click.ClickException("a part of the load failed; what is above says why")
+    return said
+
+
+class _Requests(NamedTuple):
+    """Files with what is sent, head and body."""
+
+    ask: Path
+    stream: Path
+    endless: Path
+
+
+def requests_to(system: System, folder: Path) -> _Requests:
+    files = _Requests(*(folder / name for name in _Requests._fields))
+    files.ask.write_bytes(request_of(system, body_for(UNARY)))
+    files.stream.write_bytes(request_of(system, body_for(STREAM)))
+    files.endless.write_bytes(files.stream.read_bytes().replace(b"capital", ENDLESS))
+    return files
+
+
+async def measure(plan: Plan, folder: Path) -> Measured:
+    engine_port = free_port()
+    paced = ("--per-s", plan.per_s, "--chunks", plan.chunks, "--slots", plan.slots)
+    async with program("paced_engine", engine_port, *paced) as engine:
+        async with chappe(folder, Ports(0, 0, engine_port)) as system:
+            port = int(system.unary.url.split(":")[2].split("/")[0])
+            requests = requests_to(system, folder)
+            async with program("asker", port, requests.ask) as asker:
+                await asyncio.sleep(_WARM_S)
+                alone_from = time.perf_counter()
+                await asyncio.sleep(plan.seconds)
+                began = time.perf_counter()
+                watched = {"gateway": system.pids[0], "engine": engine.pid, "asker": asker.pid}
+                opened, ended, grown, used = await beside_streams(plan, port, requests, watched)
+                asks = msgspec.json.decode(await last_word(asker), type=list[Ask])
+        lateness = msgspec.json.decode(await last_word(engine), type=Lateness)
+    during = {
+        "alone": [one for one in asks if alone_from < one.at < began],
+        "as they begin": [one for one in asks if began < one.at < opened.at],
+        "all open": [one for one in asks if opened.at < one.at < ended.first_end_at],
+        "as they end": [one for one in asks if ended.first_end_at < one.at],
+    }
+    return Measured(during, ended.clean, lateness, grown, used)
+
+
+async def beside_streams(
+    plan: Plan, port: int, requests: _Requests, watched: Mapping[str, int]
+) -> tuple[Opened, Ended, int, list[Used]]:
+    """All streams from the first to the last, by how many bytes the gateway has grown when all are open, and what is
+    used meanwhile."""
+    before = memory_bytes(watched["gateway"])
+    load = ("--streams", plan.streams, "--chunks", plan.chunks, "--per-s", _BEGINNING_PER_S)
+    slow = ("--slow", plan.slow, "--slow-request-file", requests.endless)
+    async with program("stream_readers", port, requests.stream, *load, *slow) as readers:
+        opened = msgspec.json.decode(await next_word(readers, plan.beginning_s + _END_S), type=Opened)
+        others = {"readers": readers.pid, "control plane": os.getpid()}
+        used = await use_of({**watched, **others}, plan.seconds - _MARGIN_S)
+        grown = memory_bytes(watched["gateway"]) - before
+        ended = msgspec.json.decode(await next_word(readers, plan.beginning_s + plan.seconds + _END_S), type=Ended)
+    return opened, ended, grown, used
+
+
+async def use_of(pids: Mapping[str, int], seconds: float) -> list[Used]:
+    """By these processes, and of each core by whoever it was."""
+    before = {name: _cpu_s(pid) for name, pid in pids.items()}
+    idle_before, began = psutil.cpu_times(percpu=True), time.perf_counter()
+    await asyncio.sleep(seconds)
+    elapsed = time.perf_counter() - began
+    used = [Used(name, (_cpu_s(pid) - before[name]) / elapsed) for name, pid in pids.items()]
+    for core, (old, new) in enumerate(zip(idle_before, psutil.cpu_times(percpu=True), strict=True)):
+        idle = (new.idle - old.idle + new.iowait - old.iowait) / elapsed
+        used.append(Used(f"core {core}, everything on it", 1 - idle))
+    return used
+
+
+def _cpu_s(pid: int) -> float:
+    times = psutil.Process(pid).cpu_times()
+    return times.user + times.system
 
 
 def memory_bytes(pid: int) -> int:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-async def slow_reader(port: int, request: bytes) -> None:
-    """A byte a second, out of a socket that holds next to nothing."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1)
-    writer.write(request)
-    with contextlib.suppress(ConnectionError):
-        while await reader.read(1):  # noqa: ASYNC110 -- waiting is what it is for
-            await asyncio.sleep(1)
+def percentiles(asks: Sequence[Ask]) -> tuple[float, float]:
+    ordered = sorted(one.ms for one in asks) or [0.0]
+    return ordered[len(ordered) // 2], ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))]
 
 
-def _percentiles(times: list[float]) -> tuple[float, float]:
-    ordered = sorted(times)
-    return statistics.median(ordered), ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))]
+def report(plan: Plan, measured: Measured) -> None:
+    click.echo(f"{measured.clean} of {plan.streams} streams of {plan.chunks} chunks clean to the last byte")
+    for is_new, connection in ((False, "a kept connection"), (True, "a new one")):
+        base = percentiles([one for one in measured.asks["alone"] if one.is_new == is_new])
+        for during, asks in measured.asks.items():
+            chosen = [one for one in asks if one.is_new == is_new]
+            p50, p99 = percentiles(chosen)
+            click.echo(
+                f"a request on {connection:17} {during:13} {len(chosen):5} times  p50 {p50:6.2f} ms"
+                f"  p99 {p99:6.2f} ms  added {p50 - base[0]:6.2f} and {p99 - base[1]:6.2f} ms"
+            )
+    late = measured.lateness
+    click.echo(f"the engine's chunks were late by {late.p50_ms:.2f} ms at p50, {late.p99_ms:.2f} ms at p99")
+    for used in measured.used:
+        click.echo(f"{used.name:26} {100 * used.part:5.1f} % of a core")
+    count = max(1, plan.streams + plan.slow)
+    grown = measured.grown_bytes
+    click.echo(f"memory: {grown / 2**20:.1f} MiB more, {grown / count / 1000:.1f} KB a stream")
+    click.echo(f"load of the machine: {os.getloadavg()[0]:.1f}")
 
 
-@contextlib.asynccontextmanager
-async def paced_gateway(per_s: float) -> AsyncIterator[tuple[System, int]]:
+async def run(plan: Plan) -> None:
     RESULTS.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=RESULTS) as name:
-        port = free_port()
-        engine = await asyncio.get_running_loop().create_server(PacedEngine, "127.0.0.1", port, backlog=4096)
-        pacing = asyncio.create_task(PacedEngine.run(per_s))
-        async with chappe(Path(name), Ports(0, 0, port)) as system:
-            yield system, int(system.unary.url.split(":")[2].split("/")[0])
-        pacing.cancel()
-        engine.close()
-
-
-async def run(streams: int, per_s: float, seconds: float, slow: int) -> None:
-    PacedEngine.chunks = int(per_s * seconds)
-    async with paced_gateway(per_s) as (system, port):
-        pid = system.pids[0]
-        ask, stream = request_of(system, body_for(UNARY)), request_of(system, body_for(STREAM))
-        await asks(port, ask, 2)
-        alone = _percentiles(await asks(port, ask, min(seconds, 10)))
-        before = memory_bytes(pid)
-        loop = asyncio.get_running_loop()
-        endless = stream.replace(b"capital", _ENDLESS)
-        slow_ones = [asyncio.create_task(slow_reader(port, endless)) for _ in range(slow)]
-        readers: list[Reader] = []
-        for _ in range(0, streams, _CONNECTING):
-            made = (loop.create_connection(lambda: Reader(stream), "127.0.0.1", port) for _ in range(_CONNECTING))
-            readers += [reader for _, reader in await asyncio.gather(*made)]
-        beside = _percentiles(await asks(port, ask, seconds * 0.6))
-        grown = memory_bytes(pid) - before
-        clean = sum(await asyncio.gather(*(reader.ended for reader in readers)))
-        for task in slow_ones:
-            task.cancel()
-        click.echo(f"{clean} of {len(readers)} streams of {PacedEngine.chunks} chunks clean to the last byte")
-        click.echo(f"a new request: p50 {alone[0]:.2f} ms, p99 {alone[1]:.2f} ms without streams")
-        click.echo(f"               p50 {beside[0]:.2f} ms, p99 {beside[1]:.2f} ms beside them")
-        count = max(1, len(readers) + slow)
-        click.echo(f"memory: {grown / 2**20:.1f} MiB more, {grown / count / 1000:.1f} KB a stream")
+        report(plan, await measure(plan, Path(name)))
 
 
 @click.command()
 @click.option("--streams", type=int, default=2000)
 @click.option("--per-s", type=float, default=10.0, help="Chunks a second of each.")
-@click.option("--seconds", type=float, default=20.0)
+@click.option("--seconds", type=float, default=20.0, help="How long all are open.")
 @click.option("--slow", type=int, default=0, help="Readers of a byte a second beside them.")
-def main(streams: int, per_s: float, seconds: float, slow: int) -> None:
+@click.option("--slots", type=int, default=100, help="In how many moments of each period chunks are sent.")
+def main(streams: int, per_s: float, seconds: float, slow: int, slots: int) -> None:
     os.sched_setaffinity(0, {OTHER_CORE})
-    uvloop.run(run(streams, per_s, seconds, slow))
+    uvloop.run(run(Plan(streams, per_s, seconds, slow, slots)))
 
 
 if __name__ == "__main__":
