@@ -50,6 +50,7 @@ async def sign_up(visitor: Visitor, instance: Instance, account: Account, organi
 async def choose_new_password(visitor: Visitor, instance: Instance, account: Account) -> None:
     """From the sign-in page, by the link in the mail, to `account.password`."""
     await visitor.hands.press(visitor.named("link", "Forgotten your password?"))
+    await visitor.arrived("/forgot-password")
     await visitor.check_page()
     await visitor.hands.write(visitor.field("E-mail"), account.email)
     known = await asyncio.to_thread(instance.letters_to, account.email)

@@ -60,6 +60,7 @@ class Visitor:
 
     async def check_page(self) -> None:
         """What holds for every page in every look. axe looks at a page once in each: when a pointer uses it."""
+        await self.page.wait_for_load_state()  # a page that has only just answered has no element yet
         state = await self.page.evaluate(_STATE)
         where = f"{self.page.url} in {self.look}"
         assert state["language"] == self.look.language, f"{where}: lang={state['language']}"
