@@ -1,6 +1,7 @@
 """What was committed is shipped, by whichever process comes next, and again to a restored database."""
 
 import asyncio
+import contextlib
 import sqlite3
 import time
 from pathlib import Path
@@ -212,4 +213,30 @@ async def test_who_stops_waiting_changes_nothing_for_the_event(tmp_path: Path) -
     await spool.commit(event())
     assert told == [True]
     assert await spool.find([left.request_id]) == {left.request_id: left}
+    spool.close()
+
+
+async def test_a_batch_that_is_under_way_at_a_stop_is_not_sent_twice(tmp_path: Path) -> None:
+    received, answered = asyncio.Event(), asyncio.Event()
+
+    class Slow(Taker):
+        async def send_usage(self, gateway: str, events_json: bytes) -> UsageReceipt:
+            receipt = await super().send_usage(gateway, events_json)
+            received.set()
+            await answered.wait()
+            return receipt
+
+    spool, taker = await opened(tmp_path), Slow()
+    await spool.commit(event())
+    stopped = shipper(spool, taker)
+    running = asyncio.create_task(stopped.run())
+    await received.wait()
+    running.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await running
+    flushed = asyncio.create_task(stopped.flush())
+    await asyncio.sleep(0)
+    answered.set()
+    await flushed
+    assert len(taker.batches) == 1
     spool.close()

@@ -34,6 +34,7 @@ class Shipper:
         self._newest_before = 0
         self._sent_again: str | None = None
         self._pruned_at = 0.0
+        self._under_way: asyncio.Task[int] | None = None
 
     @property
     def epoch(self) -> str | None:
@@ -84,7 +85,8 @@ class Shipper:
         backoff_s = _FIRST_BACKOFF_S
         while True:
             try:
-                shipped = await self.ship()
+                self._under_way = asyncio.create_task(self.ship())
+                shipped = await asyncio.shield(self._under_way)
                 await self._housekeep()
             except (ControlUnreachable, sqlite3.Error, OSError) as error:
                 if backoff_s == _FIRST_BACKOFF_S:
@@ -97,7 +99,10 @@ class Shipper:
                 await self._wait_for_more()
 
     async def flush(self) -> None:
-        """Send everything that is there, as far as the control plane and the disk take it."""
+        """Send everything that is there, as far as the control plane and the disk take it. After `run` was cancelled:
+        a batch that it had under way is waited for, and not sent a second time."""
+        if self._under_way is not None:
+            await asyncio.gather(self._under_way, return_exceptions=True)
         with contextlib.suppress(ControlUnreachable, sqlite3.Error, OSError):
             while await self.ship():
                 pass
