@@ -43,9 +43,8 @@ test: lint
 ifdef ARGS
 	.venv/bin/python -m pytest $(ARGS)
 else
-	.venv/bin/python -m pytest -n auto --maxprocesses 4 --dist loadgroup --no-loadscope-reorder -m "not alone and not on_instance" --durations 15
-	.venv/bin/python -m pytest -m "alone and not on_instance" --durations 15
-	.venv/bin/python -m tests.on_instance
+	.venv/bin/python -m pytest -n auto --maxprocesses 4 --dist loadgroup --no-loadscope-reorder -m "not alone" --durations 15
+	.venv/bin/python -m pytest -m alone --durations 40
 endif
 
 lint:

@@ -26,15 +26,10 @@ TEMPLATE = embedded.DATABASE
 _ROOM_BYTES = 8 * 10**9
 TESTS = Origin(ActorKind.COMMAND, "tests", None, new_id())
 """Who a test is that changes something itself."""
-_ALONE = ("local", "serving", "journey")
-"""Suites that take the whole machine: those that end processes and listen on ports of their own choice, a Ray cluster,
-and the journey, which kills an instance's parts and takes it down and up."""
-_LAST = ("local", "serving", "browser", "journey")
-"""In this order after all others, so that nothing is measured beside a cluster or an instance that is still up."""
-_ON_INSTANCE = ("browser", "journey")
-"""Suites that look at one real instance, which `tests.on_instance` starts for them."""
-_BY_THE_CLOCK = ("test_content.py", "test_live.py", "test_traffic.py", "test_weight.py")
-"""What reads packets, counts a page's first bytes, or waits for seconds that were promised: no other browser beside."""
+_ALONE = ("local", "serving", "browser", "journey")
+"""Suites that take the whole machine, in this order and after all others: first those that end processes and listen on
+ports of their own choice, then a Ray cluster, then an instance of 47 processes, which the journey ends with taking down
+and up again."""
 
 
 @pytest.hookimpl(wrapper=True)
@@ -52,21 +47,17 @@ def pytest_collection() -> Generator[None, object, object]:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Before `-m` chooses. What several workers share out among them are whole files, for the fixtures' sake; looks at
-    the instance, which have it from outside, are shared out one by one."""
+    """Before `-m` chooses. What several workers share out among them are whole files, for the fixtures' sake."""
     for item in items:
-        suite = _suite(item)
-        if suite in _ON_INSTANCE:
-            item.add_marker(pytest.mark.on_instance)
-        if suite in _ALONE or (suite == "browser" and item.path.name in _BY_THE_CLOCK):
+        item.add_marker(pytest.mark.xdist_group(str(item.path)))
+        if _turn(item.path):
             item.add_marker(pytest.mark.alone)
-        if suite not in _ON_INSTANCE or "instance" not in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.xdist_group(str(item.path)))
-    items.sort(key=lambda item: _LAST.index(_suite(item)) if _suite(item) in _LAST else -1)
+    items.sort(key=lambda item: _turn(item.path))
 
 
-def _suite(item: pytest.Item) -> str:
-    return item.path.relative_to(Path(__file__).parent).parts[0]
+def _turn(path: Path) -> int:
+    suite = path.relative_to(Path(__file__).parent).parts[0]
+    return _ALONE.index(suite) + 1 if suite in _ALONE else 0
 
 
 @dataclass(frozen=True)
