@@ -9,14 +9,12 @@ import pytest
 from litestar import Litestar
 from litestar.routes import HTTPRoute
 
-from chappe_control.app import create_app
-from chappe_control.settings import ControlSettings
 from chappe_kernel.ids import encode_id, new_id
 from tests.access.expectations import EXPECTED
 from tests.access.expecting import CONSOLE_SIGN_IN, SIGN_IN, Expected
 from tests.access.knocking import ask, knock, make_params
 from tests.access.world import AccessWorld, Caller
-from tests.control.world import AUDIT_KEYS_TEXT, PEPPERS_TEXT
+from tests.routes import app_without_services
 
 _REFUSALS = {401, 403, 404, SIGN_IN, CONSOLE_SIGN_IN}
 
@@ -30,15 +28,7 @@ def routes_of(app: Litestar) -> Iterator[str]:
 
 
 def test_every_route_has_an_expectation_and_every_expectation_a_route() -> None:
-    app = create_app(
-        ControlSettings(
-            database_url="postgresql+asyncpg://x@/x",
-            redis_url="unix:///x",
-            key_peppers=PEPPERS_TEXT,
-            audit_keys=AUDIT_KEYS_TEXT,
-            port=0,
-        )
-    )
+    app = app_without_services()
     assert sorted(routes_of(app)) == sorted(EXPECTED), "say in expectations.py who may call it"
 
 

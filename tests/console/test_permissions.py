@@ -4,15 +4,13 @@ import pytest
 from litestar import Litestar
 from litestar.routes import HTTPRoute
 
-from chappe_control.app import create_app
 from chappe_control.console.menu import MENU, first_page
 from chappe_control.permissions import Permission, may
-from chappe_control.settings import ControlSettings
 from chappe_kernel.ids import PRICE_DRAFT, PRICE_VERSION, encode_id
 from chappe_tenants.operators.service import OperatorRole
 from tests.console.world import ConsoleWorld, show
-from tests.control.world import AUDIT_KEYS_TEXT, PEPPERS_TEXT
 from tests.portal.reading import read_page
+from tests.routes import app_without_services
 
 ALL = frozenset(OperatorRole)
 OPERATIONS = ALL - {OperatorRole.FINANCE}
@@ -96,15 +94,7 @@ OF_INVOICES = {"/console/invoices/{invoice_id}", "/console/invoices/runs/{run_id
 
 @pytest.fixture(scope="module")
 def app() -> Litestar:
-    return create_app(
-        ControlSettings(
-            database_url="postgresql+asyncpg://x@/x",
-            redis_url="unix:///x",
-            key_peppers=PEPPERS_TEXT,
-            audit_keys=AUDIT_KEYS_TEXT,
-            port=0,
-        )
-    )
+    return app_without_services()
 
 
 def console_routes(app: Litestar) -> set[str]:

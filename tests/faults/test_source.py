@@ -9,10 +9,9 @@ from pathlib import Path
 import pytest
 from litestar import Litestar
 
-from chappe_control.app import create_app
 from chappe_control.settings import ControlSettings
 from chappe_gateway.settings import GatewaySettings
-from tests.control.world import AUDIT_KEYS_TEXT, PEPPERS_TEXT
+from tests.routes import app_without_services
 
 ROOT = Path(__file__).parents[2]
 # Whatever takes requests, or is imported by what does.
@@ -28,15 +27,7 @@ _SECRET = re.compile(r"(secret|digest|password|token|checksum|signature|credenti
 
 @pytest.fixture(scope="module")
 def app() -> Litestar:
-    return create_app(
-        ControlSettings(
-            database_url="postgresql+asyncpg://x@/x",
-            redis_url="unix:///x",
-            key_peppers=PEPPERS_TEXT,
-            audit_keys=AUDIT_KEYS_TEXT,
-            port=0,
-        )
-    )
+    return app_without_services()
 
 
 def trees(*packages: str) -> Iterator[tuple[str, ast.Module]]:
