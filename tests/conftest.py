@@ -118,7 +118,7 @@ class DatabaseUrls:
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[PostgresServer]:
     """The server's process, without roles or databases yet."""
-    root = Path(tempfile.mkdtemp(prefix="chappe-pg-", dir=_quickest_folder()))
+    root = Path(tempfile.mkdtemp(prefix="chappe-pg-", dir=quickest_folder()))
     root.chmod(0o755)  # The server's unprivileged user passes through; its own folders are 0700.
     server = PostgresServer(root / "socket", embedded.Passwords(*(secrets.token_urlsafe(16) for _ in range(4))))
     embedded.prepare_data(root / "data", server.socket_dir, server.passwords.superuser)
@@ -136,7 +136,7 @@ def postgres_server() -> Iterator[PostgresServer]:
         shutil.rmtree(root, ignore_errors=True)
 
 
-def _quickest_folder() -> Path | None:
+def quickest_folder() -> Path | None:
     """In memory, where there is plenty of it: 900 tests copy a database of 17 MB. None is the system's own choice."""
     memory = Path("/dev/shm")  # noqa: S108 -- a folder of its own name is made in it
     try:

@@ -15,7 +15,7 @@ from tests.gateway.world import World, auth, chat_body
 _PATH = "/v1/chat/completions"
 _PAUSE_S = 0.005
 _WORSE = 8
-"""So many times its own baseline, and the slack beyond it: a machine of two cores runs other tests beside this one."""
+"""So many times its own baseline, and the slack beyond it: these tests run alone, but the client shares the machine."""
 _SLACK_S = 0.25
 
 

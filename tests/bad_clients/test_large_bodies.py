@@ -68,6 +68,7 @@ async def upload(
     return [one.result() for one in sending], highest_mib
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("how", ["content-length: 1073741824", "transfer-encoding: chunked"])
 async def test_a_gibibyte_is_refused_before_it_is_there(world: World, how: str) -> None:
     """The client goes on sending, whatever it was answered: at most what fits into buffers is ever taken."""
@@ -100,6 +101,7 @@ async def test_whoever_asks_first_hears_413_and_sends_nothing(world: World) -> N
             assert (answer.status, answer.closes) == (413, True)
 
 
+@pytest.mark.alone
 async def test_bombs_and_deep_json_are_refused_in_bounded_memory(world: World) -> None:
     packed = bomb(512 * 2**20)
     assert len(packed) < 2**20

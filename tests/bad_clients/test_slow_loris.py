@@ -63,6 +63,7 @@ async def closed_after_s(client: RawClient) -> float:
     return asyncio.get_running_loop().time() - began
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("said", [b"", b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nx: y"])
 async def test_hundreds_of_slow_heads_leave_room_for_those_who_ask(world: World, said: bytes) -> None:
     async with gateway_process(world, **_SETTINGS) as gateway, neighbour(world, gateway) as good:
@@ -78,6 +79,7 @@ async def test_hundreds_of_slow_heads_leave_room_for_those_who_ask(world: World,
         good.check(alone_s)
 
 
+@pytest.mark.alone
 async def test_slow_bodies_are_given_up_and_cost_nothing(world: World) -> None:
     """Whoever has a key may send a body, at its own pace, for so long; without one nobody waits for it."""
     async with gateway_process(world, **_SETTINGS) as gateway, neighbour(world, gateway) as good:

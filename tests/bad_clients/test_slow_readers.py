@@ -5,6 +5,8 @@ import contextlib
 import json
 import socket
 
+import pytest
+
 from chappe_gateway.engines.upstream import BUFFER_BYTES
 from chappe_kernel.rating import Outcome
 from chappe_kernel.wire.control import UsageEvent
@@ -52,6 +54,7 @@ def events_of(world: World) -> list[UsageEvent]:
     return [event for event in world.control.events.values() if event.tenant_id == world.tenant]
 
 
+@pytest.mark.alone
 async def test_a_byte_a_second_costs_bounded_memory_and_no_one_else_anything(world: World) -> None:
     world.engine.script = Script(tokens=TOKENS, text="x" * TOKEN_BYTES)
     async with gateway_process(world, STALL_S=str(STALL_S)) as gateway, neighbour(world, gateway) as good:

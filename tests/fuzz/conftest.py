@@ -1,5 +1,5 @@
 """The gateway suite's world; the gateways are processes of the tests' own."""
 
-from tests.gateway.conftest import gateway_redis_url, world
+from tests.bad_clients.conftest import gateway_redis_url, tmp_path, world
 
-__all__ = ["gateway_redis_url", "world"]
+__all__ = ["gateway_redis_url", "tmp_path", "world"]

@@ -26,6 +26,7 @@ _LOOK_EVERY_S = 0.1
 pytestmark = [pytest.mark.timeout(2 * SECONDS + 240)]
 
 
+@pytest.mark.alone
 async def test_bad_clients_get_a_clean_refusal_and_cost_nobody_anything(world: World) -> None:
     async with gateway_process(world) as gateway, neighbour(world, gateway) as good:
         alone_s = await good.baseline()
