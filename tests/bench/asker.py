@@ -1,15 +1,18 @@
 """Whoever asks for whole answers beside a load: `python -m tests.bench.asker PORT REQUEST_FILE`, until it is stopped.
 
-In a process of its own and before everything else on its core, so that what it measures is the gateway's. An answer
-counts from when it was to be asked for, also if the one before it was still waited for. Every fifth is asked for on a
-new connection. The moments are spread at random, since what runs at a pace must not be met at the same point of it.
+In a process of its own and before everything else on its core, so that what it measures is the gateway's. No request
+waits for the answer to another: one that is due while all kept connections are busy has one more. Every fifth is asked
+for on a new connection, which is used once. The moments are spread at random, since what runs at a pace must not be met
+at the same point of it.
 """
 
 import gc
 import random
+import select
 import socket
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import click
 import msgspec
@@ -30,45 +33,78 @@ class Ask(msgspec.Struct, array_like=True):
     is_new: bool
 
 
-def connect(port: int) -> socket.socket:
-    connection = socket.create_connection(("127.0.0.1", port), timeout=_TIMEOUT_S)
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return connection
+class _Asked(NamedTuple):
+    """One request that waits for its answer."""
+
+    connection: socket.socket
+    at: float
+    is_new: bool
 
 
-def ask(connection: socket.socket, request: bytes) -> None:
-    """Raises `RuntimeError` for any answer but the engine's."""
-    connection.sendall(request)
-    answer = b""
-    while not answer.endswith(WHOLE):
-        part = connection.recv(65_536)
-        answer += part
+class Asker:
+    """One `epoll`, any number of requests under way."""
+
+    def __init__(self, port: int, request: bytes, asks: list[Ask]) -> None:
+        self._port = port
+        self._request = request
+        self._asks = asks
+        self._kept: list[socket.socket] = []
+        """Those that nobody waits at."""
+        self._waiting: dict[int, _Asked] = {}
+        self._answers: dict[int, bytes] = {}
+        self._poll = select.epoll()
+
+    def run(self) -> None:
+        """For ever. Raises `RuntimeError` for any answer but the engine's, and for one that is too late."""
+        chance = random.Random(1)  # noqa: S311  # no secret
+        due = time.perf_counter()
+        number = 0
+        while True:
+            due += chance.uniform(0.5, 1.5) / ASKS_PER_S
+            while (left_s := due - time.perf_counter()) > 0:
+                for descriptor, _ in self._poll.poll(left_s):
+                    self._take(descriptor)
+            self._ask(is_new=number % _NEW_CONNECTION_EVERY == 0)
+            number += 1
+
+    def _ask(self, *, is_new: bool) -> None:
+        began = time.perf_counter()
+        if any(began - asked.at > _TIMEOUT_S for asked in self._waiting.values()):
+            raise RuntimeError("not answered in time")
+        connection = self._kept.pop() if self._kept and not is_new else self._connect()
+        self._waiting[connection.fileno()] = _Asked(connection, began, is_new)
+        self._answers[connection.fileno()] = b""
+        connection.sendall(self._request)
+
+    def _connect(self) -> socket.socket:
+        connection = socket.create_connection(("127.0.0.1", self._port), timeout=_TIMEOUT_S)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._poll.register(connection, select.EPOLLIN)
+        return connection
+
+    def _take(self, descriptor: int) -> None:
+        asked = self._waiting.get(descriptor)
+        if asked is None:
+            self._drop_kept(descriptor)
+            return
+        part = asked.connection.recv(65_536)
+        answer = self._answers[descriptor] = self._answers[descriptor] + part
         if not part or not answer.startswith(b"HTTP/1.1 200 "):
             raise RuntimeError(f"not answered: {answer!r}")
-
-
-def ask_for_ever(port: int, request: bytes, asks: list[Ask]) -> None:
-    chance = random.Random(1)  # noqa: S311  # no secret
-    kept = connect(port)
-    due = time.perf_counter()
-    while True:
-        due += chance.uniform(0.5, 1.5) / ASKS_PER_S
-        now = time.perf_counter()
-        if now < due:
-            time.sleep(due - now)
-            # Waking up is not the gateway's work.
-            began = time.perf_counter()
+        if not answer.endswith(WHOLE):
+            return
+        self._asks.append(Ask(asked.at, 1000 * (time.perf_counter() - asked.at), asked.is_new))
+        del self._waiting[descriptor], self._answers[descriptor]
+        if asked.is_new:
+            asked.connection.close()
         else:
-            began = due
-        is_new = len(asks) % _NEW_CONNECTION_EVERY == 0
-        if is_new:
-            with connect(port) as connection:
-                ask(connection, request)
-                ended = time.perf_counter()
-        else:
-            ask(kept, request)
-            ended = time.perf_counter()
-        asks.append(Ask(began, 1000 * (ended - began), is_new))
+            self._kept.append(asked.connection)
+
+    def _drop_kept(self, descriptor: int) -> None:
+        """The gateway has closed one that was idle for long."""
+        for connection in [one for one in self._kept if one.fileno() == descriptor]:
+            self._kept.remove(connection)
+            connection.close()
 
 
 @click.command()
@@ -79,7 +115,7 @@ def main(port: int, request_file: Path) -> None:
     go_before(2 * PRIORITY)
     asks: list[Ask] = []
     with until_terminated():
-        ask_for_ever(port, request_file.read_bytes(), asks)
+        Asker(port, request_file.read_bytes(), asks).run()
     click.echo(msgspec.json.encode(asks))
 
 

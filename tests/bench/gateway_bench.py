@@ -23,6 +23,12 @@ from tests.bench.upstream import CHUNKS, STREAM, UNARY, Ports, nginx_version, pa
 
 RESULTS = Path(__file__).parents[2] / ".chappe" / "bench"
 CONNECTIONS = (32, 64, 128)
+folder_option = click.option(
+    "--folder",
+    type=click.Path(path_type=Path),
+    default=RESULTS,
+    help="Where the spool is while it runs: /dev/shm shows what is left without the disk.",
+)
 Open = Callable[[Path, Ports], AbstractAsyncContextManager[System]]
 
 
@@ -97,10 +103,9 @@ async def measure(system: System, seconds: float) -> Result:
     )
 
 
-async def run_all(names: tuple[str, ...], seconds: float) -> dict[str, Result]:
+async def run_all(names: tuple[str, ...], seconds: float, folder: Path) -> dict[str, Result]:
     results: dict[str, Result] = {}
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=RESULTS) as name, upstream(Path(name)) as ports:
+    with tempfile.TemporaryDirectory(dir=folder) as name, upstream(Path(name)) as ports:
         for system_name in names:
             async with SYSTEMS[system_name](Path(name), ports) as system:
                 results[system_name] = await measure(system, seconds)
@@ -129,11 +134,14 @@ def table(results: dict[str, Result]) -> str:
 @click.option("--quick", is_flag=True, help="Without the peers, and shorter.")
 @click.option("--only", multiple=True, type=click.Choice(tuple(SYSTEMS)), help="These beside the upstream.")
 @click.option("--seconds", type=int, default=0, help="For each measurement: 4, or 2 with --quick.")
-def main(quick: bool, only: tuple[str, ...], seconds: int) -> None:
+@folder_option
+def main(quick: bool, only: tuple[str, ...], seconds: int, folder: Path) -> None:
     need("nginx", "wrk", "taskset")
     os.sched_setaffinity(0, {OTHER_CORE})
     names = ("upstream", *(name for name in only if name != "upstream")) if only else QUICK if quick else tuple(SYSTEMS)
-    results = uvloop.run(run_all(names, seconds or (2 if quick else 4)))
+    for needed in (folder, RESULTS):
+        needed.mkdir(parents=True, exist_ok=True)
+    results = uvloop.run(run_all(names, seconds or (2 if quick else 4), folder))
     written = RESULTS / "gateway.json"
     written.write_bytes(msgspec.json.format(msgspec.json.encode(results)))
     click.echo(table(results))

@@ -17,7 +17,7 @@ import time
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import click
 import msgspec
@@ -25,7 +25,7 @@ import psutil
 import uvloop
 
 from tests.bench.asker import Ask
-from tests.bench.gateway_bench import RESULTS
+from tests.bench.gateway_bench import folder_option
 from tests.bench.load import OTHER_CORE, pinned
 from tests.bench.paced_engine import ENDLESS, Lateness
 from tests.bench.stream_readers import Ended, Opened
@@ -217,9 +217,8 @@ def report(plan: Plan, measured: Measured) -> None:
     click.echo(f"load of the machine: {os.getloadavg()[0]:.1f}")
 
 
-async def run(plan: Plan) -> None:
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=RESULTS) as name:
+async def run(plan: Plan, folder: Path) -> None:
+    with tempfile.TemporaryDirectory(dir=folder) as name:
         report(plan, await measure(plan, Path(name)))
 
 
@@ -229,9 +228,11 @@ async def run(plan: Plan) -> None:
 @click.option("--seconds", type=float, default=20.0, help="How long all are open.")
 @click.option("--slow", type=int, default=0, help="Readers of a byte a second beside them.")
 @click.option("--slots", type=int, default=100, help="In how many moments of each period chunks are sent.")
-def main(streams: int, per_s: float, seconds: float, slow: int, slots: int) -> None:
+@folder_option
+def main(folder: Path, **plan: Any) -> None:
     os.sched_setaffinity(0, {OTHER_CORE})
-    uvloop.run(run(Plan(streams, per_s, seconds, slow, slots)))
+    folder.mkdir(parents=True, exist_ok=True)
+    uvloop.run(run(Plan(**plan), folder))
 
 
 if __name__ == "__main__":
