@@ -185,7 +185,7 @@ async def _admit(
         gateway.leave(call)
         raise
     gateway.records.watch(call.public_id)
-    call.deployment = offer.deployment
+    gateway.run_on(call, offer.deployment)
     call.settle_by = hold.grant.settle_by
     return Admitted(visitor, offer, bounds, hold, taken)
 

@@ -54,6 +54,8 @@ _log = structlog.get_logger()
 _Settled = TypeVar("_Settled", bound="asyncio.Future[Any]")
 
 _WATCHDOG_PERIOD_S = 0.25
+_WATCHED_AT_ONCE = 50
+"""Thousands of calls looked at in one go would hold up whatever is new for milliseconds."""
 _SETTLE_AT_STOP_S = 15.0
 _WITHDRAWN_STALL_S = 1.0
 _CANCEL_AGAIN_S = 0.5
@@ -121,6 +123,7 @@ class Gateway:
         if settings.metrics_port:
             self._metrics_page = MetricsPage(self, settings.metrics_host, settings.metrics_port)
         self.live: set[Call] = set()
+        self._running: Counter[str] = Counter()
         self._told_kept: str | None = None
         self._settling: set[asyncio.Future[Any]] = set()
         self._background: list[asyncio.Task[None]] = []
@@ -212,6 +215,11 @@ class Gateway:
             raise Unavailable("this gateway is busy; try again", code="overloaded")
         self.live.add(call)
 
+    def run_on(self, call: Call, deployment: str) -> None:
+        """It is admitted, and will run there."""
+        call.deployment = deployment
+        self._running[deployment] += 1
+
     def trace_of(self, call: Call) -> TraceContext | None:
         """What to tell those who work for it: its own span if spans are exported, else its client's as it came."""
         if self.spans is None:
@@ -226,12 +234,15 @@ class Gateway:
 
     def leave(self, call: Call) -> None:
         """The request is settled, or was never admitted."""
-        self.live.discard(call)
+        if call not in self.live:
+            return
+        self.live.remove(call)
+        if call.deployment is not None:
+            self._running[call.deployment] -= 1
 
     def loads(self) -> tuple[DeploymentLoad, ...]:
-        """Requests in flight by deployment. Counted when somebody asks, so that no request pays for it."""
-        running = Counter(call.deployment for call in self.live if call.deployment is not None)
-        return tuple(DeploymentLoad(name, running[name]) for name in sorted(running))
+        """Requests in flight by deployment, of those that have any."""
+        return tuple(DeploymentLoad(name, count) for name, count in sorted(self._running.items()) if count)
 
     def breaker_states(self) -> list[tuple[str, str, BreakerState]]:
         """Kind, name and state of each."""
@@ -273,14 +284,23 @@ class Gateway:
         period_s = min(_WATCHDOG_PERIOD_S, self.settings.stall_s / 4, self.settings.idle_s / 4)
         while True:
             await asyncio.sleep(period_s)
-            loop_now = asyncio.get_running_loop().time()
-            now = self.clock.monotonic()
-            is_fresh = self.snapshots.is_fresh()
-            for call in tuple(self.live):
-                self._check_deadlines(call, now, loop_now)
-                if not is_fresh:
-                    # Whoever lost a right meanwhile has lost it here too by now, and everybody counts on that.
-                    call.cut_engine("stale")
+            calls = tuple(self.live)
+            for first in range(0, len(calls), _WATCHED_AT_ONCE):
+                self._look_at(calls[first : first + _WATCHED_AT_ONCE])
+                await asyncio.sleep(0)
+
+    def _look_at(self, calls: Iterable[Call]) -> None:
+        loop_now = asyncio.get_running_loop().time()
+        now = self.clock.monotonic()
+        is_fresh = self.snapshots.is_fresh()
+        for call in calls:
+            if call not in self.live:
+                # It has ended since they were listed.
+                continue
+            self._check_deadlines(call, now, loop_now)
+            if not is_fresh:
+                # Whoever lost a right meanwhile has lost it here too by now, and everybody counts on that.
+                call.cut_engine("stale")
 
     def _check_deadlines(self, call: Call, now: float, loop_now: float) -> None:
         # Who may not go on gets no time to take what is left.

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 
 import pytest
 from hypothesis import given
@@ -33,6 +34,23 @@ async def test_requests_sent_at_once_on_one_connection_are_answered_in_order(wor
         assert status == 200
         assert len(await client.reader.readexactly(int(headers["content-length"]))) == len(whole)
         await world.events(3)
+
+
+async def test_a_client_that_leaves_its_second_answer_is_noticed_at_once(world: World) -> None:
+    """The first one's end, which comes when the second has begun, does not stop the watching for it."""
+    world.engine.script = Script(tokens=500, delay_s=0.02)
+    async with world.gateway() as gateway:
+        async with RawClient.to(gateway.port) as client:
+            client.send_chat(world.key, max_tokens=2)
+            client.send_chat(world.key, stream=True)
+            _, headers = await client.read_head()
+            await client.reader.readexactly(int(headers["content-length"]))
+            await client.reader.readuntil(b'" tok"')
+        left_at = time.monotonic()
+        await world.events(2)
+        [_, second] = world.engine.generations()
+        assert second.closed_at is not None
+        assert second.closed_at - left_at < 1
 
 
 async def test_a_connection_that_is_idle_for_long_is_closed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,3 +115,15 @@ def test_what_comes_with_the_end_counts_the_same(texts: list[str]) -> None:
     assert in_two.feed(end) == b""
     assert at_once.has_text == in_two.has_text == any(texts)
     assert at_once.text_chunks == in_two.text_chunks == sum(map(bool, texts))
+
+
+@given(_TEXTS, st.sampled_from([(",", ":"), (", ", ": ")]))
+def test_events_that_come_one_by_one_count_the_same(texts: list[str], separators: tuple[str, str]) -> None:
+    chunks = [{"choices": [{"delta": {"content": text, "tool_calls": [{"arguments": text}]}}]} for text in texts]
+    written = [b"data: " + json.dumps(chunk, separators=separators).encode() + b"\n\n" for chunk in chunks]
+    start = START_MARK + b'{"prompt_tokens":1,"cached_tokens":0}\n\n'
+    at_once, one_by_one = EngineEvents(), EngineEvents()
+    assert one_by_one.feed(start) == b""
+    assert [one_by_one.feed(event) for event in written] == written
+    assert at_once.feed(start + b"".join(written)) == b"".join(written)
+    assert at_once.text_chunks == one_by_one.text_chunks

@@ -206,6 +206,16 @@ async def test_a_silent_engine_is_cut_and_the_client_told(world: World) -> None:
     assert world.engine.generations()[0].closed_at is not None
 
 
+async def test_each_of_many_that_fall_silent_is_cut(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However few of them are looked at in one go."""
+    monkeypatch.setattr("chappe_gateway.gateway._WATCHED_AT_ONCE", 2)
+    world.engine.script.stall_after = 2
+    async with world.gateway(idle_s=0.3) as gateway:
+        asked = [gateway.http.post(PATH, json=chat_body(stream=True), headers=auth(world.key)) for _ in range(7)]
+        assert all("silent" in answer.text for answer in await asyncio.gather(*asked))
+        assert {event.outcome for event in await world.events(7)} == {Outcome.FAILED}
+
+
 async def test_streams_are_cut_when_their_grant_must_be_settled(world: World) -> None:
     world.control.admit_s, world.control.settle_s = 0.5, 0.8
     world.engine.script.tokens = 500

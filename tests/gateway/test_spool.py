@@ -216,6 +216,20 @@ async def test_who_stops_waiting_changes_nothing_for_the_event(tmp_path: Path) -
     spool.close()
 
 
+async def test_what_goes_wrong_after_one_commit_keeps_no_other_answer_waiting(tmp_path: Path) -> None:
+    spool = await opened(tmp_path)
+
+    def fail() -> None:
+        raise ValueError
+
+    # The first is on its way alone; these two are written together.
+    settled = [spool.put(event()), spool.put(event(), fail), spool.put(event())]
+    async with asyncio.timeout(5):
+        await asyncio.gather(*settled)
+        await spool.commit(event())
+    spool.close()
+
+
 async def test_a_batch_that_is_under_way_at_a_stop_is_not_sent_twice(tmp_path: Path) -> None:
     received, answered = asyncio.Event(), asyncio.Event()
 

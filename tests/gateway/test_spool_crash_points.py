@@ -10,6 +10,7 @@ and those whose answers had ended, the one that they ended with.
 import asyncio
 import shutil
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,23 +36,27 @@ class Observer:
     """Called around each statement that the spool's thread executes."""
 
     seen: Callable[[str], None] = lambda _: None
+    still: threading.RLock = field(default_factory=threading.RLock)
+    """Kept while a statement runs: files that are copied in its midst, one after another, are of no one moment."""
 
     def connection(self) -> type[sqlite3.Connection]:
         observer = self
 
         class Observed(sqlite3.Connection):
             def execute(self, sql: str, *values: Any) -> sqlite3.Cursor:
-                observer.seen(f"before {sql}")
-                cursor = super().execute(sql, *values)
-                # What it executes is executed when it returns: each is one step.
-                observer.seen(f"after {sql}")
-                return cursor
+                with observer.still:
+                    observer.seen(f"before {sql}")
+                    cursor = super().execute(sql, *values)
+                    # What it executes is executed when it returns: each is one step.
+                    observer.seen(f"after {sql}")
+                    return cursor
 
             def executescript(self, sql: str) -> sqlite3.Cursor:
-                observer.seen(f"before {sql}")
-                cursor = super().executescript(sql)
-                observer.seen(f"after {sql}")
-                return cursor
+                with observer.still:
+                    observer.seen(f"before {sql}")
+                    cursor = super().executescript(sql)
+                    observer.seen(f"after {sql}")
+                    return cursor
 
         return Observed
 
@@ -109,17 +114,19 @@ class Gateway:
 
     folder: Path
     copies: Path
+    still: threading.RLock = field(default_factory=threading.RLock)
     control: Control = field(default_factory=Control)
     began: list[UUID] = field(default_factory=list)
     ended: dict[UUID, UsageEvent] = field(default_factory=dict)
     moments: list[Moment] = field(default_factory=list)
 
     def may_die(self, what: str) -> None:
-        # Before the files are copied: an answer that ends meanwhile may not be in the copy.
-        began, ended, control = tuple(self.began), dict(self.ended), self.control.copy()
-        copy = self.copies / str(len(self.moments))
-        shutil.copytree(self.folder, copy)
-        self.moments.append(Moment(what, copy, began, ended, control))
+        with self.still:
+            # Before the files are copied: an answer that ends meanwhile may not be in the copy.
+            began, ended, control = tuple(self.began), dict(self.ended), self.control.copy()
+            copy = self.copies / str(len(self.moments))
+            shutil.copytree(self.folder, copy)
+            self.moments.append(Moment(what, copy, began, ended, control))
 
     async def settle(self, spool: Spool) -> None:
         """Its answer ends once `commit` has returned."""
@@ -199,7 +206,7 @@ async def assert_whole(moment: Moment) -> None:
 
 
 async def test_a_gateway_may_die_around_every_statement_and_every_answer(observer: Observer, tmp_path: Path) -> None:
-    gateway = Gateway(tmp_path / "live", tmp_path / "copies")
+    gateway = Gateway(tmp_path / "live", tmp_path / "copies", observer.still)
     gateway.folder.mkdir()
     observer.seen = gateway.control.seen = gateway.may_die
     spool = await opened(gateway.folder)

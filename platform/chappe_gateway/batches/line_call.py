@@ -44,8 +44,11 @@ class _Nobody:
     def has_shown_certificate(self) -> bool:
         return False
 
-    def watch(self, on_leaving: Callable[[], None] | None) -> None:
+    def watch(self, on_leaving: Callable[[], None]) -> None:
         """Nobody leaves."""
+
+    def unwatch(self, on_leaving: Callable[[], None]) -> None:
+        """Nor is anybody watched."""
 
     def take_body(self, _: Any) -> bytes:
         return self._body

@@ -48,8 +48,12 @@ class Connection(Protocol):
         """Whether who is at its other end has one that those sign whom we trust to sign for peers."""
         ...
 
-    def watch(self, on_leaving: Callable[[], None] | None) -> None:
+    def watch(self, on_leaving: Callable[[], None]) -> None:
         """Call this when the client leaves, at once if it has left."""
+        ...
+
+    def unwatch(self, on_leaving: Callable[[], None]) -> None:
+        """No more. What a later request on the same connection watches with stays."""
         ...
 
     def take_body(self, scope: Any) -> bytes | None:
@@ -126,6 +130,8 @@ class Call:
     trace_parent: TraceContext | None = None
     """Its span, and its caller's; only while spans are exported."""
     response_started = False
+    answered = False
+    """All of it was sent, without a way over ASGI."""
     sending_since: float | None = None
     reading_since: float | None = None
     settle_by: float | None = None
@@ -260,7 +266,7 @@ class Call:
         """The answer is complete, or nobody is there."""
         if self._is_watching:
             self._is_watching = False
-            self._connection.watch(None)
+            self._connection.unwatch(self._client_left)
 
     def drop_client(self) -> None:
         """The client has stalled: it counts as disconnected, and its connection is closed at once."""
@@ -303,7 +309,7 @@ class Call:
 
     async def send_body(self, data: bytes, *, more: bool) -> None:
         """Send a part of the body. It waits while the client does not take what it was sent before."""
-        if data and (self.send_at_once if more else self._end_at_once)(data):
+        if data and (self.send_at_once if more else self.end_at_once)(data):
             return
         self.sending_since = asyncio.get_running_loop().time()
         await self._send({"type": "http.response.body", "body": data, "more_body": more})
@@ -313,8 +319,10 @@ class Call:
         """Send more of a stream, at least one byte; False when the client does not take it now."""
         return self._connection.send_chunk(self._scope, data)
 
-    def _end_at_once(self, data: bytes) -> bool:
-        return self._connection.end_stream(self._scope, data)
+    def end_at_once(self, data: bytes) -> bool:
+        """Send the last bytes of a stream, at least one; False when the client does not take them now."""
+        self.answered = self._connection.end_stream(self._scope, data)
+        return self.answered
 
     async def respond(self, status: int, headers: Headers, body: bytes) -> None:
         """A whole answer. A body that was not read is not read any more: the connection closes."""
@@ -330,19 +338,28 @@ class Call:
 
     async def complete(self, body: bytes) -> None:
         """The answer of a request that was served whole, in one piece."""
-        headers = [JSON, (b"content-length", b"%d" % len(body))]
-        if self._connection.answer(self._scope, self._head(headers), body):
-            self.response_started = True
-        else:
+        if not self.complete_at_once(body):
             await self.respond(200, [], body)
+
+    def complete_at_once(self, body: bytes) -> bool:
+        """`complete` without waiting; False when that cannot be."""
+        headers = [JSON, (b"content-length", b"%d" % len(body))]
+        self.answered = self._connection.answer(self._scope, self._head(headers), body)
+        self.response_started |= self.answered
+        return self.answered
 
     async def begin_stream(self, headers: Headers, data: bytes, *, more: bool) -> None:
         """The head of a stream that is going well, and what it begins with, or all of it."""
-        if self._connection.begin_stream(self._scope, self._head(headers), data, more=more):
-            self.response_started = True
-        else:
+        if not self.begin_stream_at_once(headers, data, more=more):
             await self.start(200, headers)
             await self.send_body(data, more=more)
+
+    def begin_stream_at_once(self, headers: Headers, data: bytes, *, more: bool) -> bool:
+        """`begin_stream` without waiting; False when that cannot be."""
+        begun = self._connection.begin_stream(self._scope, self._head(headers), data, more=more)
+        self.response_started |= begun
+        self.answered = begun and not more
+        return begun
 
     async def respond_again(self, answer: Answer) -> None:
         """What an earlier request with the same `Idempotency-Key` was answered; this one costs nothing."""

@@ -186,14 +186,16 @@ class GatewayProtocol(HttpToolsProtocol):
     def has_shown_certificate(self) -> bool:
         return bool(self.transport.get_extra_info("peercert"))
 
-    def watch(self, on_leaving: Callable[[], None] | None) -> None:
+    def watch(self, on_leaving: Callable[[], None]) -> None:
         self._on_leaving = on_leaving
-        if on_leaving is None:
-            return
         # A long body may have paused it, and then nobody would notice.
         self.flow.resume_reading()
         if self._lost:
             on_leaving()
+
+    def unwatch(self, on_leaving: Callable[[], None]) -> None:
+        if self._on_leaving == on_leaving:
+            self._on_leaving = None
 
     def take_body(self, scope: Any) -> bytes | None:
         cycle = self.cycle

@@ -95,14 +95,16 @@ async def relay_answer(gateway: Gateway, call: Call, admitted: Admitted, work: W
             refused=isinstance(failure, _NOTHING_SERVED),
             answer=lambda _: Answer(call.public_id, JSON[1], body),
         )
-        settling = begin_settling(gateway, call, admitted, ending)
+        tell = None if failure is not None else lambda _: call.complete_at_once(body)
+        settling = begin_settling(gateway, call, admitted, ending, tell)
     if call.gone and end is None:
         # Settling waits for the engine's record; nobody waits for us.
         raise ClientGone
     await settling
     if failure is not None:
         raise failure
-    await call.complete(body)
+    if not call.answered:
+        await call.complete(body)
 
 
 async def relay_stream(gateway: Gateway, call: Call, admitted: Admitted, work: Work) -> None:
@@ -119,7 +121,7 @@ async def relay_stream(gateway: Gateway, call: Call, admitted: Admitted, work: W
     finally:
         call.abort_exchange()
         ending = stream.ending(refused=isinstance(failure, _NOTHING_SERVED))
-        settling = begin_settling(gateway, call, admitted, ending)
+        settling = begin_settling(gateway, call, admitted, ending, stream.finish_at_once if failure is None else None)
     if failure is None and not stream.is_complete():
         failure = EngineFailed("the engine broke off")
     if call.gone:
@@ -127,6 +129,8 @@ async def relay_stream(gateway: Gateway, call: Call, admitted: Admitted, work: W
     if failure is not None and call.response_started:
         await call.send_body(stream.failure(failure), more=True)
     event: UsageEvent | None = await settling
+    if call.answered:
+        return
     if failure is not None and not call.response_started:
         raise failure
     if failure is None and event is not None:
@@ -201,18 +205,32 @@ class _Stream:
 
     async def finish(self, event: UsageEvent) -> None:
         """The last bytes: what came with the end, the usage if it was asked for, and that it is done."""
-        held, self._held = self._held, b""
+        data = self._all_that_is_left(event)
         if self._call.response_started:
-            await self._call.send_body(held + self._last_bytes(event), more=False)
+            await self._call.send_body(data, more=False)
         else:
-            self._note_chunk_head(held)
-            await self._call.begin_stream(_STREAM_HEADERS, held + self._last_bytes(event), more=False)
+            await self._call.begin_stream(_STREAM_HEADERS, data, more=False)
+
+    def finish_at_once(self, event: UsageEvent) -> None:
+        """`finish`, if that needs no waiting."""
+        data = self._all_that_is_left(event)
+        if not data:
+            return
+        if self._call.response_started:
+            self._call.end_at_once(data)
+        else:
+            self._call.begin_stream_at_once(_STREAM_HEADERS, data, more=False)
 
     def failure(self, error: ChappeError) -> bytes:
         """The event that tells what broke the stream off."""
         if self._told is not None:
             return self._told.failure(error)
         return b"data: " + self._call.error_answer(error).body + b"\n\n"
+
+    def _all_that_is_left(self, event: UsageEvent) -> bytes:
+        if not self._call.response_started:
+            self._note_chunk_head(self._held)
+        return self._held + self._last_bytes(event)
 
     def _last_bytes(self, event: UsageEvent) -> bytes:
         if self._told is not None and self._events.end is not None:
@@ -265,7 +283,8 @@ class _Stream:
                 self._gateway.turns.first_token(call, 0 if events.start is None else events.start.prompt_tokens)
             if call.claim is not None:
                 call.claim.add(passing)
-            if self._goes_with_last_bytes() or not (call.response_started and call.send_at_once(passing)):
+            is_held = events.end is not None and self._goes_with_last_bytes()
+            if is_held or not (call.response_started and call.send_at_once(passing)):
                 self._held = passing
                 return False
         return events.end is None

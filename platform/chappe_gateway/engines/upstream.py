@@ -117,9 +117,10 @@ class Exchange(asyncio.Protocol):
 
     def _offer(self) -> bool:
         """Whether it is taken, and more is wanted as it comes."""
-        if self._chunks and self._taker is not None and not self._taker(self.take_buffered()):
-            self._taker = None
-        return self._taker is not None
+        taker = self._taker
+        if taker is not None and self._chunks and not taker(self.take_buffered()):
+            self._taker = taker = None
+        return taker is not None
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():

@@ -31,6 +31,8 @@ from chappe_kernel.wire.engine import End, Start
 
 _log = structlog.get_logger()
 
+Tell = Callable[[UsageEvent], object]
+"""Sends what is left of an answer, if that needs no waiting."""
 # After an engine's death its client still waits for the end of the answer.
 _FAILED_RECORD_WAIT_S = 1.0
 
@@ -67,11 +69,13 @@ class _Judgement(Struct, frozen=True):
 
 
 def begin_settling(
-    gateway: Gateway, call: Call, admitted: Admitted, ending: Ending
+    gateway: Gateway, call: Call, admitted: Admitted, ending: Ending, tell: Tell | None
 ) -> "asyncio.Future[UsageEvent | None]":
     """Charge the request once and put its event on disk, whatever happens to whoever waits for it.
 
     Most requests ended well and sent no `Idempotency-Key`: nobody has to be asked, and no task is needed for them.
+    Their client is told by `tell` in the moment in which the event is on disk, since a task would be woken only after
+    whatever else is ready then; whether that could be done is `call.answered`.
     """
     end = ending.end
     if call.claim is not None or ending.client_gone or end is None or end.outcome != "completed":
@@ -82,7 +86,9 @@ def begin_settling(
         gateway.note_settled(call, event)
         gateway.grants.settle(admitted.hold, event.amount_nano)
         admitted.taken.settle(event.counts.prompt_tokens + event.counts.completion_tokens)
-        settled: asyncio.Future[UsageEvent | None] = gateway.spool.put(event, partial(_leave, gateway, call))  # type: ignore[assignment]  # invariant
+        settled: asyncio.Future[UsageEvent | None] = gateway.spool.put(  # type: ignore[assignment]  # invariant
+            event, partial(_end, gateway, call, tell, event)
+        )
     except BaseException:
         admitted.taken.end()
         _leave(gateway, call)
@@ -116,6 +122,12 @@ async def settle(gateway: Gateway, call: Call, admitted: Admitted, ending: Endin
         admitted.taken.end()
         _leave(gateway, call)
     return event
+
+
+def _end(gateway: Gateway, call: Call, tell: Tell | None, event: UsageEvent) -> None:
+    _leave(gateway, call)
+    if tell is not None:
+        tell(event)
 
 
 def _leave(gateway: Gateway, call: Call) -> None:

@@ -227,8 +227,7 @@ class Spool:
         self._gathered.append(_Insert(key, body.decode(), event, done, then))
         if not self._is_writing:
             self._is_writing = True
-            # Whatever else this turn of the loop settles goes along.
-            loop.call_soon(self._hand_over, loop)
+            self._hand_over(loop)
         return done
 
     def _hand_over(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -244,7 +243,11 @@ class Spool:
         self._hand_over(group.loop)
         for item in group.inserts:
             if item.then is not None:
-                item.then()
+                try:
+                    item.then()
+                except Exception:  # noqa: BLE001  # see below
+                    # A defect, and one request's: the others' answers wait for this too.
+                    _log.exception("after_commit_failed", request_id=str(item.event.request_id))
             if not item.done.done():
                 item.done.set_result(item.event)
 
