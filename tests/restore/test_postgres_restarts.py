@@ -22,6 +22,7 @@ async def estate(place: Place) -> AsyncIterator[Estate]:
         yield running
 
 
+@pytest.mark.alone  # what is lent has to last as long as the server takes to come back
 @pytest.mark.timeout(300)
 async def test_no_acknowledged_settle_is_lost(estate: Estate) -> None:
     place = estate.place
