@@ -3,6 +3,7 @@
 import importlib.util
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -183,3 +184,38 @@ def test_missing_python_is_named_by_the_shell(tmp_path: Path) -> None:
     assert result.returncode == 1
     assert "Chappe needs Python 3.11 or newer" in result.stderr
     assert "apt-get install python3 python3-venv" in result.stderr
+
+
+@pytest.fixture
+def pythons(tmp_path: Path) -> Callable[[str, str], Path]:
+    """Makes a program that passes for a Python: it can import what stands in `can`, and as whom it was started it says
+    instead of running a script."""
+
+    def make(name: str, can: str) -> Path:
+        program = tmp_path / name
+        imports = 'case "$2" in *ensurepip*) exit 1;; esac' if can == "nothing" else ":"
+        program.write_text(f"""#!/bin/sh\nif [ "$1" = -c ]; then {imports}; exit 0; fi\necho {name}\n""")
+        program.chmod(0o755)
+        return program
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("first", "chosen"), [("everything", "first"), ("nothing", "second")], ids=["first", "not-without-venv"]
+)
+def test_first_python_that_can_make_environments_is_taken(
+    pythons: Callable[[str, str], Path], first: str, chosen: str
+) -> None:
+    candidates = f"{pythons('first', first)} {pythons('second', 'everything')}"
+    assert _chosen(candidates) == chosen
+
+
+def test_python_without_venv_is_asked_when_it_is_the_only_one(pythons: Callable[[str, str], Path]) -> None:
+    assert _chosen(str(pythons("only", "nothing"))) == "only"
+
+
+def _chosen(candidates: str) -> str:
+    command = ["sh", str(SETUP / "bootstrap.sh"), "runtime"]
+    environ = {"PATH": "/usr/bin:/bin", "PYTHON": candidates}
+    return subprocess.run(command, env=environ, check=True, capture_output=True, text=True).stdout.strip()
