@@ -13,5 +13,5 @@ from tests.control.world import CREDENTIALS, MANIFEST
 @pytest.fixture(scope="package")
 async def access(postgres: PostgresServer) -> AsyncIterator[AccessWorld]:
     with hashing_with(quick_hasher()):
-        async with running_control(postgres, MANIFEST, CREDENTIALS) as control:
+        async with running_control(postgres, MANIFEST, CREDENTIALS, works=False) as control:
             yield await make_world(control)

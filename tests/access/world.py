@@ -122,13 +122,9 @@ class AccessWorld:
         return made
 
     async def last_change(self) -> int:
-        """The number of the audit log's last entry that a request can have made: it stays while no caller changes
-        anything. What the control plane does unasked, a bill that is checked or a letter that is sent, stands there as
-        a command's."""
+        """The number of the audit log's last entry: it stays while nothing changes."""
         async with self.control.engine.connect() as connection:
-            found = await connection.exec_driver_sql(
-                "SELECT coalesce(max(sequence), 0) FROM audit_entry WHERE actor_kind <> 'command'"
-            )
+            found = await connection.exec_driver_sql("SELECT coalesce(max(sequence), 0) FROM audit_entry")
             return int(found.scalar_one())
 
 

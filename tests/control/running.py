@@ -44,9 +44,10 @@ class RunningControl:
 
 @asynccontextmanager
 async def running_control(
-    postgres: PostgresServer, manifest: Mapping[str, Any], credentials: Mapping[str, str]
+    postgres: PostgresServer, manifest: Mapping[str, Any], credentials: Mapping[str, str], *, works: bool = True
 ) -> AsyncIterator[RunningControl]:
-    """With this catalogue, no tenant, and throttles that no suite reaches by itself."""
+    """With this catalogue, no tenant, and throttles that no suite reaches by itself. Without `works` it changes nothing
+    that it is not asked to."""
     name = f"control_{secrets.token_hex(6)}"
     urls = await postgres.create_database(name, TEMPLATE)
     directory = Path(tempfile.mkdtemp(prefix="chappe-valkey-"))
@@ -71,6 +72,7 @@ async def running_control(
                 account_failures_per_minute=_MANY,
                 management_calls_per_minute=_MANY,
                 failed_sign_ins_per_minute=_MANY,
+                works=works,
             )
             async with serve(settings, clock) as url, httpx.AsyncClient(base_url=url, timeout=20) as http:
                 yield RunningControl(http, settings, database, engine, urls, clock)
