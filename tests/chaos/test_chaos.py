@@ -7,7 +7,6 @@ import asyncio
 import os
 import random
 import secrets
-import sqlite3
 import time
 from collections import Counter
 from uuid import UUID
@@ -18,6 +17,7 @@ from chappe_kernel.ids import REQUEST, encode_id
 from tests.chaos.books import BUDGETS, EVENTS, Sums, check_books, check_budgets
 from tests.chaos.load import Seen, run_clients
 from tests.chaos.realm import CONTROL, POSTGRES, WORKER, Realm
+from tests.gateway.spool_files import spooled
 
 GATEWAYS = ("gw-0", "gw-1")
 ENGINES = ("engine-0", "engine-1")
@@ -110,10 +110,7 @@ async def _unsettled(realm: Realm) -> set[UUID]:
 def _unshipped(realm: Realm) -> set[UUID]:
     found: set[UUID] = set()
     for path in (realm.folder / "spool").glob("*.sqlite"):
-        spool = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
-        left = spool.execute("SELECT substr(request_id, 1, 16) FROM event WHERE shipped_epoch IS NULL")
-        found |= {UUID(bytes=key) for (key,) in left}
-        spool.close()
+        found |= {UUID(bytes=row.key[:16]) for row in spooled(path) if not row.is_shipped}
     return found
 
 

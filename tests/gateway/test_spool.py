@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import errno
+import shutil
 import sqlite3
 import time
 from pathlib import Path
@@ -9,6 +11,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from chappe_gateway.usage import commit_log
 from chappe_gateway.usage.shipper import MAX_BATCH, Shipper
 from chappe_gateway.usage.spool import Spool
 from chappe_kernel.errors import Unavailable
@@ -16,6 +19,7 @@ from chappe_kernel.ids import new_id
 from chappe_kernel.rating import NO_COUNTS, Outcome
 from chappe_kernel.wire.control import UsageBatch, UsageEvent, UsageReceipt
 from tests.gateway.fake_control import CHAT, STARTED
+from tests.gateway.spool_files import spooled
 from tests.gateway.test_answers_shape import check_error
 from tests.gateway.world import RunningGateway, World, auth, chat_body, until
 
@@ -70,16 +74,20 @@ async def test_commits_survive_and_are_durable(tmp_path: Path) -> None:
     spool = await opened(tmp_path)
     events = [event() for _ in range(300)]
     await asyncio.gather(*(spool.commit(one) for one in [*events, *events[:50]]))
+    killed = shutil.copytree(tmp_path, tmp_path / "killed")
+    spool.close()
+    assert [row.key for row in spooled(tmp_path / "spool" / "gw.sqlite")] == [one.request_id.bytes for one in events]
     with sqlite3.connect(tmp_path / "spool" / "gw.sqlite") as db:
         assert db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
-        assert db.execute("SELECT count(*) FROM event").fetchone() == (300,)
+        assert db.execute("SELECT count(*) FROM event").fetchone() == (300,), "a stop leaves nothing in the log"
     db.close()
-    spool.close()
-    again = await opened(tmp_path)
-    batch = await again.unshipped(1000)
-    assert batch is not None
-    assert decoded(batch.events_json) == tuple(events)
-    again.close()
+    for folder in (tmp_path, killed):
+        again = await opened(folder)
+        assert again.state().unshipped == 300
+        batch = await again.unshipped(1000)
+        assert batch is not None
+        assert decoded(batch.events_json) == tuple(events)
+        again.close()
 
 
 async def test_batches_are_bounded_and_in_order(tmp_path: Path) -> None:
@@ -153,23 +161,79 @@ async def test_a_full_spool_refuses_before_it_loses(tmp_path: Path) -> None:
     full.close()
 
 
-async def test_a_failing_disk_delays_and_loses_nothing(tmp_path: Path) -> None:
+def refuse(*_: object) -> None:
+    raise OSError(errno.EIO, "the disk is gone")
+
+
+async def test_a_failing_disk_delays_and_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spool = await opened(tmp_path)
-    blocker = sqlite3.connect(tmp_path / "spool" / "gw.sqlite", isolation_level=None)
-    await spool._do(lambda db: db.execute("PRAGMA busy_timeout = 10").fetchall() and None)
-    blocker.execute("BEGIN IMMEDIATE")
+    monkeypatch.setattr(commit_log, "write", refuse)
     commit = asyncio.create_task(spool.commit(event()))
-    await until(lambda: spool._failing)
+    await until(lambda: spool.state().is_failing)
     with pytest.raises(Unavailable):
         spool.reserve()
     assert not commit.done()
-    blocker.execute("ROLLBACK")
-    blocker.close()
+    monkeypatch.undo()
     await asyncio.wait_for(commit, 5)
     spool.reserve()
     batch = await spool.unshipped(10)
     assert batch is not None
     assert batch.size == 1
+    spool.close()
+
+
+async def block_sqlite(spool: Spool) -> sqlite3.Connection:
+    blocker = sqlite3.connect(spool.path, isolation_level=None)
+    await spool._do(lambda db: db.execute("PRAGMA busy_timeout = 10").fetchall() and None)
+    blocker.execute("BEGIN IMMEDIATE")
+    return blocker
+
+
+async def test_answers_do_not_wait_for_sqlite_and_it_gets_everything_once_it_works(tmp_path: Path) -> None:
+    spool, events = await opened(tmp_path), [event() for _ in range(40)]
+    blocker = await block_sqlite(spool)
+    for one in events[:20]:
+        await asyncio.wait_for(spool.commit(one), 5)
+    with pytest.raises(sqlite3.OperationalError):
+        await spool.unshipped(100)
+    for one in events[20:]:
+        await asyncio.wait_for(spool.commit(one), 5)
+    killed = shutil.copytree(tmp_path, tmp_path / "killed", ignore=shutil.ignore_patterns("*-shm"))
+    blocker.execute("ROLLBACK")
+    blocker.close()
+    for each in (spool, await opened(killed)):
+        batch = await each.unshipped(100)
+        assert batch is not None
+        assert decoded(batch.events_json) == tuple(events)
+        assert await each.find([events[-1].request_id]) == {events[-1].request_id: events[-1]}
+        each.close()
+
+
+async def test_what_sqlite_does_not_take_for_long_refuses_new_work_and_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commit_log, "SEGMENT_BYTES", 4096)
+    spool, events = await opened(tmp_path), [event() for _ in range(40)]
+    blocker = await block_sqlite(spool)
+    commits = [asyncio.create_task(spool.commit(one)) for one in events[:1]]
+    await asyncio.wait_for(commits[0], 5)
+    for one in events[1:]:
+        # One group each, so that the log fills.
+        commits.append(asyncio.create_task(spool.commit(one)))
+        await asyncio.wait(commits[-1:], timeout=0.05)
+        if spool.state().is_failing:
+            break
+    await until(lambda: spool.state().is_failing)
+    with pytest.raises(Unavailable):
+        spool.reserve()
+    assert not commits[-1].done()
+    blocker.execute("ROLLBACK")
+    blocker.close()
+    await asyncio.wait_for(asyncio.gather(*commits), 5)
+    spool.reserve()
+    batch = await spool.unshipped(100)
+    assert batch is not None
+    assert decoded(batch.events_json) == tuple(events[: len(commits)])
     spool.close()
 
 

@@ -1,10 +1,11 @@
 """A gateway that dies at any moment between a request's settlement and its record's being forgotten, and a spool whose
-every statement fails once.
+every statement and every write fails once.
 
-What a killed process leaves is what its files are at that moment: they are copied before and after each statement, and
-the log is cut where its writes ended. From each copy another gateway goes on as orphans' heirs do: it settles what has
-no record by what the engine said, and ships. Then each request has one content, in the spool and wherever it was sent;
-and those whose answers had ended, the one that they ended with.
+What a killed process leaves is what its files are at that moment: they are copied before and after each statement and
+around and amidst each write to the log, and SQLite's own log is cut where its writes ended. From each copy another
+gateway goes on as orphans' heirs do: it settles what has no record by what the engine said, and ships. Then each
+request has one content, in the spool and wherever it was sent; and those whose answers had ended, the one that they
+ended with.
 """
 
 import asyncio
@@ -20,6 +21,7 @@ from uuid import UUID
 import msgspec
 import pytest
 
+from chappe_gateway.usage import commit_log
 from chappe_gateway.usage.shipper import Shipper
 from chappe_gateway.usage.spool import Life, Spool
 from chappe_kernel.ids import new_id
@@ -33,7 +35,7 @@ _WAL_HEAD, _FRAME = 32, 24 + 4096
 
 @dataclass
 class Observer:
-    """Called around each statement that the spool's thread executes."""
+    """Called around each statement that the spool's register executes, and around and amidst each write to its log."""
 
     seen: Callable[[str], None] = lambda _: None
     still: threading.RLock = field(default_factory=threading.RLock)
@@ -63,12 +65,22 @@ class Observer:
 
 @pytest.fixture
 def observer(monkeypatch: pytest.MonkeyPatch) -> Observer:
-    observer, connect = Observer(), sqlite3.connect
+    observer, connect, commit_write = Observer(), sqlite3.connect, commit_log.write
 
     def observed(*arguments: Any, **options: Any) -> sqlite3.Connection:
         return connect(*arguments, **options, factory=observer.connection())
 
+    def write(file: int, data: bytes, offset: int) -> None:
+        with observer.still:
+            observer.seen("before write")
+            if len(data) > 1:
+                commit_write(file, data[: len(data) // 2], offset)
+                observer.seen("half of write")
+            commit_write(file, data, offset)
+            observer.seen("after write")
+
     monkeypatch.setattr("chappe_gateway.usage.spool.sqlite3.connect", observed)
+    monkeypatch.setattr(commit_log, "write", write)
     return observer
 
 
@@ -214,7 +226,7 @@ async def test_a_gateway_may_die_around_every_statement_and_every_answer(observe
     observer.seen = gateway.control.seen = lambda _: None
     gateway.may_die("at rest")
     words = {word for moment in gateway.moments for word in moment.what.split()}
-    assert {"INSERT", "UPDATE", "DELETE", "received", "ended", "synchronous"} <= words
+    assert {"INSERT", "UPDATE", "DELETE", "received", "ended", "synchronous", "write", "half"} <= words
     assert len(gateway.moments) > 60
     for moment in gateway.moments:
         await assert_whole(moment)
@@ -243,16 +255,21 @@ async def test_a_log_that_was_half_written_has_whole_records_or_none(tmp_path: P
 
 @dataclass
 class Failing:
-    """A disk that is full for a moment: the statement of this number fails."""
+    """A disk that is full for a moment: the statement, or the part of a write to the log, of this number fails."""
 
     number: int
     executed: int = 0
 
     def __call__(self, what: str) -> None:
-        if what.startswith(("before INSERT", "before UPDATE", "before DELETE", "before SELECT", "before \nSELECT")):
-            self.executed += 1
-            if self.executed - 1 == self.number:
-                raise sqlite3.OperationalError("database or disk is full")
+        if what.endswith("write"):
+            self._count(OSError("the disk is gone"))
+        elif what.startswith(("before INSERT", "before UPDATE", "before DELETE", "before SELECT", "before \nSELECT")):
+            self._count(sqlite3.OperationalError("database or disk is full"))
+
+    def _count(self, failure: Exception) -> None:
+        self.executed += 1
+        if self.executed - 1 == self.number:
+            raise failure
 
 
 async def test_each_statement_may_fail_once_and_everything_is_shipped(observer: Observer, tmp_path: Path) -> None:
@@ -261,7 +278,7 @@ async def test_each_statement_may_fail_once_and_everything_is_shipped(observer: 
     while number <= executed:
         executed = await _ship_with(observer, Failing(number), tmp_path / str(number))
         number += 1
-    assert executed >= 6
+    assert executed >= 18
 
 
 async def _ship_with(observer: Observer, failing: Failing, folder: Path) -> int:

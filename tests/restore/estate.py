@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import os
-import sqlite3
 import subprocess
 import sys
 from collections import Counter
@@ -32,6 +31,7 @@ from tests.control.conftest import serve
 from tests.control.world import AUDIT_KEYS_TEXT, CREDENTIALS, MANIFEST, PEPPERS, PEPPERS_TEXT, HandClock, Tenant
 from tests.gateway.scripted_engine import Script, ScriptedEngine
 from tests.gateway.servers import free_port, valkey_server
+from tests.gateway.spool_files import spooled
 from tests.gateway.world import auth, chat_body
 from tests.restore.conftest import Place, until
 
@@ -181,9 +181,7 @@ class Estate:
         """All that the gateways have in their spools."""
         events = []
         for path in sorted((self.place.root / "spool").glob("*.sqlite")):
-            with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as spool:
-                rows = spool.execute("SELECT body FROM event").fetchall()
-            events += [msgspec.json.decode(body, type=UsageEvent) for (body,) in rows]
+            events += [msgspec.json.decode(row.body, type=UsageEvent) for row in spooled(path)]
         return events
 
     async def sql(self, statement: str, *values: Any) -> list[Any]:

@@ -7,7 +7,6 @@ A server that cannot lengthen a table refuses the transaction and goes on; one t
 import asyncio
 import contextlib
 import os
-import sqlite3
 import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -17,6 +16,7 @@ import asyncpg
 import pytest
 
 from tests.control.world import Tenant
+from tests.gateway.spool_files import spooled
 from tests.restore.conftest import Place, make_place, remove_place, until
 from tests.restore.estate import Estate, running_estate
 
@@ -146,10 +146,9 @@ def recorded(place: Place) -> tuple[set[UUID], set[UUID]]:
     """Requests that the control plane has acknowledged, and those that it has not."""
     rows = []
     for path in sorted((place.root / "spool").glob("*.sqlite")):
-        with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as spool:
-            rows += spool.execute("SELECT request_id, shipped_epoch IS NOT NULL FROM event").fetchall()
-    acknowledged = {UUID(bytes=key[:16]) for key, shipped in rows if shipped}
-    return acknowledged, {UUID(bytes=key[:16]) for key, shipped in rows if not shipped}
+        rows += spooled(path)
+    acknowledged = {UUID(bytes=row.key[:16]) for row in rows if row.is_shipped}
+    return acknowledged, {UUID(bytes=row.key[:16]) for row in rows if not row.is_shipped}
 
 
 async def assert_books(estate: Estate, *tenants: Tenant) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import structlog
 
 from chappe_gateway.control_client import ControlClient, ControlUnreachable
+from chappe_gateway.usage.commit_log import segment_paths
 from chappe_gateway.usage.matcher import Matcher
 from chappe_gateway.usage.matching import Cases
 from chappe_gateway.usage.shipper import MAX_BATCH, Shipper
@@ -136,7 +137,7 @@ class Orphans:
 
 def _look(path: Path) -> tuple[tuple[int, int], ...]:
     found = []
-    for file in (path, path.with_name(path.name + "-wal")):
+    for file in (path, path.with_name(path.name + "-wal"), *segment_paths(path)):
         try:
             stat = file.stat()
         except FileNotFoundError:

@@ -1,13 +1,16 @@
-"""Usage events on disk before their responses end: SQLite, WAL, `synchronous=FULL`, in a thread of its own.
+"""Usage events on disk before their responses end: a log that a thread writes, and SQLite, which another one feeds.
 
 Commits are made in groups: whatever has queued up while the last one was written goes into the next, and a lone event
-is written at once. Events stay for a while after they were shipped, so that a restored database can have them again.
+is written at once. A commit is one write to the log (`commit_log.py`); SQLite (WAL, `synchronous=FULL`) has what was
+committed before anything else is asked of it, so no answer waits for its work. Events stay there for a while after
+they were shipped, so that a restored database can have them again.
 
 A spool belongs to one gateway over all its lives, and is the register of what that gateway's requests were charged:
 `request_id` is unique in it, whoever settles. One process at a time has it open (`spool_lock.py`).
 """
 
 import asyncio
+import contextlib
 import hashlib
 import os
 import queue
@@ -24,6 +27,7 @@ import msgspec
 import structlog
 from msgspec import Struct
 
+from chappe_gateway.usage.commit_log import CommitLog, Row
 from chappe_gateway.usage.spool_lock import SpoolLock
 from chappe_kernel.errors import Unavailable
 from chappe_kernel.wire.control import UsageEvent
@@ -50,13 +54,15 @@ CREATE TABLE IF NOT EXISTS life (
 );
 """
 # Every step of a statement gives up the interpreter's lock and has to wait for it again, behind a busy event loop. So
-# whatever this thread does is one step: an insert of many rows, a batch put together by SQLite itself.
+# whatever is asked of SQLite is one step: an insert of many rows, a batch put together by SQLite itself.
 _OLDEST_UNSHIPPED = """
 SELECT min(seq), max(seq), count(*), '[' || group_concat(body) || ']'
 FROM (SELECT seq, body FROM event WHERE shipped_epoch IS NULL ORDER BY seq LIMIT ?)
 """
+_COUNT_UNSHIPPED = "SELECT count(*) FROM event WHERE shipped_epoch IS NULL"
 _MAX_GROUP = 500
 _RETRY_S = 0.2
+_CLOSE_S = 5.0
 _KEEP_LIVES_S = 7 * 24 * 3600
 _KEEP_LIVES = 20
 _FORGET_LIVES = "DELETE FROM life WHERE began_at < ? AND seq <= (SELECT max(seq) FROM life) - ?"
@@ -92,8 +98,7 @@ class Life(NamedTuple):
 
 
 class _Insert(Struct, frozen=True):
-    key: bytes
-    body: str
+    row: Row
     event: UsageEvent
     done: asyncio.Future[UsageEvent]
     then: Callable[[], None] | None
@@ -108,11 +113,17 @@ class _Group(NamedTuple):
 
 class _Job(NamedTuple):
     work: Callable[[sqlite3.Connection], Any]
-    result: "Future[Any]"
+    result: "Future[Any] | None"
+    """None where nobody waits for it."""
+
+
+_NOTHING = _Job(lambda _: None, None)
+"""Before each job SQLite is given what was committed."""
 
 
 class Spool:
-    """One file, one thread. `reserve` at admission, `commit` once per reservation, `release` afterwards."""
+    """One file and its log, a thread for each. `reserve` at admission, `commit` once per reservation, `release`
+    afterwards."""
 
     def __init__(self, path: Path, *, max_rows: int, min_free_bytes: int) -> None:
         self.path = path
@@ -123,25 +134,28 @@ class Spool:
         self._unshipped = 0
         self._free_bytes = 0
         self._failing = False
-        self._queue: queue.SimpleQueue[_Group | _Job | None] = queue.SimpleQueue()
+        self._log = CommitLog(path)
+        self._commits: queue.SimpleQueue[_Group | Future[None] | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._gathered: list[_Insert] = []
         """What goes into the next commit."""
         self._is_writing = False
         """Whether a group is on its way: what comes meanwhile waits for it, and goes into the next one together."""
-        self._thread = threading.Thread(target=self._run, name="spool", daemon=True)
+        self._register = threading.Thread(target=self._run_jobs, name="spool-register", daemon=True)
+        self._committer = threading.Thread(target=self._run_commits, name="spool", daemon=True)
         self.committed = asyncio.Event()
         """Set after each commit: there is something to ship."""
 
     async def open(self, wait_s: float = 0.0) -> None:
-        """Take the file and start the thread. Raises `SpoolTaken` when a living process keeps it for `wait_s`,
+        """Take the file and start the threads. Raises `SpoolTaken` when a living process keeps it for `wait_s`,
         `sqlite3.Error` or `OSError` when it cannot be used."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         await self._lock.take(wait_s)
         try:
-            self._thread.start()
-            self._unshipped = await self._do(
-                lambda db: db.execute("SELECT count(*) FROM event WHERE shipped_epoch IS NULL").fetchone()[0]
-            )
+            self._register.start()
+            # What an earlier process left in the log is in SQLite then, and the log can be written.
+            self._unshipped = await self._do(lambda db: db.execute(_COUNT_UNSHIPPED).fetchone()[0])
+            self._committer.start()
             self.look_at_disk()
         except BaseException:
             self.close()
@@ -150,6 +164,7 @@ class Spool:
     async def begin(self, life: Life) -> None:
         """Note who has it from now on, before its first request. Lives that are too old to matter are forgotten."""
         row = (life.id.bytes, life.region, life.gateway, life.records_after, time.time())
+        await self._do(self._set_room_aside)
         await self._do(
             lambda db: (
                 db.execute(_FORGET_LIVES, (time.time() - _KEEP_LIVES_S, _KEEP_LIVES)).rowcount,
@@ -212,7 +227,9 @@ class Spool:
     async def written(self) -> None:
         """Return once whatever was put is on disk."""
         while self._is_writing:
-            await self._do(lambda _: None)
+            passed: Future[None] = Future()
+            self._commits.put(passed)
+            await asyncio.wrap_future(passed)
 
     async def commit_other_story(self, event: UsageEvent) -> None:
         """Beside the event of the same request, which stands: what it would be by a record that came later."""
@@ -224,7 +241,7 @@ class Spool:
     ) -> "asyncio.Future[UsageEvent]":
         loop = asyncio.get_running_loop()
         done: asyncio.Future[UsageEvent] = loop.create_future()
-        self._gathered.append(_Insert(key, body.decode(), event, done, then))
+        self._gathered.append(_Insert(Row(key, body.decode()), event, done, then))
         if not self._is_writing:
             self._is_writing = True
             self._hand_over(loop)
@@ -235,7 +252,7 @@ class Spool:
         del self._gathered[:_MAX_GROUP]
         self._is_writing = bool(group)
         if group:
-            self._queue.put(_Group(group, loop))
+            self._commits.put(_Group(group, loop))
 
     def _is_on_disk(self, group: _Group) -> None:
         self._unshipped += len(group.inserts)
@@ -301,36 +318,74 @@ class Spool:
         )
 
     def close(self) -> None:
-        """Write what is queued, end the thread and let go of the file. It blocks for one commit."""
+        """Write what is queued, end the threads and let go of the file. It blocks for one commit."""
         if self._gathered:
             loop = self._gathered[0].done.get_loop()
-            self._queue.put(_Group(self._gathered, loop))
+            self._commits.put(_Group(self._gathered, loop))
             self._gathered = []
-        self._queue.put(None)
-        if self._thread.ident is not None:
-            self._thread.join(timeout=5)
-        if not self._thread.is_alive():
+        give_up_at = time.monotonic() + _CLOSE_S
+        # The register at last: it gives SQLite what the log got.
+        for thread, orders in ((self._committer, self._commits), (self._register, self._jobs)):
+            orders.put(None)
+            if thread.ident is not None:
+                thread.join(timeout=give_up_at - time.monotonic())
+        if not (self._committer.is_alive() or self._register.is_alive()):
             # A thread that hangs on its disk keeps the lock: what it may still write must not meet another writer.
+            self._log.close()
             self._lock.release()
 
     async def _do(self, work: Callable[[sqlite3.Connection], T]) -> T:
         result: Future[T] = Future()
-        self._queue.put(_Job(work, result))
+        self._jobs.put(_Job(work, result))
         return await asyncio.wrap_future(result)
 
-    def _run(self) -> None:
+    def _run_commits(self) -> None:
+        while (item := self._commits.get()) is not None:
+            if isinstance(item, _Group):
+                self._commit(item)
+            elif item.set_running_or_notify_cancel():
+                item.set_result(None)
+
+    def _commit(self, group: _Group) -> None:
+        rows = [item.row for item in group.inserts]
+        while True:
+            try:
+                if self._log.append(rows):
+                    self._jobs.put(_NOTHING)
+                break
+            except OSError as error:
+                # The answers wait: none ends before its event is safe.
+                if not self._failing:
+                    _log.error("spool_write_failed", reason=str(error), events=len(rows))
+                self._failing = True
+                self._jobs.put(_NOTHING)
+                time.sleep(_RETRY_S)
+        self._failing = False
+        if not group.loop.is_closed():
+            group.loop.call_soon_threadsafe(self._is_on_disk, group)
+
+    def _run_jobs(self) -> None:
         db: sqlite3.Connection | None = None
-        while (item := self._queue.get()) is not None:
+        while (job := self._jobs.get()) is not None:
+            if job.result is not None and not job.result.set_running_or_notify_cancel():
+                # Whoever asked was cancelled; without this check setting a result would end the thread.
+                continue
             try:
                 db = db or self._connect()
-            except sqlite3.Error as error:
-                self._fail(item, error)
-                continue
-            if isinstance(item, _Group):
-                self._insert(db, item)
+                self._take_in(db)
+                result = job.work(db)
+            except (sqlite3.Error, OSError) as error:
+                if job.result is None:
+                    _log.error("spool_unusable", reason=str(error))
+                else:
+                    job.result.set_exception(error)
             else:
-                _run_job(db, item)
+                if job.result is not None:
+                    job.result.set_result(result)
         if db is not None:
+            with contextlib.suppress(sqlite3.Error, OSError):
+                # What it does not take stays in the log for whoever is next.
+                self._take_in(db)
             db.close()
 
     def _connect(self) -> sqlite3.Connection:
@@ -339,43 +394,28 @@ class Spool:
         db.execute("PRAGMA synchronous = FULL")
         db.execute("PRAGMA busy_timeout = 5000")
         db.executescript(_SCHEMA)
+        self._log.recover()
         return db
 
-    def _insert(self, db: sqlite3.Connection, group: _Group) -> None:
-        inserts = group.inserts
-        statement = "INSERT OR IGNORE INTO event (request_id, body) VALUES (?, ?)" + ", (?, ?)" * (len(inserts) - 1)
-        values = [value for item in inserts for value in (item.key, item.body)]
+    def _take_in(self, db: sqlite3.Connection) -> None:
+        """Whatever was committed until now is in SQLite then. Raises `sqlite3.Error`, `OSError`."""
         while True:
-            try:
-                db.execute(statement, values)
-                break
-            except sqlite3.Error as error:
-                # The answers wait: none ends before its event is safe.
-                if not self._failing:
-                    _log.error("spool_write_failed", reason=str(error), events=len(inserts))
-                self._failing = True
-                time.sleep(_RETRY_S)
-        self._failing = False
-        if not group.loop.is_closed():
-            group.loop.call_soon_threadsafe(self._is_on_disk, group)
+            was_settled = self._log.is_settled
+            rows = self._log.take()
+            for first in range(0, len(rows), _MAX_GROUP):
+                _insert(db, rows[first : first + _MAX_GROUP])
+            self._log.settled()
+            if was_settled:
+                return
 
-    def _fail(self, item: _Group | _Job, error: sqlite3.Error) -> None:
-        _log.error("spool_unusable", reason=str(error))
-        self._failing = True
-        if isinstance(item, _Group):
-            self._queue.put(item)
-        elif item.result.set_running_or_notify_cancel():
-            item.result.set_exception(error)
-        time.sleep(_RETRY_S)
+    def _set_room_aside(self, _: sqlite3.Connection) -> None:
+        try:
+            self._log.make_room(self._min_free_bytes)
+        except OSError as error:
+            # Then each write looks for its own.
+            _log.warning("spool_without_room", reason=str(error))
 
 
-def _run_job(db: sqlite3.Connection, job: _Job) -> None:
-    if not job.result.set_running_or_notify_cancel():
-        # Whoever asked was cancelled; without this check setting a result would end the thread.
-        return
-    try:
-        result = job.work(db)
-    except sqlite3.Error as error:
-        job.result.set_exception(error)
-    else:
-        job.result.set_result(result)
+def _insert(db: sqlite3.Connection, rows: Sequence[Row]) -> None:
+    statement = "INSERT OR IGNORE INTO event (request_id, body) VALUES (?, ?)" + ", (?, ?)" * (len(rows) - 1)
+    db.execute(statement, [value for row in rows for value in row])
