@@ -63,6 +63,12 @@ class Observer:
         return Observed
 
 
+@pytest.fixture(autouse=True)
+def small_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each moment is a copy of it."""
+    monkeypatch.setattr(commit_log, "SEGMENT_BYTES", 64 * 1024)
+
+
 @pytest.fixture
 def observer(monkeypatch: pytest.MonkeyPatch) -> Observer:
     observer, connect, commit_write = Observer(), sqlite3.connect, commit_log.write

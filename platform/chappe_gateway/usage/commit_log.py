@@ -21,8 +21,8 @@ from typing import NamedTuple
 
 import msgspec
 
-SEGMENT_BYTES = 4 * 1024 * 1024
-"""Some 5,000 events."""
+SEGMENT_BYTES = 2 * 1024 * 1024
+"""Some 2,500 events."""
 _FILLING = SEGMENT_BYTES // 2
 _ZEROS = bytes(1024 * 1024)
 
