@@ -63,6 +63,21 @@ def test_what_is_settled_never_comes_again(path: Path) -> None:
         log.settled()
 
 
+def test_a_shorter_run_hides_what_is_left_of_an_older_one_behind_it(path: Path) -> None:
+    log = opened(path)
+    for number in (0, 1):
+        log.append(rows(number, 1))
+    # Twice, so that the first segment has its turn again; frames of one size, so that the old ones begin where it ends.
+    for _ in range(2):
+        log.take()
+        log.settled()
+        log.append(rows(2, 1))
+    assert recorded(path) == rows(2, 1)
+    log.append(rows(3, 1))
+    assert recorded(path) == rows(2, 2)
+    log.close()
+
+
 class Disk:
     """Between the log and its files: dies in the middle of a write, or refuses one."""
 
@@ -213,6 +228,28 @@ def test_room_is_set_aside_once_and_writes_stay_in_it(path: Path) -> None:
             log.take()
             log.settled()
     assert [one.stat().st_size for one in segment_paths(path)] == [SEGMENT_BYTES] * 2
+    log.close()
+
+
+def test_every_write_returns_when_it_is_on_disk(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened_with: dict[Path, int] = {}
+    flushed: list[Path] = []
+    real_open, real_fsync = os.open, os.fsync
+
+    def open_noting(name: Path, flags: int, mode: int = 0o777) -> int:
+        opened_with[Path(name)] = flags
+        return real_open(name, flags, mode)
+
+    def fsync_noting(descriptor: int) -> None:
+        flushed.append(Path(f"/proc/self/fd/{descriptor}").readlink())
+        real_fsync(descriptor)
+
+    monkeypatch.setattr(os, "open", open_noting)
+    monkeypatch.setattr(os, "fsync", fsync_noting)
+    log = opened(path)
+    log.append(rows(0, 1))
+    assert opened_with[segment_paths(path)[0]] & os.O_DSYNC
+    assert flushed == [path.parent], "a new file's name too"
     log.close()
 
 
