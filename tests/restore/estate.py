@@ -54,6 +54,7 @@ class Estate:
     http: httpx.AsyncClient
     engine: ScriptedEngine
     redis_url: str
+    grant_block_nano: int
     gateways: dict[str, str] = field(default_factory=dict)
     processes: "dict[str, subprocess.Popen[bytes]]" = field(default_factory=dict)
     load: "list[asyncio.Task[None]]" = field(default_factory=list)
@@ -90,7 +91,7 @@ class Estate:
             "SPOOL_DIR": str(self.place.root / "spool"),
             "ORPHAN_LOOK_S": "0.5",
             "SNAPSHOT_POLL_S": "0.1",
-            "GRANT_BLOCK_NANO": "30000",
+            "GRANT_BLOCK_NANO": str(self.grant_block_nano),
             "DRAIN_S": "1",
         }
         environ = {**os.environ, **{f"CHAPPE_{key}": value for key, value in settings.items()}}
@@ -211,7 +212,7 @@ async def opened(place: Place) -> AsyncIterator[Database]:
 
 
 @asynccontextmanager
-async def running_estate(place: Place, *gateways: str) -> AsyncIterator[Estate]:
+async def running_estate(place: Place, *gateways: str, grant_block_nano: int = 30_000) -> AsyncIterator[Estate]:
     async with contextlib.AsyncExitStack() as stack:
         redis_url = stack.enter_context(valkey_server())
         engine = await stack.enter_async_context(ScriptedEngine(free_port(), redis_url, script=_SHORT).running())
@@ -226,7 +227,7 @@ async def running_estate(place: Place, *gateways: str) -> AsyncIterator[Estate]:
         )
         async with opened(place) as database, database.operator() as session:
             await apply_catalogue(session, read_manifest(msgspec.json.encode(ROOMY)), CREDENTIALS)
-        estate = Estate(place, settings, http, engine, redis_url)
+        estate = Estate(place, settings, http, engine, redis_url, grant_block_nano)
         (place.root / "spool").mkdir()
         await estate.start_control()
         try:
