@@ -135,7 +135,8 @@ async def _send(gateway: Gateway, call: Call, path: bytes, body: bytes, *, fresh
         call.public_id.encode(),
         b"" if trace is None else trace.lines(),
     )
-    exchange = await gateway.engines.send(b"POST", path, headers, body, fresh=fresh)
+    with_others = len(gateway.live) > 1
+    exchange = await gateway.engines.send(b"POST", path, headers, body, fresh=fresh, with_others=with_others)
     call.exchange = exchange
     if call.gone or call.cut:
         # It happened while we were connecting, when there was nothing yet to close.

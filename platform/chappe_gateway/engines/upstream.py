@@ -2,16 +2,22 @@
 
 It sends exactly the headers it is given, pauses reading when its buffer is full, and bounds what a peer may send as a
 head. An exchange that is not read to its end closes its connection, which is how an engine learns that nobody listens.
+
+In a rush (`rush.py`) the requests of one turn of the event loop are written together at its end: the other side is
+woken once for all of them, and what it answers comes together too.
 """
 
 import asyncio
 import ssl
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple, cast
 from urllib.parse import urlsplit
 
 import httptools
+
+from chappe_gateway.rush import Rush
 
 MAX_HEAD_BYTES = 64 * 1024
 BUFFER_BYTES = 256 * 1024
@@ -56,6 +62,11 @@ class Exchange(asyncio.Protocol):
         self._chunks: list[bytes] = []
         self._buffered = 0
         self._paused = False
+
+    def write(self, request: bytes) -> None:
+        """Send a request; nothing once the connection is closed, which whoever waits for the answer is told."""
+        if self.transport is not None and not self.closed:
+            self.transport.write(request)
 
     async def head(self) -> None:
         """Wait for status and headers. Raises `UpstreamLost`."""
@@ -208,18 +219,39 @@ class HttpClient:
         self._host_header = parts.netloc.rpartition("@")[2].encode()
         self._connect_timeout_s = connect_timeout_s
         self._idle: deque[Exchange] = deque()
+        self._unsent: list[tuple[Exchange, bytes]] = []
+        """What is written at the end of this turn of the event loop."""
+        self._rush = Rush()
 
     async def send(
-        self, method: bytes, path: bytes, headers: bytes = b"", body: bytes = b"", *, fresh: bool = False
+        self,
+        method: bytes,
+        path: bytes,
+        headers: bytes = b"",
+        body: bytes = b"",
+        *,
+        fresh: bool = False,
+        with_others: bool = False,
     ) -> Exchange:
-        """Write one request; `headers` are ready lines. With `fresh` on a new connection. Raises `UpstreamLost`."""
+        """Write one request; `headers` are ready lines. With `fresh` on a new connection; `with_others`: others are
+        being served too, and in a rush it may wait for those of its turn. Raises `UpstreamLost`."""
         exchange = (None if fresh else self._take_idle()) or await self._connect()
         length = b"content-length: %d\r\n" % len(body) if body or method != b"GET" else b""
-        assert exchange.transport is not None  # noqa: S101  # connected above
-        exchange.transport.write(
-            b"%b %b%b HTTP/1.1\r\nhost: %b\r\n%b%b\r\n%b"
-            % (method, self._prefix, path, self._host_header, headers, length, body)
+        request = b"%b %b%b HTTP/1.1\r\nhost: %b\r\n%b%b\r\n%b" % (
+            method,
+            self._prefix,
+            path,
+            self._host_header,
+            headers,
+            length,
+            body,
         )
+        if not (self._rush.note(time.monotonic()) and with_others):
+            exchange.write(request)
+            return exchange
+        if not self._unsent:
+            asyncio.get_running_loop().call_soon(self._write_unsent)
+        self._unsent.append((exchange, request))
         return exchange
 
     async def fetch(
@@ -256,6 +288,11 @@ class HttpClient:
         """Close every idle connection."""
         while self._idle:
             self._idle.pop().abort()
+
+    def _write_unsent(self) -> None:
+        unsent, self._unsent = self._unsent, []
+        for exchange, request in unsent:
+            exchange.write(request)
 
     async def _fetch(
         self, method: bytes, path: bytes, headers: bytes, body: bytes, limit_bytes: int, *, fresh: bool

@@ -27,6 +27,7 @@ import msgspec
 import structlog
 from msgspec import Struct
 
+from chappe_gateway.rush import Rush
 from chappe_gateway.usage.commit_log import CommitLog, Row
 from chappe_gateway.usage.spool_lock import SpoolLock
 from chappe_kernel.errors import Unavailable
@@ -141,6 +142,7 @@ class Spool:
         """What goes into the next commit."""
         self._is_writing = False
         """Whether a group is on its way: what comes meanwhile waits for it, and goes into the next one together."""
+        self._rush = Rush()
         self._register = threading.Thread(target=self._run_jobs, name="spool-register", daemon=True)
         self._committer = threading.Thread(target=self._run_commits, name="spool", daemon=True)
         self.committed = asyncio.Event()
@@ -242,9 +244,14 @@ class Spool:
         loop = asyncio.get_running_loop()
         done: asyncio.Future[UsageEvent] = loop.create_future()
         self._gathered.append(_Insert(Row(key, body.decode()), event, done, then))
+        is_rush = self._rush.note(time.monotonic())
         if not self._is_writing:
             self._is_writing = True
-            self._hand_over(loop)
+            if is_rush and self._reserved > 1:
+                # Others are likely to end in this turn of the event loop: they go along.
+                loop.call_soon(self._hand_over, loop)
+            else:
+                self._hand_over(loop)
         return done
 
     def _hand_over(self, loop: asyncio.AbstractEventLoop) -> None:
