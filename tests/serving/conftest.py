@@ -5,7 +5,6 @@ import contextlib
 import signal
 import subprocess
 import tempfile
-import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from itertools import count
@@ -32,6 +31,7 @@ from chappe_serving.engine import EmbeddingEngine, GeneratingEngine
 from chappe_serving.engines.registry import AnyEngine, build_engine
 from chappe_serving.ingress import Ingress
 from chappe_serving.records import RecordWriter
+from tests.valkey_server import await_answer
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "llama.cpp": {
@@ -140,10 +140,7 @@ class RegionRedis:
         embedded.prepare_data(self.folder / "data", passwords)
         command = embedded.server_command(self.folder / "data", self.folder / "s")
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        give_up_at = time.monotonic() + 10
-        while not (self.folder / "s").exists():
-            assert time.monotonic() < give_up_at
-            time.sleep(0.01)
+        await_answer(self.gateway_url, self.process)
 
     def stop(self) -> None:
         if self.process is not None:
