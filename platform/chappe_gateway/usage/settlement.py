@@ -83,11 +83,9 @@ def begin_settling(
     try:
         gateway.turns.end(call, end.counts)
         event = _event(gateway, call, admitted, ending, _completed(end))
-        gateway.note_settled(call, event)
         gateway.grants.settle(admitted.hold, event.amount_nano)
-        admitted.taken.settle(event.counts.prompt_tokens + event.counts.completion_tokens)
         settled: asyncio.Future[UsageEvent | None] = gateway.spool.put(  # type: ignore[assignment]  # invariant
-            event, partial(_end, gateway, call, tell, event)
+            event, partial(_end, gateway, call, admitted, tell, event)
         )
     except BaseException:
         admitted.taken.end()
@@ -124,10 +122,15 @@ async def settle(gateway: Gateway, call: Call, admitted: Admitted, ending: Endin
     return event
 
 
-def _end(gateway: Gateway, call: Call, tell: Tell | None, event: UsageEvent) -> None:
-    _leave(gateway, call)
-    if tell is not None:
-        tell(event)
+def _end(gateway: Gateway, call: Call, admitted: Admitted, tell: Tell | None, event: UsageEvent) -> None:
+    """Its event is on disk. The client comes first: it waits for what is done before."""
+    try:
+        if tell is not None:
+            tell(event)
+    finally:
+        admitted.taken.settle(event.counts.prompt_tokens + event.counts.completion_tokens)
+        gateway.note_settled(call, event)
+        _leave(gateway, call)
 
 
 def _leave(gateway: Gateway, call: Call) -> None:

@@ -263,7 +263,6 @@ class Spool:
 
     def _is_on_disk(self, group: _Group) -> None:
         self._unshipped += len(group.inserts)
-        self.committed.set()
         self._hand_over(group.loop)
         for item in group.inserts:
             if item.then is not None:
@@ -274,6 +273,7 @@ class Spool:
                     _log.exception("after_commit_failed", request_id=str(item.event.request_id))
             if not item.done.done():
                 item.done.set_result(item.event)
+        self.committed.set()
 
     async def unshipped(self, limit: int) -> Batch | None:
         """The oldest events that the control plane has not acknowledged; `None` when there are none."""
